@@ -1,0 +1,48 @@
+/* Guest time and the timers that hang on it. Times are nanoseconds since the machine was created.
+ * Devices never ask the host for the time: they are handed a clock, and tests hand them a fake one. */
+#ifndef CORE_CLOCK_H
+#define CORE_CLOCK_H
+
+#include "core/types.h"
+
+struct clock;
+struct timer;
+
+#define NS_PER_SECOND 1000000000ull
+
+/* A clock that follows CLOCK_MONOTONIC from now on. */
+struct clock *clock_create(void);
+/* A clock that only moves by clock_advance(): for tests. */
+struct clock *clock_create_manual(void);
+void clock_destroy(struct clock *c);
+
+/* Now, ns. May be called from any thread, without the machine lock. */
+u64 clock_now(const struct clock *c);
+/* Wall-clock time for the RTC: seconds since 1970-01-01 UTC plus ns in *ns (may be NULL). */
+s64 clock_wall(const struct clock *c, u32 *ns);
+/* Set the offset between guest time and wall-clock time (-rtc base=..., and fake clocks). */
+void clock_set_wall(struct clock *c, s64 seconds);
+/* Manual clock: go forward by ns, running the timers that come due, each at its own time. */
+void clock_advance(struct clock *c, u64 ns);
+
+/* Timers. All calls need the machine lock, except in single-threaded tests. A timer fires once per
+ * arming, with clock_now() >= deadline; its callback may arm it again. */
+struct timer *timer_create_on(struct clock *c, void (*fire)(void *opaque), void *opaque);
+void timer_arm(struct timer *t, u64 deadline);
+void timer_cancel(struct timer *t);
+bool timer_armed(const struct timer *t);
+void timer_destroy(struct timer *t);
+
+/* The event loop's side: the earliest deadline (UINT64_MAX when none), and running what is due. */
+u64 clock_next_deadline(const struct clock *c);
+void clock_run_due(struct clock *c);
+/* Called (with the machine lock) whenever the earliest deadline becomes earlier, to wake the loop. */
+void clock_on_earlier(struct clock *c, void (*wake)(void *opaque), void *opaque);
+
+/* value * mul / div without overflow of the intermediate product (rounds down). */
+static inline u64 muldiv64(u64 value, u64 mul, u64 div)
+{
+    return (u64)((unsigned __int128)value * mul / div);
+}
+
+#endif

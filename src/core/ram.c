@@ -1,0 +1,100 @@
+/* Guest memory: one memfd mapped shared, handed out in chunks, with a byte of flags per page.
+ *
+ * A memfd, not anonymous memory, because other mappings of the same pages (KVM slots, address windows,
+ * snapshots) need a file to map. Pages nobody touched cost nothing on the host. */
+#define _GNU_SOURCE
+#include "core/bus.h"
+
+#include <assert.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+struct ram *ram_create(u64 size)
+{
+    const char *failed;
+    struct ram *r = calloc(1, sizeof *r);
+    if (!r) {
+        failed = "allocate";
+        goto no_struct;
+    }
+    r->size = (size + GUEST_PAGE_MASK) & ~GUEST_PAGE_MASK;
+    failed = "allocate the page flags";
+    r->page_flags = calloc(r->size >> GUEST_PAGE_SHIFT, 1);
+    if (!r->page_flags) goto no_flags;
+
+    failed = "create a memfd";
+    r->fd = memfd_create("calque-ram", MFD_CLOEXEC);
+    if (r->fd < 0) goto no_fd;
+    failed = "size the memfd";
+    if (ftruncate(r->fd, (off_t)r->size)) goto no_map;
+    failed = "map the memfd";
+    r->host = mmap(NULL, r->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, r->fd, 0);
+    if (r->host == MAP_FAILED) goto no_map;
+    return r;
+
+no_map:;
+    int err = errno;
+    close(r->fd);
+    errno = err;
+no_fd:
+    free(r->page_flags);
+no_flags:
+    free(r);
+no_struct:
+    fprintf(stderr, "calque: guest memory of %llu bytes: cannot %s: %s\n", (unsigned long long)size, failed,
+            strerror(errno));
+    return NULL;
+}
+
+void ram_destroy(struct ram *r)
+{
+    if (!r) return;
+    munmap(r->host, r->size);
+    close(r->fd);
+    free(r->page_flags);
+    free(r);
+}
+
+u64 ram_alloc(struct ram *r, u64 size)
+{
+    u64 offset = r->used;
+    u64 rounded = (size + GUEST_PAGE_MASK) & ~GUEST_PAGE_MASK;
+    assert(rounded >= size && rounded <= r->size - r->used);
+    r->used += rounded;
+    return offset; /* a memfd starts zeroed and no chunk is handed out twice */
+}
+
+void ram_on_code_write(struct ram *r, void (*fn)(void *opaque, u64 offset, u64 size), void *opaque)
+{
+    r->code_write = fn;
+    r->code_opaque = opaque;
+}
+
+void ram_note_write(struct ram *r, u64 offset, u64 size)
+{
+    if (!size || offset >= r->size) return;
+    u64 end = size > r->size - offset ? r->size : offset + size;
+    u64 code_start = 0, code_end = 0; /* the run of code pages being collected; empty when equal */
+
+    for (u64 at = offset; at < end;) {
+        u64 next = MIN((at | GUEST_PAGE_MASK) + 1, end);
+        u8 *flags = &r->page_flags[at >> GUEST_PAGE_SHIFT];
+        u8 was = __atomic_load_n(flags, __ATOMIC_RELAXED);
+        /* The test first: a page that is written all the time is dirty already, and the read stays shared. */
+        if (!(was & RAM_PAGE_DIRTY)) was = __atomic_fetch_or(flags, RAM_PAGE_DIRTY, __ATOMIC_SEQ_CST);
+        if (was & RAM_PAGE_CODE) {
+            if (code_start == code_end) code_start = at;
+            code_end = next;
+        } else if (code_start != code_end) {
+            if (r->code_write) r->code_write(r->code_opaque, code_start, code_end - code_start);
+            code_start = code_end = 0;
+        }
+        at = next;
+    }
+    if (code_start != code_end && r->code_write)
+        r->code_write(r->code_opaque, code_start, code_end - code_start);
+}

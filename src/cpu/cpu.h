@@ -1,0 +1,235 @@
+/* One virtual CPU: architectural state, its hooks into the machine, and its event lines. */
+#ifndef CPU_CPU_H
+#define CPU_CPU_H
+
+#include "core/bus.h"
+#include "core/types.h"
+#include "cpu/engine.h"
+#include "cpu/insn.h"
+#include "cpu/tlb.h"
+
+enum { R_AX, R_CX, R_DX, R_BX, R_SP, R_BP, R_SI, R_DI, R_8, R_9, R_10, R_11, R_12, R_13, R_14, R_15 };
+
+/* Exception vectors, Intel SDM vol 3A table 6-1. */
+enum {
+    EXC_DE, EXC_DB, EXC_NMI, EXC_BP, EXC_OF, EXC_BR, EXC_UD, EXC_NM, EXC_DF,
+    EXC_TS = 10, EXC_NP, EXC_SS, EXC_GP, EXC_PF, EXC_MF = 16, EXC_AC, EXC_MC, EXC_XM, EXC_VE, EXC_CP,
+};
+
+/* EFLAGS outside the arithmetic flags. */
+#define EFLAGS_TF   0x00000100u
+#define EFLAGS_IF   0x00000200u
+#define EFLAGS_DF   0x00000400u
+#define EFLAGS_IOPL 0x00003000u
+#define EFLAGS_NT   0x00004000u
+#define EFLAGS_RF   0x00010000u
+#define EFLAGS_VM   0x00020000u
+#define EFLAGS_AC   0x00040000u
+#define EFLAGS_VIF  0x00080000u
+#define EFLAGS_VIP  0x00100000u
+#define EFLAGS_ID   0x00200000u
+#define EFLAGS_ARITH 0x000008d5u
+
+#define CR0_PE 0x00000001u
+#define CR0_MP 0x00000002u
+#define CR0_EM 0x00000004u
+#define CR0_TS 0x00000008u
+#define CR0_ET 0x00000010u
+#define CR0_NE 0x00000020u
+#define CR0_WP 0x00010000u
+#define CR0_AM 0x00040000u
+#define CR0_NW 0x20000000u
+#define CR0_CD 0x40000000u
+#define CR0_PG 0x80000000u
+
+#define CR4_VME        0x00000001u
+#define CR4_PVI        0x00000002u
+#define CR4_TSD        0x00000004u
+#define CR4_DE         0x00000008u
+#define CR4_PSE        0x00000010u
+#define CR4_PAE        0x00000020u
+#define CR4_MCE        0x00000040u
+#define CR4_PGE        0x00000080u
+#define CR4_PCE        0x00000100u
+#define CR4_OSFXSR     0x00000200u
+#define CR4_OSXMMEXCPT 0x00000400u
+#define CR4_UMIP       0x00000800u
+#define CR4_LA57       0x00001000u
+#define CR4_FSGSBASE   0x00010000u
+#define CR4_PCIDE      0x00020000u
+#define CR4_OSXSAVE    0x00040000u
+#define CR4_SMEP       0x00100000u
+#define CR4_SMAP       0x00200000u
+#define CR4_PKE        0x00400000u
+
+#define EFER_SCE 0x001u
+#define EFER_LME 0x100u
+#define EFER_LMA 0x400u
+#define EFER_NXE 0x800u
+
+/* Segment attributes: descriptor bits 40..55 (SDM vol 3A 3.4.5). An unusable (null) segment has P clear. */
+#define SEG_TYPE  0x000fu
+#define SEG_S     0x0010u
+#define SEG_DPL   0x0060u
+#define SEG_P     0x0080u
+#define SEG_AVL   0x1000u
+#define SEG_L     0x2000u
+#define SEG_DB    0x4000u
+#define SEG_G     0x8000u
+
+struct segment {
+    u16 selector; /* visible part */
+    u16 attr;     /* SEG_* */
+    u32 limit;    /* bytes, granularity already applied */
+    u64 base;
+};
+
+struct descriptor_table {
+    u64 base;
+    u32 limit; /* bytes, inclusive */
+};
+
+/* What a segment register allows, in the form the access fast path wants; derived by cpu_update_mode(). */
+struct segment_window {
+    u64 base;        /* added to the offset (0 in 64-bit mode but for FS, GS) */
+    u64 read_limit;  /* offset + size - 1 must not exceed it; 0: take the slow path */
+    u64 write_limit; /* likewise for writes */
+};
+
+/* XSAVE standard-format area: legacy FXSAVE image, header, AVX upper halves, PKRU. */
+struct xsave_area {
+    u8 legacy[512];   /* SDM vol 1 table 10-2 */
+    u8 header[64];    /* XSTATE_BV, XCOMP_BV */
+    u8 ymm_high[256]; /* at 576: upper 128 bits of YMM0..15 */
+    u8 reserved[1856]; /* up to offset 2688, where the host's layout has PKRU */
+    u8 pkru[8];
+} __attribute__((aligned(64)));
+
+/* Pending exception. */
+struct exception {
+    s16 vector;     /* -1: none */
+    u8 has_error;   /* an error code is pushed */
+    u32 error_code;
+};
+
+/* Asynchronous event bits in cpu->events. */
+#define EVENT_INTR       0x001u /* the interrupt line is asserted (level) */
+#define EVENT_NMI        0x002u
+#define EVENT_INIT       0x004u
+#define EVENT_SIPI       0x008u /* vector in cpu->sipi_vector */
+#define EVENT_SMI        0x010u
+#define EVENT_KICK       0x020u /* leave run() */
+#define EVENT_TLB_FLUSH  0x040u /* the physical memory map changed */
+#define EVENT_INVALIDATE 0x080u /* engine: queued code invalidation */
+#define EVENT_RESET      0x100u /* machine reset requested: leave run() */
+#define EVENT_STEP       0x200u /* engine-internal: single step, debug traps or shadow to look at */
+
+/* What the CPU needs from the machine around it. Hooks are called on the vCPU's thread; those marked L with
+ * the machine lock taken by the caller. */
+struct cpu_hooks {
+    void *opaque;
+    void (*lock)(void *opaque);   /* take the machine lock (device accesses) */
+    void (*unlock)(void *opaque);
+    u64 (*tsc)(void *opaque);     /* TSC ticks since power-on, before TSC_ADJUST/offset */
+    int (*ack_interrupt)(void *opaque);                     /* L: vector 0..255, or -1 when it went away */
+    bool (*apic_msr_read)(void *opaque, u32 msr, u64 *value); /* L: 0x1b, 0x800..0x83f, 0x6e0; false: #GP */
+    bool (*apic_msr_write)(void *opaque, u32 msr, u64 value); /* L */
+    u64 (*cr8_read)(void *opaque);                          /* L: TPR class */
+    void (*cr8_write)(void *opaque, u64 value);             /* L */
+    void (*ferr)(void *opaque, int level);                  /* L: FERR# output (IRQ13) when CR0.NE is 0 */
+    u32 (*apic_id)(void *opaque);                           /* for CPUID */
+};
+
+struct cpu_model; /* what CPUID reports; cpuid.h */
+
+struct cpu {
+    /* ---- general state ---- */
+    u64 regs[18];  /* RAX..R15, [REG_ZERO] = 0, [REG_RIP] = block_rip (so that RIP-relative = plain base) */
+    u64 rip;       /* EIP/RIP; exact only outside a block, else insn_rip() */
+    u64 block_rip; /* RIP of the first instruction of the running block */
+    u16 aflags;    /* arithmetic flags as LAHF and SETO AL leave them: AH = SF ZF 0 AF 0 PF 1 CF, AL = OF (0 or 1) */
+    u8 cpl;
+    u8 code_size;  /* enum code_size, from CS and EFER */
+    u32 eflags;    /* all flags but EFLAGS_ARITH; bit 1 set */
+    u64 lin_mask;  /* linear addresses: 0xffffffff, or all ones in 64-bit mode */
+    u64 ip_mask;   /* instruction pointer: 0xffff, 0xffffffff or all ones */
+    struct segment seg[SEG_COUNT];
+    struct segment ldtr, tr;
+    struct descriptor_table gdtr, idtr;
+    u64 cr0, cr2, cr3, cr4, xcr0;
+    u64 dr[8];     /* DR4/5 unused */
+    u64 efer, star, lstar, cstar, fmask, kernel_gs_base, tsc_aux;
+    u64 sysenter_cs, sysenter_esp, sysenter_eip;
+    u64 pat, misc_enable, tsc_offset, tsc_adjust, spec_ctrl;
+    u64 mtrr_def_type, mtrr_fixed[11], mtrr_base[8], mtrr_mask[8];
+    u64 mcg_status, mcg_ctl, mc_bank[40];
+    u64 smbase;
+    u32 pkru;
+    struct xsave_area fpu; /* x87, MMX, SSE, AVX state; kept in memory by the interpreter */
+    u64 pdpte[4];          /* PAE: loaded with CR3 (SDM vol 3A 4.4.1) */
+
+    /* ---- derived state: recompute with cpu_update_mode() ---- */
+    struct segment_window win[SEG_COUNT];
+    struct tlb *tlb;       /* the part of tlbs[] for the current privilege, SMAP and AC */
+
+    /* ---- execution ---- */
+    struct exception exc;  /* set by raise_*(), taken by cpu_deliver() */
+    u8 shadow;             /* interrupts inhibited after STI (1) or MOV SS (2) until after the next instruction */
+    bool halted;           /* HLT */
+    bool wait_sipi;        /* application processor before SIPI, or after INIT */
+    bool shutdown;         /* triple fault */
+    bool nmi_blocked;      /* until IRET */
+    bool in_exception_delivery; /* error codes get EXT, nested faults become double faults */
+    u8 pending_debug;      /* DR6 B0..B3 that hit during the current instruction (trap after it) */
+    bool step;             /* single-instruction mode: TF, breakpoints, watchpoints or shadow need a look */
+    u32 events;            /* EVENT_*: __atomic accesses, any thread */
+    u8 sipi_vector;
+    u32 index;             /* vCPU number */
+    struct tlb tlbs[TLB_CONTEXTS];
+    gla large_base, large_mask; /* an area that holds every large page in the TLB: INVLPG in it flushes all */
+    u64 insn_count;        /* instructions retired (approximately: counted by blocks) */
+
+    /* ---- wiring ---- */
+    struct bus *mem, *io;
+    struct ram *ram;
+    const struct cpu_hooks *hooks;
+    const struct cpu_model *model;
+    const struct engine_ops *engine_ops;
+    void *engine; /* the engine's own data */
+};
+
+/* ---- life cycle (machine's side) ---- */
+
+/* NULL with a message. The vCPU comes up in reset state; index 0 is the boot processor. */
+struct cpu *cpu_create(u32 index, struct bus *mem, struct bus *io, struct ram *ram, const struct cpu_hooks *hooks,
+                       const struct cpu_model *model, const struct engine_ops *engine);
+void cpu_destroy(struct cpu *cpu);
+/* Power-on reset (SDM vol 3A table 9-1), or INIT when init is set. Only while the vCPU does not run. */
+void cpu_reset(struct cpu *cpu, bool init);
+
+/* Any thread: raise or clear event bits (and make run() notice). Waking a sleeping thread is the machine's job. */
+static inline void cpu_event_set(struct cpu *cpu, u32 bits) { __atomic_fetch_or(&cpu->events, bits, __ATOMIC_SEQ_CST); }
+static inline void cpu_event_clear(struct cpu *cpu, u32 bits) { __atomic_fetch_and(&cpu->events, ~bits, __ATOMIC_SEQ_CST); }
+/* A halted vCPU should run again. */
+bool cpu_has_work(const struct cpu *cpu);
+
+/* Print all registers, one screen, to f (triple faults, `info registers`, -d cpu). */
+struct _IO_FILE;
+void cpu_dump(const struct cpu *cpu, struct _IO_FILE *f);
+
+/* ---- state helpers (state.c) ---- */
+
+u32 cpu_get_eflags(const struct cpu *cpu);
+/* Set every bit of EFLAGS as given (callers apply their own masks); updates what depends on it. */
+void cpu_set_eflags(struct cpu *cpu, u32 value);
+/* Recompute win[], masks, code_size, tlb context and step after any change of CPL, segments, CR0, CR4, EFER, EFLAGS.{TF,VM,AC},
+ * DR7, or shadow. */
+void cpu_update_mode(struct cpu *cpu);
+
+static inline bool cpu_protected(const struct cpu *cpu) { return cpu->cr0 & CR0_PE; }
+static inline bool cpu_v86(const struct cpu *cpu) { return cpu->eflags & EFLAGS_VM; }
+static inline bool cpu_long(const struct cpu *cpu) { return cpu->efer & EFER_LMA; } /* IA-32e, either submode */
+static inline bool cpu_code64(const struct cpu *cpu) { return cpu->code_size == CODE_64; }
+static inline unsigned cpu_iopl(const struct cpu *cpu) { return cpu->eflags >> 12 & 3; }
+
+#endif

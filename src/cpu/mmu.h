@@ -1,0 +1,60 @@
+/* Segmentation and paging: linear and physical addresses, and guest memory accesses by linear address. */
+#ifndef CPU_MMU_H
+#define CPU_MMU_H
+
+#include "cpu/cpu.h"
+
+/* What kind of access... */
+#define ACC_READ  0u
+#define ACC_WRITE 1u
+#define ACC_EXEC  2u
+/* ... and on whose behalf: by default at the current CPL. */
+#define ACC_SUPER    4u  /* explicit supervisor access whatever the CPL (pushes on an inner stack) */
+#define ACC_IMPLICIT 8u  /* implicit supervisor access: GDT, LDT, IDT, TSS (SDM vol 3A 4.6.1) */
+#define ACC_AS_USER  16u /* as if CPL were 3 */
+
+/* #PF error code bits, SDM vol 3A 4.7. */
+#define PF_P    0x01u
+#define PF_W    0x02u
+#define PF_U    0x04u
+#define PF_RSVD 0x08u
+#define PF_I    0x10u
+#define PF_PK   0x20u
+
+/* Linear to physical for one byte. False: #PF is recorded (CR2 is set when it is delivered... at once here). */
+bool mmu_translate(struct cpu *cpu, gla lin, unsigned acc, gpa *out);
+/* The same, without side effects (no A/D bits, no fault): for the debugger and the log. */
+bool mmu_probe(struct cpu *cpu, gla lin, gpa *out);
+
+/* Accesses by linear address, any size and alignment, possibly crossing a page. Both pages are checked before anything is
+ * written. False: an exception is recorded (#PF; #GP(0) when not canonical). No alignment check (#AC). */
+bool lin_read(struct cpu *cpu, gla lin, void *buf, unsigned size, unsigned acc);
+bool lin_write(struct cpu *cpu, gla lin, const void *buf, unsigned size, unsigned acc);
+/* Check that a later write of [lin, lin + size) cannot fault. */
+bool lin_probe_write(struct cpu *cpu, gla lin, unsigned size, unsigned acc);
+
+/* Segment checks of an access of size bytes at seg:offset (limit, type, canonical, and #AC): the linear address in *lin.
+ * False: #GP(0)/#SS(0)/#AC(0) is recorded. Follows the current mode's rules. */
+bool seg_linear(struct cpu *cpu, unsigned seg, u64 offset, unsigned size, bool write, gla *lin);
+
+/* seg_linear() and lin_*(), at the current CPL. */
+bool seg_read(struct cpu *cpu, unsigned seg, u64 offset, void *buf, unsigned size);
+bool seg_write(struct cpu *cpu, unsigned seg, u64 offset, const void *buf, unsigned size);
+
+/* TLB maintenance. */
+void tlb_flush_all(struct cpu *cpu);
+void tlb_flush_page(struct cpu *cpu, gla lin);
+/* The page at this RAM offset now holds code: stores to it must take the slow path. */
+void tlb_protect_code(struct cpu *cpu, u64 ram_offset);
+
+/* PAE: load the four PDPTEs from CR3 (after MOV CR3, or CR0/CR4 changes that turn PAE paging on).
+ * False: reserved bits, #GP(0) is recorded and nothing is changed. */
+bool mmu_load_pdptes(struct cpu *cpu, u64 cr3);
+
+/* Bits of a physical address; CPUID 0x80000008 reports it. */
+#define PHYS_BITS 40
+#define PHYS_MASK ((1ull << PHYS_BITS) - 1)
+
+static inline bool canonical(u64 a) { return (u64)((s64)(a << 16) >> 16) == a; }
+
+#endif
