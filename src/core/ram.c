@@ -16,16 +16,13 @@
 struct ram *ram_create(u64 size)
 {
     const char *failed;
+    int err;
     struct ram *r = calloc(1, sizeof *r);
     if (!r) {
         failed = "allocate";
         goto no_struct;
     }
     r->size = (size + GUEST_PAGE_MASK) & ~GUEST_PAGE_MASK;
-    failed = "allocate the page flags";
-    r->page_flags = calloc(r->size >> GUEST_PAGE_SHIFT, 1);
-    if (!r->page_flags) goto no_flags;
-
     failed = "create a memfd";
     r->fd = memfd_create("calque-ram", MFD_CLOEXEC);
     if (r->fd < 0) goto no_fd;
@@ -34,15 +31,19 @@ struct ram *ram_create(u64 size)
     failed = "map the memfd";
     r->host = mmap(NULL, r->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, r->fd, 0);
     if (r->host == MAP_FAILED) goto no_map;
+    failed = "allocate the page flags";
+    r->page_flags = calloc(r->size >> GUEST_PAGE_SHIFT, 1);
+    if (!r->page_flags) goto no_flags;
     return r;
 
-no_map:;
-    int err = errno;
+no_flags:
+    munmap(r->host, r->size);
+    errno = ENOMEM;
+no_map:
+    err = errno;
     close(r->fd);
     errno = err;
 no_fd:
-    free(r->page_flags);
-no_flags:
     free(r);
 no_struct:
     fprintf(stderr, "calque: guest memory of %llu bytes: cannot %s: %s\n", (unsigned long long)size, failed,
