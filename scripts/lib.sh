@@ -1,0 +1,97 @@
+# Shell functions shared by scripts/ and tests/boot/: sourced, not run.
+#   . "$(dirname "$0")/../scripts/lib.sh"
+#
+# Debian 12 or later is assumed for package names. Everything here works as root on a fresh installation, and
+# as a user when sudo asks no password.
+
+die() {
+    echo "$(basename "$0"): $*" >&2
+    exit 1
+}
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then
+        "$@"
+    elif command -v sudo >/dev/null 2>&1; then
+        sudo -n "$@"
+    else
+        die "need root for: $*"
+    fi
+}
+
+# apt-get, quiet unless it fails.
+apt_quiet() {
+    _apt_log=$(mktemp)
+    if ! as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y "$@" >"$_apt_log" 2>&1; then
+        cat "$_apt_log" >&2
+        rm -f "$_apt_log"
+        return 1
+    fi
+    rm -f "$_apt_log"
+}
+
+# Refresh the package lists, once per process tree.
+apt_update() {
+    [ -z "${CALQUE_APT_UPDATED:-}" ] || return 0
+    apt_quiet update || return 1
+    export CALQUE_APT_UPDATED=1
+}
+
+package_installed() {
+    [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+}
+
+# need_packages PACKAGE...: install those that are missing.
+need_packages() {
+    _missing=
+    for _package in "$@"; do
+        package_installed "$_package" || _missing="$_missing $_package"
+    done
+    [ -n "$_missing" ] || return 0
+    echo "installing:$_missing"
+    apt_update || return 1
+    # shellcheck disable=SC2086 # a list
+    apt_quiet install --no-install-recommends $_missing
+}
+
+# fetch_deb PACKAGE[:ARCH] DIR: unpack a package's files under DIR without installing it. The .deb is kept in
+# guests/debs, and an unpacked DIR is not unpacked again.
+fetch_deb() {
+    _package=$1 _dir=$2
+    _stamp="$_dir/.unpacked-$(echo "$_package" | tr : _)"
+    [ ! -e "$_stamp" ] || return 0
+    _cache="$(calque_root)/guests/debs/$(echo "$_package" | tr : _)"
+    mkdir -p "$_cache" "$_dir" || return 1
+    if ! ls "$_cache"/*.deb >/dev/null 2>&1; then
+        case $_package in
+        *:*)
+            if ! { dpkg --print-architecture; dpkg --print-foreign-architectures; } | grep -qx "${_package##*:}"; then
+                as_root dpkg --add-architecture "${_package##*:}" || return 1
+                unset CALQUE_APT_UPDATED # the lists of that architecture are not there yet
+            fi
+            ;;
+        esac
+        # Lists may be old: try with them first, which costs nothing when they are not.
+        (cd "$_cache" && apt-get -q download "$_package") >/dev/null 2>&1 ||
+            { apt_update && (cd "$_cache" && apt-get -q download "$_package") >/dev/null; } ||
+            return 1
+    fi
+    dpkg-deb -x "$_cache"/*.deb "$_dir" && touch "$_stamp"
+}
+
+# The package a meta package such as linux-image-amd64 stands for: its first dependency. With :ARCH kept.
+meta_package_target() {
+    _arch=
+    case $1 in *:*) _arch=":${1##*:}" ;; esac
+    _target=$(apt-cache show --no-all-versions "$1" 2>/dev/null | sed -n 's/^Depends: \([^ ,]*\).*/\1/p' | head -n 1)
+    [ -n "$_target" ] && echo "${_target%%:*}$_arch"
+}
+
+# The repository's top directory, from wherever this was sourced.
+calque_root() {
+    if [ -n "${CALQUE_ROOT:-}" ]; then
+        echo "$CALQUE_ROOT"
+    else
+        (cd "$(dirname "$0")" && while [ ! -e scripts/lib.sh ] && [ "$PWD" != / ]; do cd ..; done && pwd)
+    fi
+}
