@@ -54,6 +54,14 @@ need_packages() {
     apt_quiet install --no-install-recommends $_missing
 }
 
+# add_architecture PACKAGE[:ARCH]: make packages of that architecture known, where it is not the machine's own.
+add_architecture() {
+    case $1 in *:*) ;; *) return 0 ;; esac
+    { dpkg --print-architecture; dpkg --print-foreign-architectures; } | grep -qx "${1##*:}" && return 0
+    as_root dpkg --add-architecture "${1##*:}" || return 1
+    unset CALQUE_APT_UPDATED # the lists of that architecture are not there yet
+}
+
 # fetch_deb PACKAGE[:ARCH] DIR: unpack a package's files under DIR without installing it. The .deb is kept in
 # guests/debs, and an unpacked DIR is not unpacked again.
 fetch_deb() {
@@ -63,14 +71,7 @@ fetch_deb() {
     _cache="$(calque_root)/guests/debs/$(echo "$_package" | tr : _)"
     mkdir -p "$_cache" "$_dir" || return 1
     if ! ls "$_cache"/*.deb >/dev/null 2>&1; then
-        case $_package in
-        *:*)
-            if ! { dpkg --print-architecture; dpkg --print-foreign-architectures; } | grep -qx "${_package##*:}"; then
-                as_root dpkg --add-architecture "${_package##*:}" || return 1
-                unset CALQUE_APT_UPDATED # the lists of that architecture are not there yet
-            fi
-            ;;
-        esac
+        add_architecture "$_package" || return 1
         # Lists may be old: try with them first, which costs nothing when they are not.
         (cd "$_cache" && apt-get -q download "$_package") >/dev/null 2>&1 ||
             { apt_update && (cd "$_cache" && apt-get -q download "$_package") >/dev/null; } ||
@@ -83,8 +84,17 @@ fetch_deb() {
 meta_package_target() {
     _arch=
     case $1 in *:*) _arch=":${1##*:}" ;; esac
-    _target=$(apt-cache show --no-all-versions "$1" 2>/dev/null | sed -n 's/^Depends: \([^ ,]*\).*/\1/p' | head -n 1)
+    add_architecture "$1" >&2 || return 1
+    _target=$(first_dependency "$1")
+    if [ -z "$_target" ]; then # no lists yet
+        apt_update >&2 || return 1
+        _target=$(first_dependency "$1")
+    fi
     [ -n "$_target" ] && echo "${_target%%:*}$_arch"
+}
+
+first_dependency() {
+    apt-cache show --no-all-versions "$1" 2>/dev/null | sed -n 's/^Depends: \([^ ,]*\).*/\1/p' | head -n 1
 }
 
 # The repository's top directory, from wherever this was sourced.
