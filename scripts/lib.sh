@@ -30,10 +30,11 @@ apt_quiet() {
     rm -f "$_apt_log"
 }
 
-# Refresh the package lists, once per process tree.
+# Refresh the package lists, once per process tree. A mirror in the middle of its own update makes this fail in
+# part, with the rest usable: what was wanted of the lists decides.
 apt_update() {
     [ -z "${CALQUE_APT_UPDATED:-}" ] || return 0
-    apt_quiet update || return 1
+    apt_quiet update -o Acquire::Retries=3 || echo "some package lists could not be refreshed" >&2
     export CALQUE_APT_UPDATED=1
 }
 
