@@ -170,6 +170,7 @@ struct cpu {
 
     /* ---- derived state: recompute with cpu_update_mode() ---- */
     struct segment_window win[SEG_COUNT];
+    u64 code_limit;        /* highest valid instruction offset: CS limit, or all ones in 64-bit mode */
     struct tlb *tlb;       /* the part of tlbs[] for the current privilege, SMAP and AC */
 
     /* ---- execution ---- */
@@ -181,12 +182,15 @@ struct cpu {
     bool nmi_blocked;      /* until IRET */
     bool in_exception_delivery; /* error codes get EXT, nested faults become double faults */
     u8 pending_debug;      /* DR6 B0..B3 that hit during the current instruction (trap after it) */
-    bool step;             /* single-instruction mode: TF, breakpoints, watchpoints or shadow need a look */
+    bool step;             /* single-instruction mode: TF, breakpoints or shadow need a look */
+    u8 watch;              /* DR7 has data (1) or I/O (2) breakpoints enabled */
     u32 events;            /* EVENT_*: __atomic accesses, any thread */
     u8 sipi_vector;
     u32 index;             /* vCPU number */
+    bool smp;              /* other vCPUs share the memory */
     struct tlb tlbs[TLB_CONTEXTS];
-    gla large_base, large_mask; /* an area that holds every large page in the TLB: INVLPG in it flushes all */
+    gla large_low, large_high; /* holds every large page in the TLB: INVLPG in it flushes all; empty: low > high */
+    u64 code_gen;              /* changes with every TLB flush, of one page too: validates caches of code by linear address */
     u64 insn_count;        /* instructions retired (approximately: counted by blocks) */
 
     /* ---- wiring ---- */

@@ -65,7 +65,7 @@ static inline void reg_set(struct cpu *cpu, unsigned reg, unsigned size, u64 v)
     switch (size) {
     case 8: cpu->regs[reg] = v; break;
     case 4: cpu->regs[reg] = (u32)v; break;
-    case 2: *(u16 *)&cpu->regs[reg] = (u16)v; break;
+    case 2: __builtin_memcpy(&cpu->regs[reg], &v, 2); break;
     default: *(u8 *)&cpu->regs[reg] = (u8)v; break;
     }
 }
@@ -82,9 +82,12 @@ static inline u64 insn_ea(const struct cpu *cpu, const struct insn *i)
 /* Slow paths of the accessors below: exact in every case (mem.c). */
 bool mem_read_slow(struct cpu *cpu, unsigned seg, u64 ea, void *buf, unsigned size);
 bool mem_write_slow(struct cpu *cpu, unsigned seg, u64 ea, const void *buf, unsigned size);
-/* Get a host pointer for an atomic read-modify-write; NULL with *fault set when an exception is recorded, NULL with
- * *fault clear when the operand is not plain RAM within one page (then read, modify, write under the machine lock). */
-void *mem_rmw_ptr_slow(struct cpu *cpu, unsigned seg, u64 ea, unsigned size, bool *fault);
+/* First half of a read-modify-write: checks everything a write would check, then reads. The mem_write that follows at the
+ * same address cannot fault. */
+bool mem_rmw_slow(struct cpu *cpu, unsigned seg, u64 ea, void *buf, unsigned size);
+/* Serialises locked operations that cannot use a host atomic (page-crossing, MMIO, code pages). */
+void mem_split_lock(void);
+void mem_split_unlock(void);
 
 /* Host address of size bytes at seg:ea when the TLB has it, else NULL. */
 static inline __attribute__((always_inline)) void *mem_fast(struct cpu *cpu, unsigned seg, u64 ea, unsigned size, bool write)

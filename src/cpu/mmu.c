@@ -1,0 +1,425 @@
+/* Paging: the page walk with its permission checks, and the TLB that caches it.
+ *
+ * 32-bit paging with PSE (and PSE-36), PAE, and 4-level paging (SDM vol 3A chapter 4). The linear address space is 48 bits
+ * (no 5-level paging). Memory types (PAT, PCD, PWT) are stored but have no effect: guest memory is always coherent. */
+#include "cpu/mmu.h"
+
+#include <string.h>
+
+#include "core/log.h"
+#include "cpu/exec.h"
+
+#define PTE_P    0x001ull
+#define PTE_W    0x002ull
+#define PTE_U    0x004ull
+#define PTE_A    0x020ull
+#define PTE_D    0x040ull
+#define PTE_PS   0x080ull
+#define PTE_NX   (1ull << 63)
+
+/* What a walk found. */
+struct walk {
+    gpa phys;        /* of the byte asked for */
+    u64 page_mask;   /* size of the mapping - 1 */
+    bool read, write, exec; /* what the same privilege could do without a fault or an A/D update */
+};
+
+/* Privilege of an access, with ACC_* resolved. */
+struct who {
+    bool user;     /* user-mode access */
+    bool smap;     /* user pages are forbidden for data */
+    unsigned context;
+};
+
+static struct who access_privilege(const struct cpu *cpu, unsigned acc)
+{
+    struct who w = {0};
+    if (acc & (ACC_SUPER | ACC_IMPLICIT))
+        w.user = false;
+    else
+        w.user = (acc & ACC_AS_USER) || cpu->cpl == 3;
+    if (!w.user && (cpu->cr4 & CR4_SMAP)) w.smap = (acc & ACC_IMPLICIT) || !(cpu->eflags & EFLAGS_AC);
+    w.context = w.user ? TLB_USER : w.smap ? TLB_SUPERVISOR_SMAP : TLB_SUPERVISOR;
+    return w;
+}
+
+static u64 entry_read(struct cpu *cpu, gpa addr, unsigned size, struct bus_target *t)
+{
+    bool page_ok;
+    *t = bus_lookup(cpu->mem, addr, false, &page_ok);
+    if (!t->host) {
+        cpu->hooks->lock(cpu->hooks->opaque);
+        u64 v = bus_read(cpu->mem, addr, size);
+        cpu->hooks->unlock(cpu->hooks->opaque);
+        return v;
+    }
+    return size == 8 ? __atomic_load_n((u64 *)(void *)t->host, __ATOMIC_RELAXED)
+                     : __atomic_load_n((u32 *)(void *)t->host, __ATOMIC_RELAXED);
+}
+
+/* Set bits in an entry; false when somebody changed it meanwhile and the walk must start over. Entries in ROM or in
+ * a device stay as they are. */
+static bool entry_set(struct cpu *cpu, gpa addr, unsigned size, u64 old, u64 bits)
+{
+    bool page_ok, same;
+    struct bus_target t = bus_lookup(cpu->mem, addr, true, &page_ok);
+    if (!t.host) return true;
+    if (size == 8) {
+        same = __atomic_compare_exchange_n((u64 *)(void *)t.host, &old, old | bits, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+    } else {
+        u32 old32 = (u32)old;
+        same = __atomic_compare_exchange_n((u32 *)(void *)t.host, &old32, old32 | (u32)bits, false, __ATOMIC_SEQ_CST,
+                                           __ATOMIC_RELAXED);
+    }
+    if (same && t.ram) ram_note_write(t.ram, t.ram_offset, size);
+    return same;
+}
+
+/* Protection keys: does the key of a user page forbid this data access? */
+static bool key_forbids(const struct cpu *cpu, u64 pte, bool user, bool write)
+{
+    unsigned key = pte >> 59 & 15;
+    if (cpu->pkru >> 2 * key & 1) return true;
+    return write && (cpu->pkru >> (2 * key + 1) & 1) && (user || (cpu->cr0 & CR0_WP));
+}
+
+static u64 reserved_bits(const struct cpu *cpu, unsigned level, u64 e, bool pae, bool large)
+{
+    if (!pae) return large && (e & (1u << 21)) ? 1 : 0; /* PSE-36 with 40 address bits uses bits 13..20 */
+    u64 r = ((1ull << 52) - 1) & ~PHYS_MASK;
+    if (!cpu_long(cpu)) r |= 0x7ffull << 52;
+    if (!(cpu->efer & EFER_NXE)) r |= PTE_NX;
+    if (level == 4) r |= PTE_PS;
+    if (large) r |= level == 2 ? 0x1fe000ull : 0x3fffe000ull;
+    return e & r;
+}
+
+/* Returns 0 and fills *w, or the #PF error code with bit 31 set (so that it is never 0). With probe, nothing is
+ * changed and permissions are not checked. */
+static u32 walk_once(struct cpu *cpu, gla lin, unsigned acc, struct who who, bool probe, struct walk *w, bool *again)
+{
+    const bool pae = cpu->cr4 & CR4_PAE, is_long = cpu_long(cpu);
+    const bool write = acc & ACC_WRITE, fetch = acc & ACC_EXEC;
+    const unsigned size = pae ? 8 : 4, bits = pae ? 9 : 10;
+    u32 code = 0x80000000u | (write ? PF_W : 0) | (who.user ? PF_U : 0);
+    if (fetch && ((pae && (cpu->efer & EFER_NXE)) || (cpu->cr4 & CR4_SMEP))) code |= PF_I;
+
+    u64 rights = PTE_W | PTE_U; /* ANDed over the levels */
+    u64 nx = 0;
+    unsigned level = is_long ? 4 : 2;
+    gpa table;
+    *again = false;
+    if (is_long) {
+        table = cpu->cr3 & PHYS_MASK & ~0xfffull;
+    } else if (pae) {
+        u64 pdpte = cpu->pdpte[lin >> 30 & 3];
+        if (!(pdpte & PTE_P)) return code;
+        table = pdpte & PHYS_MASK & ~0xfffull;
+    } else {
+        table = cpu->cr3 & 0xfffff000u;
+    }
+
+    for (;; level--) {
+        unsigned shift = 12 + bits * (level - 1);
+        gpa addr = table + (lin >> shift & ((1u << bits) - 1)) * size;
+        struct bus_target t;
+        u64 e = entry_read(cpu, addr, size, &t);
+        if (!(e & PTE_P)) return code;
+        bool leaf = level == 1 || ((e & PTE_PS) && level <= 3 && (pae || (cpu->cr4 & CR4_PSE)));
+        if (reserved_bits(cpu, level, e, pae, leaf && level > 1)) return code | PF_P | PF_RSVD;
+        rights &= e;
+        if (pae) nx |= e & PTE_NX;
+        if (!leaf) {
+            if (!probe && !(e & PTE_A) && !entry_set(cpu, addr, size, e, PTE_A)) {
+                *again = true;
+                return 0;
+            }
+            table = pae ? e & PHYS_MASK & ~0xfffull : e & 0xfffff000u;
+            continue;
+        }
+        w->page_mask = (1ull << shift) - 1;
+        if (pae)
+            w->phys = (e & PHYS_MASK & ~w->page_mask) | (lin & w->page_mask);
+        else if (level == 2)
+            w->phys = ((e & 0xffc00000u) | (e >> 13 & 0xff) << 32) | (lin & w->page_mask);
+        else
+            w->phys = (e & 0xfffff000u) | (lin & w->page_mask);
+        if (probe) return 0;
+
+        bool user_page = rights & PTE_U;
+        bool can_write = (rights & PTE_W) || (!who.user && !(cpu->cr0 & CR0_WP));
+        bool can_read = who.user ? user_page : !(user_page && who.smap);
+        if (!can_read) can_write = false;
+        bool can_exec = !(nx && (cpu->efer & EFER_NXE)) &&
+                        (who.user ? user_page : !(user_page && (cpu->cr4 & CR4_SMEP)));
+        bool by_key = false;
+        if ((cpu->cr4 & CR4_PKE) && is_long && user_page && !fetch) {
+            bool no_read = key_forbids(cpu, e, who.user, false), no_write = key_forbids(cpu, e, who.user, true);
+            by_key = write ? no_write : no_read;
+            if (no_read) can_read = can_write = false;
+            if (no_write) can_write = false;
+        }
+        if (fetch ? !can_exec : write ? !can_write : !can_read) return code | PF_P | (by_key ? PF_PK : 0);
+        u64 set = (PTE_A | (write ? PTE_D : 0)) & ~e;
+        if (set && !entry_set(cpu, addr, size, e, set)) {
+            *again = true;
+            return 0;
+        }
+        w->read = can_read;
+        w->write = can_write && (write || (e & PTE_D));
+        w->exec = can_exec;
+        if (fetch && (cpu->cr4 & CR4_PKE)) w->read = w->write = false; /* keys were not looked at */
+        return 0;
+    }
+}
+
+static u32 walk(struct cpu *cpu, gla lin, unsigned acc, struct who who, bool probe, struct walk *w)
+{
+    if (!(cpu->cr0 & CR0_PG)) {
+        *w = (struct walk){.phys = lin & 0xffffffffu, .page_mask = GUEST_PAGE_MASK, .read = true, .write = true, .exec = true};
+        return 0;
+    }
+    for (;;) {
+        bool again;
+        u32 r = walk_once(cpu, lin, acc, who, probe, w, &again);
+        if (!again) return r;
+    }
+}
+
+bool mmu_load_pdptes(struct cpu *cpu, u64 cr3)
+{
+    u64 p[4];
+    for (unsigned n = 0; n < 4; n++) {
+        struct bus_target t;
+        p[n] = entry_read(cpu, (cr3 & 0xffffffe0u) + 8 * n, 8, &t);
+        /* SDM vol 3A 4.4.1: reserved are bits 1-2, 5-8 and those above MAXPHYADDR. */
+        if ((p[n] & PTE_P) && (p[n] & (0x1e6ull | ~PHYS_MASK))) return raise_gp0(cpu);
+    }
+    memcpy(cpu->pdpte, p, sizeof p);
+    return true;
+}
+
+void tlb_flush_all(struct cpu *cpu)
+{
+    u64 gen = cpu->tlbs[0].gen + 1;
+    if (gen > GUEST_PAGE_MASK) {
+        for (unsigned n = 0; n < TLB_CONTEXTS; n++) memset(cpu->tlbs[n].e, 0, sizeof cpu->tlbs[n].e);
+        gen = 1;
+    }
+    for (unsigned n = 0; n < TLB_CONTEXTS; n++) cpu->tlbs[n].gen = gen;
+    cpu->large_low = ~0ull;
+    cpu->large_high = 0;
+    cpu->code_gen++;
+}
+
+void tlb_flush_page(struct cpu *cpu, gla lin)
+{
+    lin &= ~GUEST_PAGE_MASK;
+    if (lin >= cpu->large_low && lin <= cpu->large_high) {
+        tlb_flush_all(cpu);
+        return;
+    }
+    for (unsigned n = 0; n < TLB_CONTEXTS; n++)
+        cpu->tlbs[n].e[(lin >> GUEST_PAGE_SHIFT) & (TLB_ENTRIES - 1)] = (struct tlb_entry){0};
+    cpu->code_gen++;
+}
+
+void tlb_protect_code(struct cpu *cpu, u64 ram_offset)
+{
+    u64 host = (u64)(uintptr_t)(cpu->ram->host + ram_offset);
+    for (unsigned c = 0; c < TLB_CONTEXTS; c++) {
+        for (unsigned n = 0; n < TLB_ENTRIES; n++) {
+            struct tlb_entry *e = &cpu->tlbs[c].e[n];
+            if (e->write_tag && (e->write_tag & ~GUEST_PAGE_MASK) + e->addend == host) e->write_tag = 0;
+        }
+    }
+}
+
+/* Do the enabled data breakpoints touch this page? Then every access to it takes the slow path. */
+static bool page_watched(const struct cpu *cpu, gla page)
+{
+    if (!(cpu->watch & 1)) return false;
+    for (unsigned n = 0; n < 4; n++) {
+        if (!(cpu->dr[7] >> 2 * n & 3) || !(cpu->dr[7] >> (16 + 4 * n) & 1)) continue;
+        if ((cpu->dr[n] & ~GUEST_PAGE_MASK) == page) return true;
+    }
+    return false;
+}
+
+/* Translate, and remember the page in the TLB when it is plain RAM. *t is the target in the direction of the access. */
+static bool translate(struct cpu *cpu, gla lin, unsigned acc, gpa *phys, struct bus_target *t)
+{
+    struct who who = access_privilege(cpu, acc);
+    struct walk w;
+    u32 code = walk(cpu, lin, acc, who, false, &w);
+    if (code) {
+        log_printf(LOG_MMU, "page fault: cr2=%016llx error=%02x rip=%016llx cpl=%u\n", (unsigned long long)lin,
+                   code & 0xff, (unsigned long long)cpu->rip, cpu->cpl);
+        cpu->cr2 = lin;
+        return raise_err(cpu, EXC_PF, code & 0x7fffffffu);
+    }
+    *phys = w.phys;
+    bool page_ok, write_page_ok;
+    *t = bus_lookup(cpu->mem, w.phys, acc & ACC_WRITE, &page_ok);
+    if (!t->host || !page_ok) return true;
+
+    struct tlb *tlb = &cpu->tlbs[who.context];
+    gla page = lin & ~GUEST_PAGE_MASK;
+    if (page_watched(cpu, page)) return true;
+    struct bus_target r = t[0], wr = t[0];
+    if (acc & ACC_WRITE)
+        r = bus_lookup(cpu->mem, w.phys, false, &page_ok);
+    else
+        wr = bus_lookup(cpu->mem, w.phys, true, &write_page_ok);
+    u64 tag = page | tlb->gen;
+    struct tlb_entry e = {.addend = (u64)(uintptr_t)t->host - lin};
+    if (w.read && r.host == t->host) e.read_tag = tag;
+    if (w.exec && r.host == t->host) e.exec_tag = tag;
+    if (w.write && wr.host == t->host && (acc & ACC_WRITE || write_page_ok)) {
+        u8 *flags = &wr.ram->page_flags[wr.ram_offset >> GUEST_PAGE_SHIFT];
+        if (!(__atomic_load_n(flags, __ATOMIC_SEQ_CST) & RAM_PAGE_CODE)) {
+            e.write_tag = tag;
+            /* Stores through the TLB are not seen one by one: count the page as written from now on. */
+            if (acc & ACC_WRITE) __atomic_fetch_or(flags, RAM_PAGE_DIRTY, __ATOMIC_RELAXED);
+            else if (!(*flags & RAM_PAGE_DIRTY)) e.write_tag = 0;
+        }
+    }
+    tlb->e[(lin >> GUEST_PAGE_SHIFT) & (TLB_ENTRIES - 1)] = e;
+    if (w.page_mask > GUEST_PAGE_MASK) {
+        cpu->large_low = MIN(cpu->large_low, lin & ~w.page_mask);
+        cpu->large_high = MAX(cpu->large_high, lin | w.page_mask);
+    }
+    return true;
+}
+
+bool mmu_translate(struct cpu *cpu, gla lin, unsigned acc, gpa *out)
+{
+    struct bus_target t;
+    return translate(cpu, lin, acc, out, &t);
+}
+
+bool mmu_probe(struct cpu *cpu, gla lin, gpa *out)
+{
+    struct walk w;
+    if (cpu_long(cpu) && !canonical(lin)) return false;
+    if (walk(cpu, lin, ACC_READ | ACC_SUPER, (struct who){0}, true, &w)) return false;
+    *out = w.phys;
+    return true;
+}
+
+/* One page's part of an access, resolved. */
+struct piece {
+    gpa phys;
+    struct bus_target t;
+};
+
+static bool resolve(struct cpu *cpu, gla lin, unsigned acc, struct piece *p)
+{
+    const struct tlb *tlb = &cpu->tlbs[access_privilege(cpu, acc).context];
+    const struct tlb_entry *e = &tlb->e[(lin >> GUEST_PAGE_SHIFT) & (TLB_ENTRIES - 1)];
+    u64 want = (lin & ~GUEST_PAGE_MASK) | tlb->gen;
+    if ((acc & ACC_WRITE ? e->write_tag : acc & ACC_EXEC ? e->exec_tag : e->read_tag) == want) {
+        p->t.host = (u8 *)(uintptr_t)(lin + e->addend);
+        p->t.ram = NULL; /* nothing to note: not a code page, already dirty */
+        return true;
+    }
+    return translate(cpu, lin, acc, &p->phys, &p->t);
+}
+
+static void piece_read(struct cpu *cpu, const struct piece *p, void *buf, unsigned size)
+{
+    if (p->t.host) {
+        /* The sizes the CPU reads in one go must not tear. */
+        switch (size) {
+        case 1: *(u8 *)buf = __atomic_load_n(p->t.host, __ATOMIC_RELAXED); break;
+        case 4: { u32 v; memcpy(&v, p->t.host, 4); memcpy(buf, &v, 4); break; }
+        case 8: { u64 v; memcpy(&v, p->t.host, 8); memcpy(buf, &v, 8); break; }
+        default: memcpy(buf, p->t.host, size);
+        }
+        return;
+    }
+    cpu->hooks->lock(cpu->hooks->opaque);
+    if (size == 1 || size == 2 || size == 4 || size == 8) {
+        u64 v = bus_read(cpu->mem, p->phys, size);
+        memcpy(buf, &v, size);
+    } else {
+        bus_read_block(cpu->mem, p->phys, buf, size);
+    }
+    cpu->hooks->unlock(cpu->hooks->opaque);
+}
+
+static void piece_write(struct cpu *cpu, const struct piece *p, const void *buf, unsigned size)
+{
+    if (p->t.host) {
+        memcpy(p->t.host, buf, size);
+        if (!p->t.ram) return;
+        u8 flags = __atomic_load_n(&p->t.ram->page_flags[p->t.ram_offset >> GUEST_PAGE_SHIFT], __ATOMIC_SEQ_CST);
+        if (flags & RAM_PAGE_CODE) {
+            cpu->engine_ops->invalidate(cpu, p->t.ram_offset, size);
+            if (cpu->smp) ram_note_write(p->t.ram, p->t.ram_offset, size);
+        }
+        return;
+    }
+    cpu->hooks->lock(cpu->hooks->opaque);
+    if (size == 1 || size == 2 || size == 4 || size == 8) {
+        u64 v = 0;
+        memcpy(&v, buf, size);
+        bus_write(cpu->mem, p->phys, v, size);
+    } else {
+        bus_write_block(cpu->mem, p->phys, buf, size);
+    }
+    cpu->hooks->unlock(cpu->hooks->opaque);
+}
+
+/* Bytes of [lin, lin + size) in its first page. */
+static unsigned first_part(gla lin, unsigned size)
+{
+    unsigned room = GUEST_PAGE_SIZE - (unsigned)(lin & GUEST_PAGE_MASK);
+    return size < room ? size : room;
+}
+
+static bool check_canonical(struct cpu *cpu, gla lin, unsigned size)
+{
+    if (!cpu_long(cpu) || (canonical(lin) && canonical(lin + size - 1))) return true;
+    return raise_gp0(cpu);
+}
+
+static gla wrap(const struct cpu *cpu, gla lin) { return cpu_long(cpu) ? lin : (u32)lin; }
+
+bool lin_read(struct cpu *cpu, gla lin, void *buf, unsigned size, unsigned acc)
+{
+    struct piece a, b;
+    lin = wrap(cpu, lin);
+    TRY(check_canonical(cpu, lin, size));
+    unsigned n = first_part(lin, size);
+    TRY(resolve(cpu, lin, acc, &a));
+    if (n < size) TRY(resolve(cpu, wrap(cpu, lin + n), acc, &b));
+    piece_read(cpu, &a, buf, n);
+    if (n < size) piece_read(cpu, &b, (u8 *)buf + n, size - n);
+    return true;
+}
+
+bool lin_write(struct cpu *cpu, gla lin, const void *buf, unsigned size, unsigned acc)
+{
+    struct piece a, b;
+    lin = wrap(cpu, lin);
+    acc |= ACC_WRITE;
+    TRY(check_canonical(cpu, lin, size));
+    unsigned n = first_part(lin, size);
+    TRY(resolve(cpu, lin, acc, &a));
+    if (n < size) TRY(resolve(cpu, wrap(cpu, lin + n), acc, &b));
+    piece_write(cpu, &a, buf, n);
+    if (n < size) piece_write(cpu, &b, (const u8 *)buf + n, size - n);
+    return true;
+}
+
+bool lin_probe_write(struct cpu *cpu, gla lin, unsigned size, unsigned acc)
+{
+    struct piece p;
+    lin = wrap(cpu, lin);
+    acc |= ACC_WRITE;
+    TRY(check_canonical(cpu, lin, size));
+    unsigned n = first_part(lin, size);
+    TRY(resolve(cpu, lin, acc, &p));
+    return n == size || resolve(cpu, wrap(cpu, lin + n), acc, &p);
+}
