@@ -78,7 +78,7 @@ static struct item *find_item(struct fw_cfg *f, u16 key)
         item = &f->arch[n];
     else if (n < FW_CFG_FILE_FIRST)
         item = &f->generic[n];
-    else if (n - FW_CFG_FILE_FIRST < f->file_count)
+    else if (n < FW_CFG_FILE_FIRST + f->file_count)
         item = &f->files[n - FW_CFG_FILE_FIRST].item;
     return item;
 }
@@ -251,11 +251,10 @@ static u64 port_read(void *opaque, u64 offset, unsigned size)
 {
     struct fw_cfg *f = opaque;
     struct item *item = find_item(f, f->key);
-    (void) size;
 
-    /* The selector cannot be read back; data is what a byte read of either port gives. */
+    /* The selector cannot be read back: a byte read of either port gives data. */
     (void) offset;
-    if (!item || f->offset >= item->size) return 0;
+    if (size != 1 || !item || f->offset >= item->size) return 0;
     return item->data[f->offset++];
 }
 
