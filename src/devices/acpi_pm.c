@@ -19,11 +19,11 @@
 #include "core/log.h"
 
 /* Configuration space [PIIX4] 7.1. */
-#define PMBA        0x40 /* PM I/O base, 64 ports */
-#define DEVACTB     0x58 /* device activity B; bit 25 APMC_EN: SMI on writes to 0xb2 */
-#define PMREGMISC   0x80 /* bit 0 PMIOSE: decode PMBA */
-#define SMBBA       0x90 /* SMBus I/O base, 16 ports */
-#define SMBHSTCFG   0xd2 /* bit 0: SMBus host enabled */
+#define PMBA      0x40 /* PM I/O base, 64 ports */
+#define DEVACTB   0x58 /* device activity B; bit 25 APMC_EN: SMI on writes to 0xb2 */
+#define PMREGMISC 0x80 /* bit 0 PMIOSE: decode PMBA */
+#define SMBBA     0x90 /* SMBus I/O base, 16 ports */
+#define SMBHSTCFG 0xd2 /* bit 0: SMBus host enabled */
 
 /* PM I/O registers, offsets from PMBA [PIIX4] 7.2. */
 #define PMSTS   0x00
@@ -41,40 +41,40 @@
 
 #define CNT_SCI_EN     0x0001
 #define CNT_SLEEP_TYPE 0x1c00
-#define CNT_SLEEP      0x2000 /* SLP_EN: write-only */
+#define CNT_SLEEP      0x2000                    /* SLP_EN: write-only */
 #define CNT_STORED     (0x0002 | CNT_SLEEP_TYPE) /* BRLD_EN_BM and SLP_TYP; SCI_EN is read-only to software */
 
 #define TIMER_HZ  3579545u
 #define TIMER_TOP 0x800000u /* half of the 24-bit range */
 
 /* SMBus host registers, offsets from SMBBA [PIIX4] 7.3. */
-#define SMBHSTSTS  0x0
-#define SMBHSTCNT  0x2
-#define SMBHSTDAT0 0x5
-#define SMB_SIZE   0x10
+#define SMBHSTSTS      0x0
+#define SMBHSTCNT      0x2
+#define SMBHSTDAT0     0x5
+#define SMB_SIZE       0x10
 #define SMBSTS_DEV_ERR 0x04
 #define SMBSTS_CLEAR   0x1e /* bits cleared by writing one */
 #define SMBCNT_START   0x40
 
 struct acpi_pm {
-    struct pci_device pci;         /* 00:01.3 */
-    struct clock *clock;           /* drives the timer */
-    struct timer *overflow;        /* next change of timer bit 23, armed while its event is enabled */
-    struct irq_line sci;           /* system control interrupt */
-    void (*power_off)(void *);     /* S5 */
-    void *opaque;                  /* for power_off */
-    struct region *pm_region;      /* PMBA */
-    struct region *smb_region;     /* SMBBA */
-    struct region *gpe_region;     /* general purpose events */
-    struct region *apm_region;     /* 0xb2, 0xb3 */
-    u16 status;                    /* PMSTS */
-    u16 enable;                    /* PMEN */
-    u16 control;                   /* PMCNTRL */
-    u64 overflow_tick;             /* timer tick of the next bit 23 change not yet in status */
-    u16 gpe_status;                /* GPE0_STS */
-    u16 gpe_enable;                /* GPE0_EN */
-    u8 apmc, apms;                 /* ports 0xb2, 0xb3 */
-    u8 smb[SMB_SIZE];              /* SMBus host registers */
+    struct pci_device pci;     /* 00:01.3 */
+    struct clock *clock;       /* drives the timer */
+    struct timer *overflow;    /* next change of timer bit 23, armed while its event is enabled */
+    struct irq_line sci;       /* system control interrupt */
+    void (*power_off)(void *); /* S5 */
+    void *opaque;              /* for power_off */
+    struct region *pm_region;  /* PMBA */
+    struct region *smb_region; /* SMBBA */
+    struct region *gpe_region; /* general purpose events */
+    struct region *apm_region; /* 0xb2, 0xb3 */
+    u16 status;                /* PMSTS */
+    u16 enable;                /* PMEN */
+    u16 control;               /* PMCNTRL */
+    u64 overflow_tick;         /* timer tick of the next bit 23 change not yet in status */
+    u16 gpe_status;            /* GPE0_STS */
+    u16 gpe_enable;            /* GPE0_EN */
+    u8 apmc, apms;             /* ports 0xb2, 0xb3 */
+    u8 smb[SMB_SIZE];          /* SMBus host registers */
 };
 
 /* ---- events ---- */
@@ -109,7 +109,7 @@ bool acpi_pm_power_button(struct acpi_pm *p)
 
 void acpi_pm_gpe(struct acpi_pm *p, int n)
 {
-    p->gpe_status |= (u16) (1u << n);
+    p->gpe_status |= (u16)(1u << n);
     update(p);
 }
 
@@ -121,7 +121,7 @@ static u16 pm_word(struct acpi_pm *p, unsigned reg)
     case PMSTS: return p->status;
     case PMEN: return p->enable;
     case PMCNTRL: return p->control;
-    case PMTMR: return (u16) ticks(p);
+    case PMTMR: return (u16)ticks(p);
     case PMTMR + 2: return ticks(p) >> 16 & 0xff;
     default: return 0;
     }
@@ -144,10 +144,10 @@ static void pm_set_word(struct acpi_pm *p, unsigned reg, u16 value, u16 mask)
 {
     switch (reg) {
     case PMSTS: p->status &= (u16) ~(value & mask & (STS_EVENTS | STS_WAKE)); break;
-    case PMEN: p->enable = (u16) ((p->enable & ~mask) | (value & mask & STS_EVENTS)); break;
+    case PMEN: p->enable = (u16)((p->enable & ~mask) | (value & mask & STS_EVENTS)); break;
     case PMCNTRL:
         mask &= CNT_STORED | CNT_SLEEP;
-        p->control = (u16) ((p->control & ~mask) | (value & mask & CNT_STORED));
+        p->control = (u16)((p->control & ~mask) | (value & mask & CNT_STORED));
         if (value & mask & CNT_SLEEP) enter_sleep(p);
         break;
     default: log_printf(LOG_UNIMP, "acpi_pm: write to register 0x%02x\n", reg); break;
@@ -163,8 +163,8 @@ static u64 pm_read(void *opaque, u64 offset, unsigned size)
     if (offset == PMTMR && size == 4) return ticks(p) & 0xffffff;
     update(p); /* the timer's status bit appears without an event having to be enabled */
     for (unsigned i = 0; i < size; i++) {
-        unsigned o = (unsigned) offset + i;
-        value |= (u64) (pm_word(p, o & ~1u) >> (o & 1) * 8 & 0xff) << i * 8;
+        unsigned o = (unsigned)offset + i;
+        value |= (u64)(pm_word(p, o & ~1u) >> (o & 1) * 8 & 0xff) << i * 8;
     }
     return value;
 }
@@ -172,18 +172,18 @@ static u64 pm_read(void *opaque, u64 offset, unsigned size)
 static void pm_write(void *opaque, u64 offset, u64 value, unsigned size)
 {
     struct acpi_pm *p = opaque;
-    unsigned end = (unsigned) offset + size;
+    unsigned end = (unsigned)offset + size;
 
     update(p);
-    for (unsigned o = (unsigned) offset; o < end; o = (o & ~1u) + 2) {
-        unsigned shift = (o - (unsigned) offset) * 8;
+    for (unsigned o = (unsigned)offset; o < end; o = (o & ~1u) + 2) {
+        unsigned shift = (o - (unsigned)offset) * 8;
         bool odd = o & 1;
         bool whole = !odd && o + 1 < end;
-        u16 part = (u16) (value >> shift);
+        u16 part = (u16)(value >> shift);
         if (whole)
             pm_set_word(p, o, part, 0xffff);
         else
-            pm_set_word(p, o & ~1u, odd ? (u16) (part << 8) : part & 0xff, odd ? 0xff00 : 0x00ff);
+            pm_set_word(p, o & ~1u, odd ? (u16)(part << 8) : part & 0xff, odd ? 0xff00 : 0x00ff);
     }
     update(p);
 }
@@ -191,8 +191,8 @@ static void pm_write(void *opaque, u64 offset, u64 value, unsigned size)
 static u64 gpe_read(void *opaque, u64 offset, unsigned size)
 {
     struct acpi_pm *p = opaque;
-    u32 all = p->gpe_status | (u32) p->gpe_enable << 16;
-    (void) size;
+    u32 all = p->gpe_status | (u32)p->gpe_enable << 16;
+    (void)size;
     return all >> offset * 8 & 0xff;
 }
 
@@ -200,64 +200,64 @@ static void gpe_write(void *opaque, u64 offset, u64 value, unsigned size)
 {
     struct acpi_pm *p = opaque;
     unsigned shift = offset % 2 * 8;
-    (void) size;
+    (void)size;
     if (offset < 2)
         p->gpe_status &= (u16) ~(value << shift);
     else
-        p->gpe_enable = (u16) ((p->gpe_enable & ~(0xffu << shift)) | value << shift);
+        p->gpe_enable = (u16)((p->gpe_enable & ~(0xffu << shift)) | value << shift);
     update(p);
 }
 
 static u64 apm_read(void *opaque, u64 offset, unsigned size)
 {
     struct acpi_pm *p = opaque;
-    (void) size;
+    (void)size;
     return offset ? p->apms : p->apmc;
 }
 
 static void apm_write(void *opaque, u64 offset, u64 value, unsigned size)
 {
     struct acpi_pm *p = opaque;
-    (void) size;
+    (void)size;
     if (offset) {
-        p->apms = (u8) value;
+        p->apms = (u8)value;
         return;
     }
-    p->apmc = (u8) value;
+    p->apmc = (u8)value;
     if (value == ACPI_PM_ENABLE) p->control |= CNT_SCI_EN;
-    if (value == ACPI_PM_DISABLE) p->control &= (u16) ~CNT_SCI_EN;
+    if (value == ACPI_PM_DISABLE) p->control &= (u16)~CNT_SCI_EN;
     update(p);
 }
 
 static u64 smb_read(void *opaque, u64 offset, unsigned size)
 {
     struct acpi_pm *p = opaque;
-    (void) size;
+    (void)size;
     return p->smb[offset];
 }
 
 static void smb_write(void *opaque, u64 offset, u64 value, unsigned size)
 {
     struct acpi_pm *p = opaque;
-    (void) size;
+    (void)size;
     switch (offset) {
     case SMBHSTSTS: p->smb[SMBHSTSTS] &= (u8) ~(value & SMBSTS_CLEAR); break;
     case SMBHSTCNT:
-        p->smb[SMBHSTCNT] = (u8) value & (u8) ~SMBCNT_START;
+        p->smb[SMBHSTCNT] = (u8)value & (u8)~SMBCNT_START;
         /* No device answers any address: the transaction ends at once, not acknowledged. */
         if (value & SMBCNT_START) {
             p->smb[SMBHSTSTS] |= SMBSTS_DEV_ERR;
             p->smb[SMBHSTDAT0] = 0xff;
         }
         break;
-    default: p->smb[offset] = (u8) value; break;
+    default: p->smb[offset] = (u8)value; break;
     }
 }
 
-static const struct region_ops pm_ops = { .read = pm_read, .write = pm_write, .min_size = 1, .max_size = 4 };
-static const struct region_ops gpe_ops = { .read = gpe_read, .write = gpe_write, .min_size = 1, .max_size = 1 };
-static const struct region_ops apm_ops = { .read = apm_read, .write = apm_write, .min_size = 1, .max_size = 1 };
-static const struct region_ops smb_ops = { .read = smb_read, .write = smb_write, .min_size = 1, .max_size = 1 };
+static const struct region_ops pm_ops = {.read = pm_read, .write = pm_write, .min_size = 1, .max_size = 4};
+static const struct region_ops gpe_ops = {.read = gpe_read, .write = gpe_write, .min_size = 1, .max_size = 1};
+static const struct region_ops apm_ops = {.read = apm_read, .write = apm_write, .min_size = 1, .max_size = 1};
+static const struct region_ops smb_ops = {.read = smb_read, .write = smb_write, .min_size = 1, .max_size = 1};
 
 /* ---- the PCI function ---- */
 
@@ -280,16 +280,16 @@ static void update_ports(struct acpi_pm *p)
 
 static void config_written(struct pci_device *d, unsigned offset, unsigned size, const u8 *old)
 {
-    (void) offset;
-    (void) size;
+    (void)offset;
+    (void)size;
     if (memcmp(old + PMBA, d->config + PMBA, 4) || old[PMREGMISC] != d->config[PMREGMISC] ||
         memcmp(old + SMBBA, d->config + SMBBA, 4) || old[SMBHSTCFG] != d->config[SMBHSTCFG])
-        update_ports((struct acpi_pm *) d);
+        update_ports((struct acpi_pm *)d);
 }
 
 static void acpi_pm_reset(struct device *d)
 {
-    struct acpi_pm *p = (struct acpi_pm *) d;
+    struct acpi_pm *p = (struct acpi_pm *)d;
     u8 *c = p->pci.config;
 
     pci_device_reset(&p->pci);
@@ -310,7 +310,7 @@ static void acpi_pm_reset(struct device *d)
 
 static void acpi_pm_destroy(struct device *d)
 {
-    struct acpi_pm *p = (struct acpi_pm *) d;
+    struct acpi_pm *p = (struct acpi_pm *)d;
 
     timer_destroy(p->overflow);
     region_remove(p->pm_region);

@@ -9,14 +9,14 @@
 #include "devices/pci.h"
 
 /* Facts that the ACPI tables state and firmware programs. */
-#define ACPI_PM_BASE         0x600  /* PM1a event block, control at +4, timer at +8 */
-#define ACPI_PM_SMBUS_BASE   0x700
-#define ACPI_PM_GPE_BASE     0xafe0 /* 2 bytes of status, 2 of enable */
-#define ACPI_PM_GPE_LENGTH   4
-#define ACPI_PM_SMI_COMMAND  0xb2
-#define ACPI_PM_ENABLE       0xf1 /* written to the SMI command port: sets SCI_EN */
-#define ACPI_PM_DISABLE      0xf0
-#define ACPI_PM_SCI_IRQ      9
+#define ACPI_PM_BASE          0x600 /* PM1a event block, control at +4, timer at +8 */
+#define ACPI_PM_SMBUS_BASE    0x700
+#define ACPI_PM_GPE_BASE      0xafe0 /* 2 bytes of status, 2 of enable */
+#define ACPI_PM_GPE_LENGTH    4
+#define ACPI_PM_SMI_COMMAND   0xb2
+#define ACPI_PM_ENABLE        0xf1 /* written to the SMI command port: sets SCI_EN */
+#define ACPI_PM_DISABLE       0xf0
+#define ACPI_PM_SCI_IRQ       9
 #define ACPI_PM_SLEEP_TYPE_S5 0
 
 struct acpi_pm;

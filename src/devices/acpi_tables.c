@@ -1,5 +1,5 @@
-/* The ACPI tables: RSDP, RSDT, XSDT, FADT, FACS, MADT, HPET, WAET, the DSDT of acpi_dsdt.asl, and an SSDT with
- * the processors.
+/* The ACPI tables: RSDP, RSDT, XSDT, FADT, FACS, MADT, HPET, WAET, the DSDT of acpi_dsdt.asl, and an SSDT
+ * with the processors.
  *
  * Where they end up is firmware's business: pointers and checksums are described by a script of commands
  * (allocate a file, add a file's address to a pointer, compute a checksum) which firmware runs.
@@ -20,15 +20,15 @@
 #include "acpi_dsdt.hex"
 #include "devices/acpi_pm.h"
 
-#define TABLES_FILE "etc/acpi/tables"
-#define RSDP_FILE   "etc/acpi/rsdp"
-#define LOADER_FILE "etc/table-loader"
+#define TABLES_FILE    "etc/acpi/tables"
+#define RSDP_FILE      "etc/acpi/rsdp"
+#define LOADER_FILE    "etc/table-loader"
 #define FILE_NAME_SIZE 56
 
-#define HEADER_SIZE 36
-#define LAPIC_BASE  0xfee00000u
-#define IOAPIC_BASE 0xfec00000u
-#define HPET_BASE   0xfed00000u
+#define HEADER_SIZE  36
+#define LAPIC_BASE   0xfee00000u
+#define IOAPIC_BASE  0xfec00000u
+#define HPET_BASE    0xfed00000u
 #define PCI_HOLE_END 0xfebfffffu
 
 #define LOADER_COMMANDS 40
@@ -67,7 +67,8 @@ static size_t blob_grow(struct blob *b, size_t size)
 
 static void put(u8 *p, u64 value, unsigned size)
 {
-    for (unsigned i = 0; i < size; i++) p[i] = (u8) (value >> i * 8);
+    for (unsigned i = 0; i < size; i++)
+        p[i] = (u8)(value >> i * 8);
 }
 
 static void append(struct blob *b, u64 value, unsigned size)
@@ -97,7 +98,8 @@ static void put_name(u8 *p, const char *name)
     memcpy(p, name, strlen(name));
 }
 
-/* Command 1: place a file in memory. zone 1: anywhere high; 2: the 0xf0000 segment, where RSDPs are sought. */
+/* Command 1: place a file in memory. zone 1: anywhere high; 2: the 0xf0000 segment, where RSDPs are sought.
+ */
 static void script_allocate(struct builder *b, const char *file, u32 align, u8 zone)
 {
     u8 *c = command(b, 1);
@@ -155,7 +157,7 @@ static void table_end(struct builder *b, size_t start)
 /* Give the DSDT's Name (seg, DWord) its value. */
 static void patch_name(u8 *aml, size_t size, const char *seg, u32 value)
 {
-    u8 pattern[6] = { 0x08, (u8) seg[0], (u8) seg[1], (u8) seg[2], (u8) seg[3], 0x0c }; /* NameOp, DWordPrefix */
+    u8 pattern[6] = {0x08, (u8)seg[0], (u8)seg[1], (u8)seg[2], (u8)seg[3], 0x0c}; /* NameOp, DWordPrefix */
 
     for (size_t i = HEADER_SIZE; i + 10 <= size; i++) {
         if (memcmp(aml + i, pattern, sizeof pattern) != 0) continue;
@@ -171,7 +173,7 @@ static size_t build_dsdt(struct builder *b, const struct acpi_config *config)
 
     append_bytes(&b->tables, acpi_dsdt_aml_code, sizeof acpi_dsdt_aml_code);
     u8 *aml = b->tables.data + start;
-    patch_name(aml, sizeof acpi_dsdt_aml_code, "P0S_", (u32) config->low_ram);
+    patch_name(aml, sizeof acpi_dsdt_aml_code, "P0S_", (u32)config->low_ram);
     patch_name(aml, sizeof acpi_dsdt_aml_code, "P0E_", PCI_HOLE_END);
     patch_name(aml, sizeof acpi_dsdt_aml_code, "SERB", config->serial_ports);
     patch_name(aml, sizeof acpi_dsdt_aml_code, "HPEB", config->hpet_id != 0);
@@ -183,7 +185,8 @@ static size_t build_dsdt(struct builder *b, const struct acpi_config *config)
 /* Firmware ACPI control structure [ACPI] 5.2.10: no checksum, 64-byte aligned. */
 static size_t build_facs(struct builder *b)
 {
-    while (b->tables.size % 64) append(&b->tables, 0, 1);
+    while (b->tables.size % 64)
+        append(&b->tables, 0, 1);
     size_t start = blob_grow(&b->tables, 64);
     memcpy(b->tables.data + start, "FACS", 4);
     put(b->tables.data + start + 4, 64, 4);
@@ -200,11 +203,11 @@ static void append_gas(struct builder *b, u16 port, u8 bits, u8 access)
     append(&b->tables, port, 8);
 }
 
-#define FADT_WBINVD     (1u << 0)
-#define FADT_PROC_C1    (1u << 2)
-#define FADT_SLP_BUTTON (1u << 5) /* no fixed sleep button; the power button is fixed hardware */
-#define FADT_FIX_RTC    (1u << 6) /* no RTC wake-up status in the fixed registers */
-#define FADT_RESET_REG  (1u << 10)
+#define FADT_WBINVD         (1u << 0)
+#define FADT_PROC_C1        (1u << 2)
+#define FADT_SLP_BUTTON     (1u << 5) /* no fixed sleep button; the power button is fixed hardware */
+#define FADT_FIX_RTC        (1u << 6) /* no RTC wake-up status in the fixed registers */
+#define FADT_RESET_REG      (1u << 10)
 #define FADT_PLATFORM_CLOCK (1u << 15)
 
 /* [ACPI] 5.2.9, in the form of ACPI 2.0 (revision 3, 244 bytes). */
@@ -252,7 +255,9 @@ static size_t build_fadt(struct builder *b, size_t facs, size_t dsdt)
     append(t, 0x32, 1);   /* CENTURY: its CMOS index */
     append(t, 3, 2);      /* IAPC_BOOT_ARCH: legacy devices, 8042 */
     append(t, 0, 1);
-    append(t, FADT_WBINVD | FADT_PROC_C1 | FADT_SLP_BUTTON | FADT_FIX_RTC | FADT_RESET_REG | FADT_PLATFORM_CLOCK, 4);
+    append(t,
+           FADT_WBINVD | FADT_PROC_C1 | FADT_SLP_BUTTON | FADT_FIX_RTC | FADT_RESET_REG | FADT_PLATFORM_CLOCK,
+           4);
     append_gas(b, 0xcf9, 8, 1);
     append(t, 0x06, 1); /* RESET_VALUE: hard reset */
     append(t, 0, 3);
@@ -349,7 +354,7 @@ static size_t build_ssdt(struct builder *b, const struct acpi_config *config)
     size_t start = table_begin(b, "SSDT", 1);
     unsigned body = 3 + 5 + config->cpus * 13; /* package length, "\_PR_", processors */
 
-    append(t, 0x10, 1); /* ScopeOp */
+    append(t, 0x10, 1);                /* ScopeOp */
     append(t, 0x80 | (body & 0xf), 1); /* package length in three bytes: 4, 8 and 8 bits */
     append(t, body >> 4 & 0xff, 1);
     append(t, body >> 12, 1);
@@ -369,7 +374,8 @@ static size_t build_ssdt(struct builder *b, const struct acpi_config *config)
 }
 
 /* RSDT (pointers of 4 bytes) or XSDT (of 8). */
-static size_t build_root(struct builder *b, const char *signature, u8 pointer_size, const size_t *tables, int count)
+static size_t build_root(struct builder *b, const char *signature, u8 pointer_size, const size_t *tables,
+                         int count)
 {
     size_t start = table_begin(b, signature, 1);
     for (int i = 0; i < count; i++) {
@@ -419,8 +425,8 @@ static void checksums_last(struct blob *loader)
 int acpi_tables_add(struct fw_cfg *f, const struct acpi_config *config)
 {
     /* Which states the board's firmware may offer: S0 and S5 (bit 7), the low bits are the sleep types. */
-    static const u8 system_states[6] = { 0x80, 0, 0, 1, 2, 0x80 };
-    struct builder b = { 0 };
+    static const u8 system_states[6] = {0x80, 0, 0, 1, 2, 0x80};
+    struct builder b = {0};
     size_t roots[5];
     int count = 0;
 

@@ -3,8 +3,8 @@
  * Models the port interface (selector and data at 0x510/0x511) and the DMA interface (0x514), the file
  * directory, and files that the guest may write by DMA.
  *
- * Leaves out: writing through the data port, which the interface has long withdrawn; the memory-mapped form of
- * other boards.
+ * Leaves out: writing through the data port, which the interface has long withdrawn; the memory-mapped form
+ * of other boards.
  *
  * Reference: [FWCFG] "QEMU Firmware Configuration (fw_cfg) Device" interface specification. */
 #include "devices/fw_cfg.h"
@@ -40,11 +40,11 @@
 #define DMA_WRITE  0x10u
 
 struct item {
-    u8 *data;                         /* NULL: no such item */
-    size_t size;                      /* bytes of data */
-    bool owned;                       /* data is freed here */
+    u8 *data;                          /* NULL: no such item */
+    size_t size;                       /* bytes of data */
+    bool owned;                        /* data is freed here */
     const struct fw_cfg_file_ops *ops; /* live files only */
-    void *opaque;                     /* for ops */
+    void *opaque;                      /* for ops */
 };
 
 struct file {
@@ -53,17 +53,17 @@ struct file {
 };
 
 struct fw_cfg {
-    struct device dev;               /* class ops */
-    struct bus *memory;              /* DMA */
-    struct region *ports;            /* selector and data */
-    struct region *dma_ports;        /* DMA address */
+    struct device dev;                      /* class ops */
+    struct bus *memory;                     /* DMA */
+    struct region *ports;                   /* selector and data */
+    struct region *dma_ports;               /* DMA address */
     struct item generic[FW_CFG_FILE_FIRST]; /* keys below FW_CFG_FILE_FIRST */
-    struct item arch[KEYS];          /* keys with KEY_ARCH */
-    struct file files[FILE_SLOTS];   /* sorted by name: file i has key FW_CFG_FILE_FIRST + i */
-    unsigned file_count;             /* used entries of files */
-    u16 key;                         /* selected, or KEY_INVALID */
-    size_t offset;                   /* of the next byte */
-    u64 dma_address;                 /* written so far */
+    struct item arch[KEYS];                 /* keys with KEY_ARCH */
+    struct file files[FILE_SLOTS];          /* sorted by name: file i has key FW_CFG_FILE_FIRST + i */
+    unsigned file_count;                    /* used entries of files */
+    u16 key;                                /* selected, or KEY_INVALID */
+    size_t offset;                          /* of the next byte */
+    u64 dma_address;                        /* written so far */
 };
 
 /* ---- items ---- */
@@ -93,7 +93,7 @@ static void set_item(struct item *item, const void *data, size_t size)
     } else if (size) {
         memcpy(copy, data, size);
     }
-    *item = (struct item) { .data = copy, .size = size, .owned = true };
+    *item = (struct item){.data = copy, .size = size, .owned = true};
 }
 
 void fw_cfg_add_bytes(struct fw_cfg *f, u16 key, const void *data, size_t size)
@@ -103,22 +103,28 @@ void fw_cfg_add_bytes(struct fw_cfg *f, u16 key, const void *data, size_t size)
     set_item(item, data, size);
 }
 
-void fw_cfg_add_string(struct fw_cfg *f, u16 key, const char *s) { fw_cfg_add_bytes(f, key, s, strlen(s) + 1); }
+void fw_cfg_add_string(struct fw_cfg *f, u16 key, const char *s)
+{
+    fw_cfg_add_bytes(f, key, s, strlen(s) + 1);
+}
 
 static void put_le(u8 *p, u64 value, unsigned size)
 {
-    for (unsigned i = 0; i < size; i++) p[i] = (u8) (value >> i * 8);
+    for (unsigned i = 0; i < size; i++)
+        p[i] = (u8)(value >> i * 8);
 }
 
 static void put_be(u8 *p, u64 value, unsigned size)
 {
-    for (unsigned i = 0; i < size; i++) p[i] = (u8) (value >> (size - 1 - i) * 8);
+    for (unsigned i = 0; i < size; i++)
+        p[i] = (u8)(value >> (size - 1 - i) * 8);
 }
 
 static u64 get_be(const u8 *p, unsigned size)
 {
     u64 value = 0;
-    for (unsigned i = 0; i < size; i++) value = value << 8 | p[i];
+    for (unsigned i = 0; i < size; i++)
+        value = value << 8 | p[i];
     return value;
 }
 
@@ -148,7 +154,7 @@ void fw_cfg_add_u64(struct fw_cfg *f, u16 key, u64 value)
 /* Count, then per file: size, key, two reserved bytes, name; all big-endian [FWCFG] "File Directory". */
 static void rebuild_directory(struct fw_cfg *f)
 {
-    u8 directory[4 + FILE_SLOTS * 64] = { 0 };
+    u8 directory[4 + FILE_SLOTS * 64] = {0};
 
     put_be(directory, f->file_count, 4);
     for (unsigned i = 0; i < f->file_count; i++) {
@@ -169,7 +175,8 @@ static int file_slot(struct fw_cfg *f, const char *name, struct item **item)
         fprintf(stderr, "calque: fw_cfg: file name too long: %s\n", name);
         return -EINVAL;
     }
-    while (i < f->file_count && strcmp(f->files[i].name, name) < 0) i++;
+    while (i < f->file_count && strcmp(f->files[i].name, name) < 0)
+        i++;
     if (i == f->file_count || strcmp(f->files[i].name, name) != 0) {
         if (f->file_count == FILE_SLOTS) {
             fprintf(stderr, "calque: fw_cfg: too many files: %s\n", name);
@@ -201,14 +208,14 @@ int fw_cfg_add_live_file(struct fw_cfg *f, const char *name, void *data, size_t 
     int r = file_slot(f, name, &item);
     if (r < 0) return r;
     if (item->owned) free(item->data);
-    *item = (struct item) { .data = data, .size = size, .ops = ops, .opaque = opaque };
+    *item = (struct item){.data = data, .size = size, .ops = ops, .opaque = opaque};
     rebuild_directory(f);
     return 0;
 }
 
 void fw_cfg_add_e820(struct fw_cfg *f, u64 low, u64 high)
 {
-    u8 table[40] = { 0 }; /* entries of base, length, type (1: RAM), packed to 20 bytes */
+    u8 table[40] = {0}; /* entries of base, length, type (1: RAM), packed to 20 bytes */
 
     put_le(table + 8, low, 8);
     put_le(table + 16, 1, 4);
@@ -229,7 +236,7 @@ const u8 *fw_cfg_find(struct fw_cfg *f, u16 key, size_t *size)
 const u8 *fw_cfg_find_file(struct fw_cfg *f, const char *name, size_t *size)
 {
     for (unsigned i = 0; i < f->file_count; i++)
-        if (strcmp(f->files[i].name, name) == 0) return fw_cfg_find(f, (u16) (FW_CFG_FILE_FIRST + i), size);
+        if (strcmp(f->files[i].name, name) == 0) return fw_cfg_find(f, (u16)(FW_CFG_FILE_FIRST + i), size);
     return NULL;
 }
 
@@ -238,7 +245,7 @@ const u8 *fw_cfg_find_file(struct fw_cfg *f, const char *name, size_t *size)
 static void select_key(struct fw_cfg *f, u16 key)
 {
     f->offset = 0;
-    f->key = key & (u16) ~KEY_WRITE;
+    f->key = key & (u16)~KEY_WRITE;
     struct item *item = find_item(f, f->key);
     if (!item) {
         f->key = KEY_INVALID;
@@ -253,14 +260,14 @@ static u64 port_read(void *opaque, u64 offset, unsigned size)
     struct item *item = find_item(f, f->key);
 
     /* The selector cannot be read back: a byte read of either port gives data. */
-    (void) offset;
+    (void)offset;
     if (size != 1 || !item || f->offset >= item->size) return 0;
     return item->data[f->offset++];
 }
 
 static void port_write(void *opaque, u64 offset, u64 value, unsigned size)
 {
-    if (offset == 0 && size == 2) select_key(opaque, (u16) value);
+    if (offset == 0 && size == 2) select_key(opaque, (u16)value);
 }
 
 /* Is all of [address, address + length) RAM in that direction? DMA to anything else is refused, so that a
@@ -282,7 +289,7 @@ static bool dma_transfer(struct fw_cfg *f, u32 control, u32 length, gpa address)
 {
     static const u8 zeros[GUEST_PAGE_SIZE];
 
-    if (control & DMA_SELECT) select_key(f, (u16) (control >> 16));
+    if (control & DMA_SELECT) select_key(f, (u16)(control >> 16));
 
     bool read = control & DMA_READ, write = control & DMA_WRITE;
     if (read && write) return false;
@@ -323,12 +330,13 @@ static void dma_start(struct fw_cfg *f)
 
     f->dma_address = 0;
     if (!is_ram(f, at, sizeof request, true)) {
-        log_printf(LOG_GUEST_ERROR, "fw_cfg: DMA request at 0x%llx is not in RAM\n", (unsigned long long) at);
+        log_printf(LOG_GUEST_ERROR, "fw_cfg: DMA request at 0x%llx is not in RAM\n", (unsigned long long)at);
         return;
     }
     bus_read_block(f->memory, at, request, sizeof request);
-    bool ok = dma_transfer(f, (u32) get_be(request, 4), (u32) get_be(request + 4, 4), get_be(request + 8, 8));
-    if (!ok) log_printf(LOG_GUEST_ERROR, "fw_cfg: bad DMA request, control 0x%08x\n", (u32) get_be(request, 4));
+    bool ok = dma_transfer(f, (u32)get_be(request, 4), (u32)get_be(request + 4, 4), get_be(request + 8, 8));
+    if (!ok)
+        log_printf(LOG_GUEST_ERROR, "fw_cfg: bad DMA request, control 0x%08x\n", (u32)get_be(request, 4));
     put_be(result, ok ? 0 : DMA_ERROR, 4);
     bus_write_block(f->memory, at, result, sizeof result);
 }
@@ -336,10 +344,11 @@ static void dma_start(struct fw_cfg *f)
 static u64 dma_read(void *opaque, u64 offset, unsigned size)
 {
     /* Reads as a signature, big-endian like the address that is written here [FWCFG] "DMA Interface". */
-    static const u8 signature[8] = { 'Q', 'E', 'M', 'U', ' ', 'C', 'F', 'G' };
+    static const u8 signature[8] = {'Q', 'E', 'M', 'U', ' ', 'C', 'F', 'G'};
     u64 value = 0;
-    (void) opaque;
-    for (unsigned i = 0; i < size; i++) value |= (u64) signature[offset + i] << i * 8;
+    (void)opaque;
+    for (unsigned i = 0; i < size; i++)
+        value |= (u64)signature[offset + i] << i * 8;
     return value;
 }
 
@@ -354,8 +363,9 @@ static void dma_write(void *opaque, u64 offset, u64 value, unsigned size)
     if (offset + size == 8) dma_start(f); /* the last byte, the least significant one, starts the transfer */
 }
 
-static const struct region_ops port_ops = { .read = port_read, .write = port_write, .min_size = 1, .max_size = 2 };
-static const struct region_ops dma_ops = { .read = dma_read, .write = dma_write, .min_size = 4, .max_size = 8 };
+static const struct region_ops port_ops = {
+    .read = port_read, .write = port_write, .min_size = 1, .max_size = 2};
+static const struct region_ops dma_ops = {.read = dma_read, .write = dma_write, .min_size = 4, .max_size = 8};
 
 /* ---- the device ---- */
 
@@ -382,7 +392,8 @@ static void fw_cfg_destroy(struct device *d)
     free(f);
 }
 
-static const struct device_class fw_cfg_class = { .name = "fw_cfg", .reset = fw_cfg_reset, .destroy = fw_cfg_destroy };
+static const struct device_class fw_cfg_class = {
+    .name = "fw_cfg", .reset = fw_cfg_reset, .destroy = fw_cfg_destroy};
 
 struct fw_cfg *fw_cfg_create(struct bus *ports, struct bus *memory)
 {

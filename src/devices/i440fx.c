@@ -5,7 +5,8 @@
  * the SMRAM register's open window at 0xa0000. It also owns the layout of DRAM in the address space.
  *
  * Leaves out: DRAM timing, row boundary and error registers (storable, without effect; firmware is told the
- * memory size by fw_cfg and CMOS), system management mode itself, the AGP-less bridge's turbo and latency knobs.
+ * memory size by fw_cfg and CMOS), system management mode itself, the AGP-less bridge's turbo and latency
+ * knobs.
  *
  * Reference: [440FX] Intel 82441FX PCI and Memory Controller data sheet, section 3.2. */
 #include "devices/i440fx.h"
@@ -36,13 +37,13 @@
 #define SEGMENTS 13
 
 struct i440fx {
-    struct pci_device pci;            /* 00:00.0 */
-    u64 ram_offset;                   /* of address 0 */
-    struct region *low;               /* DRAM 0-0x9ffff */
-    struct region *main;              /* DRAM from 1 MiB to the hole; NULL when there is none */
-    struct region *high;              /* DRAM from 4 GiB; NULL when there is none */
-    struct region *shadow[SEGMENTS];  /* DRAM behind each PAM segment */
-    struct region *smram;             /* DRAM at 0xa0000-0xbffff */
+    struct pci_device pci;           /* 00:00.0 */
+    u64 ram_offset;                  /* of address 0 */
+    struct region *low;              /* DRAM 0-0x9ffff */
+    struct region *main;             /* DRAM from 1 MiB to the hole; NULL when there is none */
+    struct region *high;             /* DRAM from 4 GiB; NULL when there is none */
+    struct region *shadow[SEGMENTS]; /* DRAM behind each PAM segment */
+    struct region *smram;            /* DRAM at 0xa0000-0xbffff */
 };
 
 u64 i440fx_low_size(u64 ram_size)
@@ -71,53 +72,56 @@ static void update_map(struct i440fx *h)
         u8 attributes = segment_attributes(h, i);
         region_set_access(h->shadow[i], attributes & PAM_READ, attributes & PAM_WRITE);
     }
-    /* There is no system management mode, so only D_OPEN shows the window. DEVIATION: D_CLS keeps data accesses on PCI
-     * but lets code fetches through; here it closes the window for both. */
-    region_set_enabled(h->smram, (smram & (SMRAM_OPEN | SMRAM_CLOSED | SMRAM_ENABLE)) == (SMRAM_OPEN | SMRAM_ENABLE));
+    /* There is no system management mode, so only D_OPEN shows the window. DEVIATION: D_CLS keeps data
+     * accesses on PCI but lets code fetches through; here it closes the window for both. */
+    region_set_enabled(h->smram,
+                       (smram & (SMRAM_OPEN | SMRAM_CLOSED | SMRAM_ENABLE)) == (SMRAM_OPEN | SMRAM_ENABLE));
     bus_end_update(memory);
 }
 
 static void config_written(struct pci_device *d, unsigned offset, unsigned size, const u8 *old)
 {
-    struct i440fx *h = (struct i440fx *) d;
+    struct i440fx *h = (struct i440fx *)d;
 
     if (offset <= SMRAM && offset + size > SMRAM) {
         u8 *reg = &d->config[SMRAM];
         if (old[SMRAM] & SMRAM_LOCK)
             *reg = old[SMRAM];
         else if (*reg & SMRAM_LOCK)
-            *reg &= (u8) ~SMRAM_OPEN; /* locking closes [440FX] 3.2.22 */
+            *reg &= (u8)~SMRAM_OPEN; /* locking closes [440FX] 3.2.22 */
     }
     if (memcmp(old + PAM0, d->config + PAM0, 7) || old[SMRAM] != d->config[SMRAM]) update_map(h);
 }
 
 static void i440fx_reset(struct device *d)
 {
-    struct i440fx *h = (struct i440fx *) d;
+    struct i440fx *h = (struct i440fx *)d;
     u8 *c = h->pci.config;
 
     pci_device_reset(&h->pci);
     memset(c + PCI_HEADER_SIZE, 0, sizeof h->pci.config - PCI_HEADER_SIZE);
     pci_put16(c + PCI_COMMAND, PCI_COMMAND_MEMORY | PCI_COMMAND_MASTER); /* hardwired */
-    pci_put16(c + PCI_STATUS, 0x0280);                                   /* medium DEVSEL#, fast back-to-back */
+    pci_put16(c + PCI_STATUS, 0x0280); /* medium DEVSEL#, fast back-to-back */
     c[SMRAM] = SMRAM_BASE;
     update_map(h);
 }
 
 static void i440fx_destroy(struct device *d)
 {
-    struct i440fx *h = (struct i440fx *) d;
+    struct i440fx *h = (struct i440fx *)d;
 
     region_remove(h->low);
     if (h->main) region_remove(h->main);
     if (h->high) region_remove(h->high);
-    for (int i = 0; i < SEGMENTS; i++) region_remove(h->shadow[i]);
+    for (int i = 0; i < SEGMENTS; i++)
+        region_remove(h->shadow[i]);
     region_remove(h->smram);
     pci_device_destroy(&h->pci);
     free(h);
 }
 
-static const struct device_class i440fx_class = { .name = "i440fx", .reset = i440fx_reset, .destroy = i440fx_destroy };
+static const struct device_class i440fx_class = {
+    .name = "i440fx", .reset = i440fx_reset, .destroy = i440fx_destroy};
 
 static const struct pci_info i440fx_info = {
     .vendor = 0x8086,
@@ -151,11 +155,13 @@ struct i440fx *i440fx_create(struct pci_bus *pci, struct ram *ram, u64 ram_size)
     u64 at = h->ram_offset = ram_alloc(ram, low_size);
     bus_begin_update(memory);
     h->low = bus_add_ram(memory, "dram-low", 0, 0xa0000, I440FX_PRIORITY_DRAM, ram, at, false);
-    h->smram = bus_add_ram(memory, "smram", 0xa0000, 0x20000, I440FX_PRIORITY_SHADOW, ram, at + 0xa0000, false);
+    h->smram =
+        bus_add_ram(memory, "smram", 0xa0000, 0x20000, I440FX_PRIORITY_SHADOW, ram, at + 0xa0000, false);
     for (int i = 0; i < SEGMENTS; i++) {
-        u64 base = i == 0 ? 0xf0000 : 0xc0000 + (u64) (i - 1) * 0x4000;
+        u64 base = i == 0 ? 0xf0000 : 0xc0000 + (u64)(i - 1) * 0x4000;
         u64 size = i == 0 ? 0x10000 : 0x4000;
-        h->shadow[i] = bus_add_ram(memory, "shadow", base, size, I440FX_PRIORITY_SHADOW, ram, at + base, false);
+        h->shadow[i] =
+            bus_add_ram(memory, "shadow", base, size, I440FX_PRIORITY_SHADOW, ram, at + base, false);
     }
     if (low_size > 0x100000)
         h->main = bus_add_ram(memory, "dram", 0x100000, low_size - 0x100000, I440FX_PRIORITY_DRAM, ram,

@@ -22,19 +22,19 @@
 #define ADDRESS_MASK   0x80fffffcu /* the rest of CONFADD is reserved and reads zero [440FX] 3.1.1 */
 
 struct pci_bus {
-    struct bus *memory;               /* memory space: BARs and DMA */
-    struct bus *ports;                /* I/O space */
-    struct region *config_ports;      /* 0xcf8-0xcff */
-    struct pci_device *devices[256];  /* by devfn */
-    u32 address;                      /* CONFADD */
-    int pirq_count[4];                /* how many pins assert each wire */
+    struct bus *memory;                 /* memory space: BARs and DMA */
+    struct bus *ports;                  /* I/O space */
+    struct region *config_ports;        /* 0xcf8-0xcff */
+    struct pci_device *devices[256];    /* by devfn */
+    u32 address;                        /* CONFADD */
+    int pirq_count[4];                  /* how many pins assert each wire */
     void (*set_pirq)(void *, int, int); /* receiver of the wires */
-    void *pirq_opaque;                /* its own pointer */
-    void (*msi)(void *, u64, u32);    /* receiver of MSIs */
-    void *msi_opaque;                 /* its own pointer */
-    u8 (*rcr_read)(void *);           /* port 0xcf9 */
-    void (*rcr_write)(void *, u8);    /* port 0xcf9 */
-    void *rcr_opaque;                 /* their own pointer */
+    void *pirq_opaque;                  /* its own pointer */
+    void (*msi)(void *, u64, u32);      /* receiver of MSIs */
+    void *msi_opaque;                   /* its own pointer */
+    u8 (*rcr_read)(void *);             /* port 0xcf9 */
+    void (*rcr_write)(void *, u8);      /* port 0xcf9 */
+    void *rcr_opaque;                   /* their own pointer */
 };
 
 /* ---- interrupt wires ---- */
@@ -56,7 +56,7 @@ static void update_irq(struct pci_device *d)
     if (d->irq_level)
         d->config[PCI_STATUS] |= PCI_STATUS_INTX;
     else
-        d->config[PCI_STATUS] &= (u8) ~PCI_STATUS_INTX;
+        d->config[PCI_STATUS] &= (u8)~PCI_STATUS_INTX;
     if (level == d->irq_on_bus || pin < 1 || pin > 4) return;
     d->irq_on_bus = level;
 
@@ -76,7 +76,7 @@ void pci_set_irq(struct pci_device *d, int level)
 
 static unsigned bar_offset(int index)
 {
-    return index == PCI_ROM_INDEX ? PCI_ROM_BAR : PCI_BAR0 + 4 * (unsigned) index;
+    return index == PCI_ROM_INDEX ? PCI_ROM_BAR : PCI_BAR0 + 4 * (unsigned)index;
 }
 
 bool pci_bar_address(const struct pci_device *d, int index, u64 *address)
@@ -88,7 +88,7 @@ bool pci_bar_address(const struct pci_device *d, int index, u64 *address)
     if (!bar->size) return false;
     if (!(command & (bar->flags & PCI_BAR_IO ? PCI_COMMAND_IO : PCI_COMMAND_MEMORY))) return false;
     if (index == PCI_ROM_INDEX && !(value & 1)) return false;
-    if (bar->flags & PCI_BAR_MEM64) value |= (u64) pci_get32(d->config + bar_offset(index) + 4) << 32;
+    if (bar->flags & PCI_BAR_MEM64) value |= (u64)pci_get32(d->config + bar_offset(index) + 4) << 32;
     value &= ~(bar->size - 1);
     /* Zero is how a BAR says that nobody placed it. I/O addresses beyond 64 KiB cannot be reached. */
     if (value == 0 || value >> 52) return false;
@@ -102,7 +102,7 @@ static void update_bars(struct pci_device *d)
     struct pci_bus *b = d->bus;
     bus_begin_update(b->memory);
     bus_begin_update(b->ports);
-    for (int i = 0; i < (int) ARRAY_LEN(d->bar); i++) {
+    for (int i = 0; i < (int)ARRAY_LEN(d->bar); i++) {
         struct region *r = d->bar[i].region;
         u64 address;
         if (!r) continue;
@@ -124,17 +124,17 @@ static void init_bar(struct pci_device *d, int index, u8 flags, u64 size, struct
     u64 mask = ~(size - 1);
 
     assert(size >= 4 && (size & (size - 1)) == 0 && d->bar[index].size == 0);
-    d->bar[index] = (struct pci_bar) { .region = region, .size = size, .flags = flags };
+    d->bar[index] = (struct pci_bar){.region = region, .size = size, .flags = flags};
     if (region) region_set_enabled(region, false);
     pci_put32(d->config + offset, flags);
-    pci_put32(d->wmask + offset, (u32) mask);
+    pci_put32(d->wmask + offset, (u32)mask);
     if (flags & PCI_BAR_MEM64) {
         assert(index < 5);
-        pci_put32(d->wmask + offset + 4, (u32) (mask >> 32));
+        pci_put32(d->wmask + offset + 4, (u32)(mask >> 32));
     }
     if (index == PCI_ROM_INDEX) {
         pci_put32(d->config + offset, 0);
-        pci_put32(d->wmask + offset, (u32) mask | 1); /* bit 0: ROM decode enable */
+        pci_put32(d->wmask + offset, (u32)mask | 1); /* bit 0: ROM decode enable */
     }
 }
 
@@ -162,7 +162,8 @@ struct region *pci_add_bar_ram(struct pci_device *d, int index, u8 flags, u64 si
 void pci_add_rom(struct pci_device *d, const char *name, struct ram *ram, const void *image, size_t size)
 {
     u64 rounded = GUEST_PAGE_SIZE;
-    while (rounded < size) rounded <<= 1;
+    while (rounded < size)
+        rounded <<= 1;
 
     u64 offset = ram_alloc(ram, rounded);
     memcpy(ram->host + offset, image, size);
@@ -176,9 +177,9 @@ void pci_add_rom(struct pci_device *d, const char *name, struct ram *ram, const 
 
 u8 pci_add_capability(struct pci_device *d, u8 id, u8 offset, u8 size)
 {
-    if (!offset) offset = (u8) d->cap_end;
+    if (!offset) offset = (u8)d->cap_end;
     assert(offset >= PCI_HEADER_SIZE && offset % 4 == 0 && offset + size <= 256);
-    if (d->cap_end < offset + size) d->cap_end = (u16) ((offset + size + 3) & ~3);
+    if (d->cap_end < offset + size) d->cap_end = (u16)((offset + size + 3) & ~3);
     d->config[offset] = id;
     d->config[offset + 1] = d->config[PCI_CAP_POINTER];
     d->config[PCI_CAP_POINTER] = offset;
@@ -194,7 +195,8 @@ u32 pci_bus_config_read(struct pci_bus *b, int devfn, unsigned offset, unsigned 
     u32 value = 0;
 
     if (!d) return size == 4 ? 0xffffffffu : (1u << size * 8) - 1; /* master abort */
-    for (unsigned i = 0; i < size && offset + i < 256; i++) value |= (u32) d->config[offset + i] << i * 8;
+    for (unsigned i = 0; i < size && offset + i < 256; i++)
+        value |= (u32)d->config[offset + i] << i * 8;
     return value;
 }
 
@@ -207,8 +209,8 @@ void pci_bus_config_write(struct pci_bus *b, int devfn, unsigned offset, u32 val
     memcpy(old, d->config, sizeof old);
     for (unsigned i = 0; i < size && offset + i < 256; i++) {
         unsigned o = offset + i;
-        u8 byte = (u8) (value >> i * 8);
-        d->config[o] = (u8) ((d->config[o] & ~d->wmask[o]) | (byte & d->wmask[o]));
+        u8 byte = (u8)(value >> i * 8);
+        d->config[o] = (u8)((d->config[o] & ~d->wmask[o]) | (byte & d->wmask[o]));
         d->config[o] &= (u8) ~(byte & d->w1cmask[o]);
     }
     /* One range test for everything the header moves: the command register and all BARs. */
@@ -233,7 +235,7 @@ static u64 port_read(void *opaque, u64 offset, unsigned size)
     }
     if (!(b->address & ADDRESS_ENABLE)) return ~0ull;
     if (b->address & 0x00ff0000) return ~0ull; /* no bridge forwards to another bus: master abort */
-    return pci_bus_config_read(b, b->address >> 8 & 0xff, (b->address & 0xfc) + (unsigned) (offset & 3), size);
+    return pci_bus_config_read(b, b->address >> 8 & 0xff, (b->address & 0xfc) + (unsigned)(offset & 3), size);
 }
 
 static void port_write(void *opaque, u64 offset, u64 value, unsigned size)
@@ -241,16 +243,17 @@ static void port_write(void *opaque, u64 offset, u64 value, unsigned size)
     struct pci_bus *b = opaque;
 
     if (offset == 0 && size == 4) {
-        b->address = (u32) value & ADDRESS_MASK;
+        b->address = (u32)value & ADDRESS_MASK;
     } else if (offset < 4) {
-        if (offset == 1 && size == 1 && b->rcr_write) b->rcr_write(b->rcr_opaque, (u8) value);
+        if (offset == 1 && size == 1 && b->rcr_write) b->rcr_write(b->rcr_opaque, (u8)value);
     } else if ((b->address & ADDRESS_ENABLE) && !(b->address & 0x00ff0000)) {
-        pci_bus_config_write(b, b->address >> 8 & 0xff, (b->address & 0xfc) + (unsigned) (offset & 3),
-                             (u32) value, size);
+        pci_bus_config_write(b, b->address >> 8 & 0xff, (b->address & 0xfc) + (unsigned)(offset & 3),
+                             (u32)value, size);
     }
 }
 
-static const struct region_ops port_ops = { .read = port_read, .write = port_write, .min_size = 1, .max_size = 4 };
+static const struct region_ops port_ops = {
+    .read = port_read, .write = port_write, .min_size = 1, .max_size = 4};
 
 /* ---- the bus ---- */
 
@@ -284,14 +287,15 @@ void pci_bus_set_pirq_handler(struct pci_bus *b, void (*set)(void *opaque, int p
     b->pirq_opaque = opaque;
 }
 
-void pci_bus_set_msi_handler(struct pci_bus *b, void (*msi)(void *opaque, u64 address, u32 data), void *opaque)
+void pci_bus_set_msi_handler(struct pci_bus *b, void (*msi)(void *opaque, u64 address, u32 data),
+                             void *opaque)
 {
     b->msi = msi;
     b->msi_opaque = opaque;
 }
 
-void pci_bus_set_reset_control(struct pci_bus *b, u8 (*read)(void *opaque), void (*write)(void *opaque, u8 value),
-                               void *opaque)
+void pci_bus_set_reset_control(struct pci_bus *b, u8 (*read)(void *opaque),
+                               void (*write)(void *opaque, u8 value), void *opaque)
 {
     b->rcr_read = read;
     b->rcr_write = write;
@@ -315,7 +319,8 @@ int pci_device_init(struct pci_device *d, struct pci_bus *bus, int devfn, const 
         /* Slots 0 and 1 are the chipset. A slot is free when none of its functions is taken. */
         for (int slot = 2; slot < 32 && devfn < 0; slot++) {
             bool taken = false;
-            for (int f = 0; f < 8; f++) taken |= bus->devices[PCI_DEVFN(slot, f)] != NULL;
+            for (int f = 0; f < 8; f++)
+                taken |= bus->devices[PCI_DEVFN(slot, f)] != NULL;
             if (!taken) devfn = PCI_DEVFN(slot, 0);
         }
         if (devfn < 0) {
@@ -324,8 +329,8 @@ int pci_device_init(struct pci_device *d, struct pci_bus *bus, int devfn, const 
         }
     }
     if (devfn > 255 || bus->devices[devfn]) {
-        fprintf(stderr, "calque: pci: %s: address %02x.%x is taken or does not exist\n", cls->name, devfn >> 3,
-                devfn & 7);
+        fprintf(stderr, "calque: pci: %s: address %02x.%x is taken or does not exist\n", cls->name,
+                devfn >> 3, devfn & 7);
         return -EBUSY;
     }
     d->dev.cls = cls;
@@ -339,9 +344,9 @@ int pci_device_init(struct pci_device *d, struct pci_bus *bus, int devfn, const 
     pci_put16(c + PCI_VENDOR_ID, info->vendor);
     pci_put16(c + PCI_DEVICE_ID, info->device);
     c[PCI_REVISION] = info->revision;
-    c[PCI_PROG_IF] = (u8) info->class_code;
-    c[PCI_SUBCLASS] = (u8) (info->class_code >> 8);
-    c[PCI_CLASS] = (u8) (info->class_code >> 16);
+    c[PCI_PROG_IF] = (u8)info->class_code;
+    c[PCI_SUBCLASS] = (u8)(info->class_code >> 8);
+    c[PCI_CLASS] = (u8)(info->class_code >> 16);
     c[PCI_HEADER_TYPE] = info->multifunction ? 0x80 : 0;
     c[PCI_INTERRUPT_PIN] = info->interrupt_pin;
     if (!info->no_subsystem) {
@@ -363,7 +368,7 @@ void pci_device_destroy(struct pci_device *d)
 {
     pci_set_irq(d, 0);
     pci_msi_destroy(d);
-    for (int i = 0; i < (int) ARRAY_LEN(d->bar); i++)
+    for (int i = 0; i < (int)ARRAY_LEN(d->bar); i++)
         if (d->bar[i].region) region_remove(d->bar[i].region);
     d->bus->devices[d->devfn] = NULL;
 }
@@ -372,11 +377,11 @@ void pci_device_reset(struct pci_device *d)
 {
     pci_set_irq(d, 0);
     pci_put16(d->config + PCI_COMMAND, 0);
-    d->config[PCI_STATUS + 1] &= (u8) ~0xf9; /* the error bits; timing bits are hardwired */
+    d->config[PCI_STATUS + 1] &= (u8)~0xf9; /* the error bits; timing bits are hardwired */
     d->config[PCI_CACHE_LINE] = 0;
     d->config[PCI_LATENCY] = 0;
     d->config[PCI_INTERRUPT_LINE] = 0;
-    for (int i = 0; i < (int) ARRAY_LEN(d->bar); i++) {
+    for (int i = 0; i < (int)ARRAY_LEN(d->bar); i++) {
         if (!d->bar[i].size) continue;
         pci_put32(d->config + bar_offset(i), i == PCI_ROM_INDEX ? 0 : d->bar[i].flags);
         if (d->bar[i].flags & PCI_BAR_MEM64) pci_put32(d->config + bar_offset(i) + 4, 0);

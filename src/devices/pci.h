@@ -47,7 +47,7 @@ enum pci_config_offset {
 #define PCI_STATUS_INTX      0x0008
 #define PCI_STATUS_CAP_LIST  0x0010
 
-#define PCI_DEVFN(slot, function) ((slot) << 3 | (function))
+#define PCI_DEVFN(slot, function)   ((slot) << 3 | (function))
 #define PCI_SUBSYSTEM_VENDOR_CALQUE 0x1af4 /* what guests' quirk tables expect on this board */
 #define PCI_SUBSYSTEM_ID_CALQUE     0x1100
 
@@ -114,12 +114,14 @@ void pci_bus_destroy(struct pci_bus *b);
 struct bus *pci_bus_memory(struct pci_bus *b);
 struct bus *pci_bus_ports(struct pci_bus *b);
 /* Where the four interrupt wires PIRQA#..PIRQD# (0..3) go: levels, already wired-OR. */
-void pci_bus_set_pirq_handler(struct pci_bus *b, void (*set)(void *opaque, int pirq, int level), void *opaque);
+void pci_bus_set_pirq_handler(struct pci_bus *b, void (*set)(void *opaque, int pirq, int level),
+                              void *opaque);
 /* Where message signalled interrupts go. Without one they are plain memory writes. */
-void pci_bus_set_msi_handler(struct pci_bus *b, void (*msi)(void *opaque, u64 address, u32 data), void *opaque);
+void pci_bus_set_msi_handler(struct pci_bus *b, void (*msi)(void *opaque, u64 address, u32 data),
+                             void *opaque);
 /* Byte accesses to port 0xcf9 belong to the south bridge's reset control register. */
-void pci_bus_set_reset_control(struct pci_bus *b, u8 (*read)(void *opaque), void (*write)(void *opaque, u8 value),
-                               void *opaque);
+void pci_bus_set_reset_control(struct pci_bus *b, u8 (*read)(void *opaque),
+                               void (*write)(void *opaque, u8 value), void *opaque);
 /* To the state after a bus reset: the configuration address register. Devices are reset on their own. */
 void pci_bus_reset(struct pci_bus *b);
 /* NULL: nothing there. */
@@ -164,17 +166,17 @@ bool pci_dma_read(struct pci_device *d, gpa address, void *buf, u64 size);
 bool pci_dma_write(struct pci_device *d, gpa address, const void *buf, u64 size);
 
 /* Little-endian fields of configuration space. */
-static inline u16 pci_get16(const u8 *p) { return (u16) (p[0] | p[1] << 8); }
-static inline u32 pci_get32(const u8 *p) { return pci_get16(p) | (u32) pci_get16(p + 2) << 16; }
+static inline u16 pci_get16(const u8 *p) { return (u16)(p[0] | p[1] << 8); }
+static inline u32 pci_get32(const u8 *p) { return pci_get16(p) | (u32)pci_get16(p + 2) << 16; }
 static inline void pci_put16(u8 *p, u16 v)
 {
-    p[0] = (u8) v;
-    p[1] = (u8) (v >> 8);
+    p[0] = (u8)v;
+    p[1] = (u8)(v >> 8);
 }
 static inline void pci_put32(u8 *p, u32 v)
 {
-    pci_put16(p, (u16) v);
-    pci_put16(p + 2, (u16) (v >> 16));
+    pci_put16(p, (u16)v);
+    pci_put16(p + 2, (u16)(v >> 16));
 }
 
 #endif

@@ -46,11 +46,12 @@ struct pci_msix {
 void pci_msi_init(struct pci_device *d, u8 offset, unsigned vectors)
 {
     unsigned log2 = 0;
-    while (1u << log2 < vectors) log2++;
+    while (1u << log2 < vectors)
+        log2++;
     assert(1u << log2 == vectors && vectors <= 32);
 
     d->msi_cap = pci_add_capability(d, 0x05, offset, MSI_SIZE);
-    pci_put16(d->config + d->msi_cap + MSI_CONTROL, (u16) (MSI_64BIT | log2 << 1));
+    pci_put16(d->config + d->msi_cap + MSI_CONTROL, (u16)(MSI_64BIT | log2 << 1));
     pci_put16(d->wmask + d->msi_cap + MSI_CONTROL, MSI_ENABLE | 0x70);
     pci_put32(d->wmask + d->msi_cap + MSI_ADDRESS, 0xfffffffc);
     pci_put32(d->wmask + d->msi_cap + MSI_ADDRESS_HIGH, 0xffffffff);
@@ -73,7 +74,7 @@ void pci_msi_notify(struct pci_device *d, unsigned vector)
     /* With 2^n messages enabled the function may change the low n bits of the data only. */
     u32 low = (1u << enabled) - 1;
     data = (data & ~low) | (vector & low);
-    pci_bus_msi(d->bus, pci_get32(cap + MSI_ADDRESS) | (u64) pci_get32(cap + MSI_ADDRESS_HIGH) << 32, data);
+    pci_bus_msi(d->bus, pci_get32(cap + MSI_ADDRESS) | (u64)pci_get32(cap + MSI_ADDRESS_HIGH) << 32, data);
 }
 
 /* ---- MSI-X ---- */
@@ -97,14 +98,14 @@ static void send_pending(struct pci_device *d)
         if (!(x->pending[i / 8] & 1u << i % 8) || is_masked(d, i)) continue;
         x->pending[i / 8] &= (u8) ~(1u << i % 8);
         const u8 *e = x->table + i * ENTRY_SIZE;
-        pci_bus_msi(d->bus, pci_get32(e) | (u64) pci_get32(e + 4) << 32, pci_get32(e + 8));
+        pci_bus_msi(d->bus, pci_get32(e) | (u64)pci_get32(e + 4) << 32, pci_get32(e + 8));
     }
 }
 
 void pci_msix_notify(struct pci_device *d, unsigned vector)
 {
     if (!pci_msix_enabled(d) || vector >= d->msix->vectors) return;
-    d->msix->pending[vector / 8] |= (u8) (1u << vector % 8);
+    d->msix->pending[vector / 8] |= (u8)(1u << vector % 8);
     send_pending(d);
 }
 
@@ -123,7 +124,7 @@ static u64 bar_read(void *opaque, u64 offset, unsigned size)
     u64 value = 0;
     for (unsigned i = 0; i < size; i++) {
         const u8 *p = byte_at(d->msix, offset + i);
-        if (p) value |= (u64) *p << i * 8;
+        if (p) value |= (u64)*p << i * 8;
     }
     return value;
 }
@@ -134,7 +135,7 @@ static void bar_write(void *opaque, u64 offset, u64 value, unsigned size)
     for (unsigned i = 0; i < size; i++) {
         u8 *p = byte_at(d->msix, offset + i);
         if (!p || offset + i >= d->msix->pending_offset) continue; /* pending bits are read-only */
-        u8 byte = (u8) (value >> i * 8);
+        u8 byte = (u8)(value >> i * 8);
         switch ((offset + i) % ENTRY_SIZE) {
         case 0: byte &= 0xfc; break;  /* messages are dwords */
         case 12: byte &= 0x01; break; /* the mask bit is all there is of vector control */
@@ -148,30 +149,31 @@ static void bar_write(void *opaque, u64 offset, u64 value, unsigned size)
     send_pending(d);
 }
 
-static const struct region_ops bar_ops = { .read = bar_read, .write = bar_write, .min_size = 4, .max_size = 8 };
+static const struct region_ops bar_ops = {.read = bar_read, .write = bar_write, .min_size = 4, .max_size = 8};
 
 int pci_msix_init(struct pci_device *d, u8 offset, int bar, unsigned vectors)
 {
     assert(vectors >= 1 && vectors <= 2048);
     u64 size = GUEST_PAGE_SIZE;
-    while (size / 2 < (u64) vectors * ENTRY_SIZE) size <<= 1;
+    while (size / 2 < (u64)vectors * ENTRY_SIZE)
+        size <<= 1;
 
-    struct pci_msix *x = calloc(1, sizeof *x + (size_t) vectors * ENTRY_SIZE + (vectors + 7) / 8);
+    struct pci_msix *x = calloc(1, sizeof *x + (size_t)vectors * ENTRY_SIZE + (vectors + 7) / 8);
     if (!x) {
         fprintf(stderr, "calque: pci: out of memory\n");
         return -ENOMEM;
     }
     x->vectors = vectors;
     x->pending_offset = size / 2;
-    x->table = (u8 *) (x + 1);
-    x->pending = x->table + (size_t) vectors * ENTRY_SIZE;
+    x->table = (u8 *)(x + 1);
+    x->pending = x->table + (size_t)vectors * ENTRY_SIZE;
     d->msix = x;
 
     d->msix_cap = pci_add_capability(d, 0x11, offset, MSIX_SIZE);
-    pci_put16(d->config + d->msix_cap + MSIX_CONTROL, (u16) (vectors - 1));
+    pci_put16(d->config + d->msix_cap + MSIX_CONTROL, (u16)(vectors - 1));
     pci_put16(d->wmask + d->msix_cap + MSIX_CONTROL, MSIX_ENABLE | MSIX_FUNCTION_MASK);
-    pci_put32(d->config + d->msix_cap + MSIX_TABLE, (u32) bar);
-    pci_put32(d->config + d->msix_cap + MSIX_PENDING, (u32) x->pending_offset | (u32) bar);
+    pci_put32(d->config + d->msix_cap + MSIX_TABLE, (u32)bar);
+    pci_put32(d->config + d->msix_cap + MSIX_PENDING, (u32)x->pending_offset | (u32)bar);
     pci_add_bar(d, bar, PCI_BAR_MEM32, size, "msix", &bar_ops, d);
     pci_msi_reset(d);
     return 0;
@@ -188,15 +190,17 @@ void pci_msi_reset(struct pci_device *d)
 {
     if (d->msi_cap) {
         u8 *cap = d->config + d->msi_cap;
-        for (unsigned i = MSI_CONTROL; i < MSI_SIZE; i++) cap[i] &= (u8) ~d->wmask[d->msi_cap + i];
+        for (unsigned i = MSI_CONTROL; i < MSI_SIZE; i++)
+            cap[i] &= (u8)~d->wmask[d->msi_cap + i];
     }
     if (d->msix) {
         struct pci_msix *x = d->msix;
         u8 *control = d->config + d->msix_cap + MSIX_CONTROL;
         pci_put16(control, pci_get16(control) & 0x7ff);
-        memset(x->table, 0, (size_t) x->vectors * ENTRY_SIZE);
+        memset(x->table, 0, (size_t)x->vectors * ENTRY_SIZE);
         memset(x->pending, 0, (x->vectors + 7) / 8);
-        for (unsigned i = 0; i < x->vectors; i++) x->table[i * ENTRY_SIZE + 12] = 1; /* all masked */
+        for (unsigned i = 0; i < x->vectors; i++)
+            x->table[i * ENTRY_SIZE + 12] = 1; /* all masked */
     }
 }
 

@@ -4,9 +4,10 @@
  * reset control register at port 0xcf9, and storage for the rest of configuration space.
  *
  * Leaves out: what the other registers would change (ISA timings, BIOS chip select, top of memory, the fast
- * A20 and mouse IRQ12 latches), and the functions it hosts: the interrupt and DMA controllers and the timer are devices of
- * their own, as are IDE (00:01.1) and power management (00:01.3). The edge/level register belongs to the 8259s.
- * The board has an I/O APIC, to which the wires also go directly, not through the router.
+ * A20 and mouse IRQ12 latches), and the functions it hosts: the interrupt and DMA controllers and the timer
+ * are devices of their own, as are IDE (00:01.1) and power management (00:01.3). The edge/level register
+ * belongs to the 8259s. The board has an I/O APIC, to which the wires also go directly, not through the
+ * router.
  *
  * Reference: [PIIX3] Intel 82371FB/82371SB PCI ISA IDE Xcelerator data sheet, sections 2.2 and 2.5. */
 #include "devices/piix3.h"
@@ -26,12 +27,12 @@
 #define ROUTABLE 0xdef8u
 
 struct piix3 {
-    struct pci_device pci;       /* 00:01.0 */
-    struct piix3_wiring wiring;  /* the machine's side */
-    bool pirq_level[4];          /* PIRQA#..PIRQD# */
-    u16 isa_level;               /* what piix3_isa_input() sources drive, a bit per interrupt */
-    u16 isa_out;                 /* what was last driven on wiring.isa_irq */
-    u8 rcr;                      /* port 0xcf9 */
+    struct pci_device pci;      /* 00:01.0 */
+    struct piix3_wiring wiring; /* the machine's side */
+    bool pirq_level[4];         /* PIRQA#..PIRQD# */
+    u16 isa_level;              /* what piix3_isa_input() sources drive, a bit per interrupt */
+    u16 isa_out;                /* what was last driven on wiring.isa_irq */
+    u8 rcr;                     /* port 0xcf9 */
 };
 
 static void update_isa(struct piix3 *p)
@@ -41,7 +42,7 @@ static void update_isa(struct piix3 *p)
     for (int i = 0; i < 4; i++) {
         u8 route = p->pci.config[PIRQRC + i];
         unsigned bit = 1u << (route & PIRQRC_IRQ);
-        if (p->pirq_level[i] && !(route & PIRQRC_DISABLED) && (bit & ROUTABLE)) level |= (u16) bit;
+        if (p->pirq_level[i] && !(route & PIRQRC_DISABLED) && (bit & ROUTABLE)) level |= (u16)bit;
     }
     /* Release before asserting: a route that moves from one input to another is never seen on both. */
     u16 changed = level ^ p->isa_out;
@@ -63,14 +64,14 @@ static void set_pirq(void *opaque, int pirq, int level)
 static void set_isa(void *opaque, int n, int level)
 {
     struct piix3 *p = opaque;
-    p->isa_level = (u16) ((p->isa_level & ~(1u << n)) | (level ? 1u << n : 0));
+    p->isa_level = (u16)((p->isa_level & ~(1u << n)) | (level ? 1u << n : 0));
     update_isa(p);
 }
 
 static void config_written(struct pci_device *d, unsigned offset, unsigned size, const u8 *old)
 {
-    (void) old;
-    if (offset < PIRQRC + 4 && offset + size > PIRQRC) update_isa((struct piix3 *) d);
+    (void)old;
+    if (offset < PIRQRC + 4 && offset + size > PIRQRC) update_isa((struct piix3 *)d);
 }
 
 static u8 rcr_read(void *opaque)
@@ -90,7 +91,7 @@ static void rcr_write(void *opaque, u8 value)
 
 static void piix3_reset(struct device *d)
 {
-    struct piix3 *p = (struct piix3 *) d;
+    struct piix3 *p = (struct piix3 *)d;
     u8 *c = p->pci.config;
 
     pci_device_reset(&p->pci);
@@ -100,19 +101,19 @@ static void piix3_reset(struct device *d)
     c[0x4c] = 0x4d; /* IORT: ISA recovery times */
     c[0x4e] = 0x03; /* XBCS: RTC and keyboard chip selects */
     memset(c + PIRQRC, PIRQRC_DISABLED, 4);
-    c[0x69] = 0x02;               /* TOM: 1 MiB forwarded to PCI */
-    c[0x70] = 0x80;               /* MBIRQ0: disabled */
-    c[0x76] = c[0x77] = 0x0c;     /* MBDMA: disabled */
-    c[0x78] = 0x02;               /* PCSC */
-    c[0xa0] = 0x08;               /* SMICNTL: clock scaling off */
-    c[0xa8] = 0x0f;               /* FTMR: fast-off timer */
+    c[0x69] = 0x02;           /* TOM: 1 MiB forwarded to PCI */
+    c[0x70] = 0x80;           /* MBIRQ0: disabled */
+    c[0x76] = c[0x77] = 0x0c; /* MBDMA: disabled */
+    c[0x78] = 0x02;           /* PCSC */
+    c[0xa0] = 0x08;           /* SMICNTL: clock scaling off */
+    c[0xa8] = 0x0f;           /* FTMR: fast-off timer */
     p->rcr = 0;
     update_isa(p);
 }
 
 static void piix3_destroy(struct device *d)
 {
-    struct piix3 *p = (struct piix3 *) d;
+    struct piix3 *p = (struct piix3 *)d;
 
     pci_bus_set_pirq_handler(p->pci.bus, NULL, NULL);
     pci_bus_set_reset_control(p->pci.bus, NULL, NULL, NULL);
@@ -120,7 +121,8 @@ static void piix3_destroy(struct device *d)
     free(p);
 }
 
-static const struct device_class piix3_class = { .name = "piix3", .reset = piix3_reset, .destroy = piix3_destroy };
+static const struct device_class piix3_class = {
+    .name = "piix3", .reset = piix3_reset, .destroy = piix3_destroy};
 
 static const struct pci_info piix3_info = {
     .vendor = 0x8086,
@@ -155,5 +157,5 @@ struct piix3 *piix3_create(struct pci_bus *pci, const struct piix3_wiring *wirin
 struct device *piix3_device(struct piix3 *p) { return &p->pci.dev; }
 struct irq_line piix3_isa_input(struct piix3 *p, int irq)
 {
-    return (struct irq_line) { .handler = set_isa, .opaque = p, .n = irq };
+    return (struct irq_line){.handler = set_isa, .opaque = p, .n = irq};
 }

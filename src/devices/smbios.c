@@ -24,20 +24,21 @@
 #define UNKNOWN16     0xffffu
 
 struct builder {
-    u8 *data;        /* all structures */
-    size_t size;     /* used */
-    size_t capacity; /* allocated */
-    size_t start;    /* of the structure being made */
-    unsigned count;  /* structures */
-    unsigned largest; /* bytes of the largest structure */
-    unsigned strings; /* strings of the current structure */
+    u8 *data;                                  /* all structures */
+    size_t size;                               /* used */
+    size_t capacity;                           /* allocated */
+    size_t start;                              /* of the structure being made */
+    unsigned count;                            /* structures */
+    unsigned largest;                          /* bytes of the largest structure */
+    unsigned strings;                          /* strings of the current structure */
     char text[STRINGS_MAX][STRING_LENGTH + 1]; /* those */
 };
 
 static void append(struct builder *b, u64 value, unsigned size)
 {
     assert(size <= b->capacity - b->size);
-    for (unsigned i = 0; i < size; i++) b->data[b->size++] = (u8) (value >> i * 8);
+    for (unsigned i = 0; i < size; i++)
+        b->data[b->size++] = (u8)(value >> i * 8);
 }
 
 static void begin(struct builder *b, u8 type, u16 handle)
@@ -63,12 +64,13 @@ static void append_string(struct builder *b, const char *s)
 
 static void end(struct builder *b)
 {
-    b->data[b->start + 1] = (u8) (b->size - b->start);
+    b->data[b->start + 1] = (u8)(b->size - b->start);
     for (unsigned i = 0; i < b->strings; i++)
-        for (size_t k = 0; k <= strlen(b->text[i]); k++) append(b, (u8) b->text[i][k], 1);
+        for (size_t k = 0; k <= strlen(b->text[i]); k++)
+            append(b, (u8)b->text[i][k], 1);
     append(b, 0, b->strings ? 1 : 2); /* the set of strings ends with an empty one */
     b->count++;
-    b->largest = MAX(b->largest, (unsigned) (b->size - b->start));
+    b->largest = MAX(b->largest, (unsigned)(b->size - b->start));
 }
 
 static void build_bios(struct builder *b, const struct smbios_config *config)
@@ -78,11 +80,11 @@ static void build_bios(struct builder *b, const struct smbios_config *config)
     append_string(b, config->version);
     append(b, 0xe800, 2); /* segment */
     append_string(b, "01/01/2024");
-    append(b, 0, 1);    /* ROM size: 64 KiB */
+    append(b, 0, 1);       /* ROM size: 64 KiB */
     append(b, 1u << 3, 8); /* characteristics: not given */
     append(b, 0, 1);
-    append(b, 0x14, 1); /* extension 2: targeted content distribution, virtual machine */
-    append(b, 0, 2);    /* release */
+    append(b, 0x14, 1);      /* extension 2: targeted content distribution, virtual machine */
+    append(b, 0, 2);         /* release */
     append(b, UNKNOWN16, 2); /* embedded controller release: none */
     end(b);
 }
@@ -90,14 +92,15 @@ static void build_bios(struct builder *b, const struct smbios_config *config)
 static void build_system(struct builder *b, const struct smbios_config *config)
 {
     /* The first three fields of a UUID are little-endian here [SMBIOS] 7.2.1. */
-    static const u8 order[16] = { 3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15 };
+    static const u8 order[16] = {3, 2, 1, 0, 5, 4, 7, 6, 8, 9, 10, 11, 12, 13, 14, 15};
 
     begin(b, 1, 0x0100);
     append_string(b, "Calque");
     append_string(b, "Standard PC (i440FX + PIIX, 1996)");
     append_string(b, config->version);
     append(b, 0, 1); /* serial number */
-    for (int i = 0; i < 16; i++) append(b, config->uuid ? config->uuid[order[i]] : 0, 1);
+    for (int i = 0; i < 16; i++)
+        append(b, config->uuid ? config->uuid[order[i]] : 0, 1);
     append(b, 6, 1); /* woken by: power switch */
     append(b, 0, 1); /* SKU */
     append(b, 0, 1); /* family */
@@ -128,7 +131,7 @@ static void build_processor(struct builder *b, const struct smbios_config *confi
     char socket[16];
 
     snprintf(socket, sizeof socket, "CPU %u", i);
-    begin(b, 4, (u16) (0x0400 + i));
+    begin(b, 4, (u16)(0x0400 + i));
     append_string(b, socket);
     append(b, 3, 1); /* central processor */
     append(b, 1, 1); /* family: other */
@@ -140,8 +143,8 @@ static void build_processor(struct builder *b, const struct smbios_config *confi
     append(b, 0, 2);    /* external clock: unknown */
     append(b, 2000, 2); /* MHz */
     append(b, 2000, 2);
-    append(b, 0x41, 1); /* populated, enabled */
-    append(b, 1, 1);    /* upgrade: other */
+    append(b, 0x41, 1);      /* populated, enabled */
+    append(b, 1, 1);         /* upgrade: other */
     append(b, UNKNOWN16, 2); /* caches: not described */
     append(b, UNKNOWN16, 2);
     append(b, UNKNOWN16, 2);
@@ -154,7 +157,7 @@ static void build_processor(struct builder *b, const struct smbios_config *confi
     end(b);
 }
 
-static unsigned dimm_count(u64 total) { return (unsigned) ((total + DIMM_SIZE - 1) / DIMM_SIZE); }
+static unsigned dimm_count(u64 total) { return (unsigned)((total + DIMM_SIZE - 1) / DIMM_SIZE); }
 
 static void build_memory_array(struct builder *b, u64 total)
 {
@@ -177,9 +180,9 @@ static void build_memory_device(struct builder *b, unsigned i, u64 size)
     u64 mib = size / MIB;
 
     snprintf(locator, sizeof locator, "DIMM %u", i);
-    begin(b, 17, (u16) (0x1100 + i));
-    append(b, 0x1000, 2); /* its array */
-    append(b, 0xfffe, 2); /* no error information */
+    begin(b, 17, (u16)(0x1100 + i));
+    append(b, 0x1000, 2);    /* its array */
+    append(b, 0xfffe, 2);    /* no error information */
     append(b, UNKNOWN16, 2); /* widths */
     append(b, UNKNOWN16, 2);
     append(b, mib < 0x7fff ? mib : 0x7fff, 2);
@@ -221,7 +224,8 @@ static void build_all(struct builder *b, const struct smbios_config *config)
     build_bios(b, config);
     build_system(b, config);
     build_chassis(b, config);
-    for (unsigned i = 0; i < config->cpus; i++) build_processor(b, config, i);
+    for (unsigned i = 0; i < config->cpus; i++)
+        build_processor(b, config, i);
     build_memory_array(b, total);
     for (unsigned i = 0; i < dimm_count(total); i++)
         build_memory_device(b, i, MIN(DIMM_SIZE, total - i * DIMM_SIZE));
@@ -238,8 +242,9 @@ static void build_all(struct builder *b, const struct smbios_config *config)
 static u8 checksum(const u8 *p, size_t size)
 {
     u8 sum = 0;
-    while (size--) sum = (u8) (sum + *p++);
-    return (u8) -sum;
+    while (size--)
+        sum = (u8)(sum + *p++);
+    return (u8)-sum;
 }
 
 /* Entry point, 32-bit [SMBIOS] 5.2.1. The address is firmware's to fill in, and then the checksums again. */
@@ -250,13 +255,13 @@ static void build_entry(const struct builder *b, u8 *e)
     e[5] = ENTRY_SIZE;
     e[6] = 2;
     e[7] = 8;
-    e[8] = (u8) b->largest;
-    e[9] = (u8) (b->largest >> 8);
+    e[8] = (u8)b->largest;
+    e[9] = (u8)(b->largest >> 8);
     memcpy(e + 16, "_DMI_", 5);
-    e[22] = (u8) b->size;
-    e[23] = (u8) (b->size >> 8);
-    e[28] = (u8) b->count;
-    e[29] = (u8) (b->count >> 8);
+    e[22] = (u8)b->size;
+    e[23] = (u8)(b->size >> 8);
+    e[28] = (u8)b->count;
+    e[29] = (u8)(b->count >> 8);
     e[30] = 0x28;
     e[21] = checksum(e + 16, ENTRY_SIZE - 16);
     e[4] = checksum(e, ENTRY_SIZE);
@@ -264,11 +269,11 @@ static void build_entry(const struct builder *b, u8 *e)
 
 int smbios_add(struct fw_cfg *f, const struct smbios_config *config)
 {
-    struct builder b = { 0 };
+    struct builder b = {0};
     u8 entry[ENTRY_SIZE];
 
     /* No structure with its strings is larger than 512 bytes. */
-    b.capacity = 512 * (size_t) (9 + config->cpus + dimm_count(config->low_ram + config->high_ram));
+    b.capacity = 512 * (size_t)(9 + config->cpus + dimm_count(config->low_ram + config->high_ram));
     b.data = calloc(1, b.capacity);
     if (!b.data) {
         fprintf(stderr, "calque: smbios: out of memory\n");
