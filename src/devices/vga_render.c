@@ -262,7 +262,7 @@ static void vga_render_vbe(const struct vga *v, u32 *pixels, int width, int heig
             u64 column = (u64)x + v->vbe[VBE_X_OFFSET], at = line + column * bytes;
             u32 color = 0;
             if (v->vbe[VBE_BPP] == 4) {
-                at = (line + column / 8) * 4;
+                at = line + column / 8 * 4;
                 if (at + 4 <= v->vram_size) {
                     int bit = 7 - (int)(column & 7);
                     u8 planes = 0;

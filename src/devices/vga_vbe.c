@@ -17,7 +17,7 @@
 static u32 vga_vbe_bytes(const struct vga *v, u32 pixels)
 {
     u16 bpp = v->vbe[VBE_BPP];
-    if (bpp <= 4) return pixels / 2; /* four planes of a bit each */
+    if (bpp <= 4) return pixels / 2; /* all four interleaved planes together */
     return pixels * ((bpp + 7u) / 8);
 }
 
@@ -38,8 +38,7 @@ static void vga_vbe_fix(struct vga *v)
     }
     r[VBE_XRES] = (u16)MIN(MAX(r[VBE_XRES] & ~7, 8), VBE_MAX_XRES);
     r[VBE_VIRT_WIDTH] = (u16)MIN(MAX(r[VBE_VIRT_WIDTH] & ~7, r[VBE_XRES]), VBE_MAX_XRES);
-    /* A line of a four-plane mode takes its pitch from each plane. */
-    u32 lines = (u32)(v->vram_size / ((u64)vga_vbe_pitch(v) * (r[VBE_BPP] <= 4 ? 4 : 1)));
+    u32 lines = (u32)(v->vram_size / vga_vbe_pitch(v));
     r[VBE_YRES] = (u16)MIN(MAX(r[VBE_YRES], 1u), MIN(lines, VBE_MAX_YRES));
     r[VBE_VIRT_HEIGHT] = (u16)MIN(lines, 0xffffu);
     r[VBE_X_OFFSET] = MIN(r[VBE_X_OFFSET], (u16)(r[VBE_VIRT_WIDTH] - r[VBE_XRES]));
@@ -83,8 +82,7 @@ static void vga_vbe_enable(struct vga *v, u16 value)
     v->vbe[VBE_Y_OFFSET] = 0;
     vga_vbe_fix(v);
     if (!(value & VBE_NO_CLEAR)) {
-        u64 size = (u64)vga_vbe_pitch(v) * v->vbe[VBE_YRES] * (v->vbe[VBE_BPP] <= 4 ? 4 : 1);
-        size = MIN(size, v->vram_size);
+        u64 size = MIN((u64)vga_vbe_pitch(v) * v->vbe[VBE_YRES], v->vram_size);
         memset(v->vram, 0, size);
         ram_note_write(v->ram, v->vram_offset, size);
     }
