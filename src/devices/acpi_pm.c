@@ -9,7 +9,7 @@
  * enable and disable commands to port 0xb2 sets and clears SCI_EN. Also left out: device idle and trap
  * monitors (storable registers), clock throttling, sleep states other than S5, RTC wake-up.
  *
- * References: [PIIX4] Intel 82371AB (PIIX4) data sheet, chapter 7; [ACPI] ACPI specification 6.4, 4.8. */
+ * References: [PIIX4] Intel 82371AB (PIIX4) data sheet; [ACPI] ACPI specification 6.4, 4.8. */
 #include "devices/acpi_pm.h"
 
 #include <stdio.h>
@@ -18,14 +18,14 @@
 
 #include "core/log.h"
 
-/* Configuration space [PIIX4] 7.1. */
+/* Configuration space. */
 #define PMBA      0x40 /* PM I/O base, 64 ports */
 #define DEVACTB   0x58 /* device activity B; bit 25 APMC_EN: SMI on writes to 0xb2 */
 #define PMREGMISC 0x80 /* bit 0 PMIOSE: decode PMBA */
 #define SMBBA     0x90 /* SMBus I/O base, 16 ports */
 #define SMBHSTCFG 0xd2 /* bit 0: SMBus host enabled */
 
-/* PM I/O registers, offsets from PMBA [PIIX4] 7.2. */
+/* PM I/O registers, offsets from PMBA. */
 #define PMSTS   0x00
 #define PMEN    0x02
 #define PMCNTRL 0x04
@@ -47,7 +47,7 @@
 #define TIMER_HZ  3579545u
 #define TIMER_TOP 0x800000u /* half of the 24-bit range */
 
-/* SMBus host registers, offsets from SMBBA [PIIX4] 7.3. */
+/* SMBus host registers, offsets from SMBBA. */
 #define SMBHSTSTS      0x0
 #define SMBHSTCNT      0x2
 #define SMBHSTDAT0     0x5
@@ -89,7 +89,7 @@ static void update(struct acpi_pm *p)
         p->overflow_tick = (now | (TIMER_TOP - 1)) + 1;
     }
     bool pending = (p->status & p->enable & STS_EVENTS) || (p->gpe_status & p->gpe_enable);
-    /* With SCI_EN clear events raise SMI# instead [ACPI] 4.8.2.5, and there is none. */
+    /* With SCI_EN clear events raise SMI# instead [ACPI], and there is none. */
     irq_set(&p->sci, pending && (p->control & CNT_SCI_EN));
 
     if ((p->enable & STS_TIMER) && !(p->status & STS_TIMER))

@@ -8,7 +8,7 @@
  * memory size by fw_cfg and CMOS), system management mode itself, the AGP-less bridge's turbo and latency
  * knobs.
  *
- * Reference: [440FX] Intel 82441FX PCI and Memory Controller data sheet, section 3.2. */
+ * Reference: [440FX] Intel 82441FX PCI and Memory Controller data sheet, the PAM and SMRAM registers. */
 #include "devices/i440fx.h"
 
 #include <assert.h>
@@ -88,7 +88,7 @@ static void config_written(struct pci_device *d, unsigned offset, unsigned size,
         if (old[SMRAM] & SMRAM_LOCK)
             *reg = old[SMRAM];
         else if (*reg & SMRAM_LOCK)
-            *reg &= (u8)~SMRAM_OPEN; /* locking closes [440FX] 3.2.22 */
+            *reg &= (u8)~SMRAM_OPEN; /* locking closes */
     }
     if (memcmp(old + PAM0, d->config + PAM0, 7) || old[SMRAM] != d->config[SMRAM]) update_map(h);
 }

@@ -19,7 +19,7 @@
 #include "devices/pci_msi.h"
 
 #define ADDRESS_ENABLE 0x80000000u /* CONFADD bit 31: accesses to 0xcfc become configuration cycles */
-#define ADDRESS_MASK   0x80fffffcu /* the rest of CONFADD is reserved and reads zero [440FX] 3.1.1 */
+#define ADDRESS_MASK   0x80fffffcu /* the rest of CONFADD is reserved and reads zero [440FX] */
 
 struct pci_bus {
     struct bus *memory;                 /* memory space: BARs and DMA */

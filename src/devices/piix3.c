@@ -9,7 +9,7 @@
  * belongs to the 8259s. The board has an I/O APIC, to which the wires also go directly, not through the
  * router.
  *
- * Reference: [PIIX3] Intel 82371FB/82371SB PCI ISA IDE Xcelerator data sheet, sections 2.2 and 2.5. */
+ * Reference: [PIIX3] Intel 82371FB/82371SB PCI ISA IDE Xcelerator data sheet. */
 #include "devices/piix3.h"
 
 #include <stdio.h>
@@ -23,7 +23,7 @@
 #define RCR_HARD  0x02 /* SRST: what the next reset resets */
 #define RCR_RESET 0x04 /* RCPU: start it */
 
-/* ISA interrupts a PIRQ may be routed to [PIIX3] 2.2.9: 3-7, 9-12, 14, 15. The others are reserved. */
+/* ISA interrupts a PIRQ may be routed to [PIIX3]: 3-7, 9-12, 14, 15. The others are reserved. */
 #define ROUTABLE 0xdef8u
 
 struct piix3 {
