@@ -271,7 +271,7 @@ static inline enum operand_result decode_operand(struct insn *i, struct context 
     return OPERAND_OK;
 }
 
-/* Everything up to the opcode: 0, or a DECODE_ code. *space is the opcode map. */
+/* Everything up to the opcode: 1, or a DECODE_ code. *space is the opcode map. */
 static int decode_prefixes(struct insn *i, struct context *c, unsigned *space)
 {
     u8 rex = 0;
@@ -346,12 +346,12 @@ opcode:
             b = c->bytes[c->pos++];
             i->code = b;
             *space = SPACE_VEX_0F + i->map - 1u;
-            return 0;
+            return 1;
         }
     }
     i->code = b;
     *space = i->map;
-    return 0;
+    return 1;
 }
 
 static int finish(struct insn *i, const struct context *c, int result)
@@ -371,7 +371,7 @@ int decode(struct insn *out, const u8 *bytes, size_t avail, enum code_size size)
     struct context *c = &ctx;
     unsigned space = 0;
     int result = decode_prefixes(i, c, &space);
-    if (result || c->pos == 0) return finish(i, c, result);
+    if (result != 1) return finish(i, c, result);
 
     /* Look the form up. */
     const struct opcode_slot *slot = &opcode_slots[space][i->code];

@@ -14,9 +14,9 @@ static const char *const predicates[32] = {
 };
 
 /* For names that depend on a size of 2, 4 or 8. */
-static const char *by_size(unsigned size, const char *s2, const char *s4, const char *s8)
+static const char *by_size(unsigned size, const char *word, const char *dword, const char *qword)
 {
-    return size == 2 ? s2 : size == 4 ? s4 : s8;
+    return size == 2 ? word : size == 4 ? dword : qword;
 }
 
 static const char *prefetch_name(const struct insn *i)
