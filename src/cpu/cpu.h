@@ -138,6 +138,7 @@ struct cpu_hooks {
     void (*cr8_write)(void *opaque, u64 value);             /* L */
     void (*ferr)(void *opaque, int level);                  /* L: FERR# output (IRQ13) when CR0.NE is 0 */
     u32 (*apic_id)(void *opaque);                           /* for CPUID */
+    void (*event_others)(void *opaque, u32 bits);           /* cpu_event_set() on every other vCPU; NULL when alone */
 };
 
 struct cpu_model; /* what CPUID reports; cpuid.h */
@@ -181,10 +182,11 @@ struct cpu {
     bool shutdown;         /* triple fault */
     bool nmi_blocked;      /* until IRET */
     bool in_exception_delivery; /* error codes get EXT, nested faults become double faults */
-    u8 pending_debug;      /* DR6 B0..B3 that hit during the current instruction (trap after it) */
+    u8 pending_debug;      /* debug traps due after the current instruction: DR6 B0..B3 in bits 0..3, BS in bit 6, BT in bit 7 */
     bool step;             /* single-instruction mode: TF, breakpoints or shadow need a look */
     u8 watch;              /* DR7 has data (1) or I/O (2) breakpoints enabled */
     u32 events;            /* EVENT_*: __atomic accesses, any thread */
+    u32 event_mask;        /* those of EVENT_* that the running block must be left for */
     u8 sipi_vector;
     u32 index;             /* vCPU number */
     bool smp;              /* other vCPUs share the memory */

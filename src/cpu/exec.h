@@ -133,6 +133,13 @@ DEFINE_MEM_ACCESS(64)
 bool mem_read_block(struct cpu *cpu, unsigned seg, u64 ea, void *buf, unsigned size);
 bool mem_write_block(struct cpu *cpu, unsigned seg, u64 ea, const void *buf, unsigned size);
 
+/* After a port access: I/O breakpoints (DR7 R/W = 2 with CR4.DE). */
+void io_watch_slow(struct cpu *cpu, u16 port, unsigned size);
+static inline void io_watch(struct cpu *cpu, u16 port, unsigned size)
+{
+    if (__builtin_expect(cpu->watch & 2, 0)) io_watch_slow(cpu, port, size);
+}
+
 /* ---- stack: width is the operand size; uses SS.B for the pointer; RSP changes only when the access succeeded ---- */
 bool push(struct cpu *cpu, unsigned size, u64 value);
 bool pop(struct cpu *cpu, unsigned size, u64 *value);

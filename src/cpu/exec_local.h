@@ -30,8 +30,9 @@ typedef u64 __attribute__((aligned(1), may_alias)) mem64;
 /* Handlers by operand size: index 0..3 for 1, 2, 4, 8 bytes. */
 static inline unsigned size_index(unsigned bytes) { return (unsigned)__builtin_ctz(bytes); }
 
-/* Read-modify-write of the memory operand; `expr` computes the new value from `v` and may change `fl`. */
-#define RMW(bits, expr)                                                                                       \
+/* Read-modify-write of the memory operand: `expr` computes the new value from the old one, `v`, and may change `fl`, a
+ * copy of the flags. Afterwards v and fl are still there. */
+#define RMW_STEPS(bits, expr)                                                                                 \
     u64 ea = insn_ea(cpu, i);                                                                                 \
     mem##bits *p = mem_fast(cpu, i->seg, ea, bits / 8, true);                                                 \
     u16 fl = cpu->aflags;                                                                                     \
@@ -41,24 +42,21 @@ static inline unsigned size_index(unsigned bytes) { return (unsigned)__builtin_c
         *p = (expr);                                                                                          \
     } else {                                                                                                  \
         TRY(mem_rmw_slow(cpu, i->seg, ea, &v, bits / 8));                                                     \
-        v = (expr);                                                                                           \
-        TRY(mem_write##bits(cpu, i->seg, ea, v));                                                             \
-    }                                                                                                         \
-    cpu->aflags = fl;                                                                                         \
-    return true;
+        TRY(mem_write##bits(cpu, i->seg, ea, (expr)));                                                        \
+    }
 
 /* The same under LOCK: atomic towards the other vCPUs and the devices. */
-#define LOCKED_RMW(bits, expr)                                                                                \
+#define LOCKED_RMW_STEPS(bits, expr)                                                                          \
     u64 ea = insn_ea(cpu, i);                                                                                 \
     u##bits *p = mem_fast(cpu, i->seg, ea, bits / 8, true);                                                   \
     u16 fl;                                                                                                   \
-    u##bits v, new_value;                                                                                     \
+    u##bits v;                                                                                                \
     if (LIKELY(p)) {                                                                                          \
         u##bits seen = *(mem##bits *)p;                                                                       \
         do {                                                                                                  \
             v = seen;                                                                                         \
             fl = cpu->aflags;                                                                                 \
-            new_value = (expr);                                                                               \
+            u##bits new_value = (expr);                                                                       \
             seen = __sync_val_compare_and_swap(p, v, new_value);                                              \
         } while (seen != v);                                                                                  \
     } else {                                                                                                  \
@@ -68,7 +66,14 @@ static inline unsigned size_index(unsigned bytes) { return (unsigned)__builtin_c
         if (ok) ok = mem_write##bits(cpu, i->seg, ea, (expr));                                                \
         mem_split_unlock();                                                                                   \
         TRY(ok);                                                                                              \
-    }                                                                                                         \
+    }
+
+#define RMW(bits, expr)                                                                                       \
+    RMW_STEPS(bits, expr)                                                                                     \
+    cpu->aflags = fl;                                                                                         \
+    return true;
+#define LOCKED_RMW(bits, expr)                                                                                \
+    LOCKED_RMW_STEPS(bits, expr)                                                                              \
     cpu->aflags = fl;                                                                                         \
     return true;
 

@@ -40,21 +40,30 @@ bool seg_linear(struct cpu *cpu, unsigned seg, u64 offset, unsigned size, bool w
     return true;
 }
 
-/* Data breakpoints: R/W 1 writes, 3 reads and writes (SDM vol 3B 17.2.4). The trap comes after the instruction. */
-static void watch(struct cpu *cpu, gla lin, unsigned size, bool write)
+/* Data breakpoints: R/W 1 writes, 3 reads and writes, 2 ports (SDM vol 3B 17.2.4). Mark those that [start, start + size)
+ * touches and whose R/W field is in the set; the trap comes after the instruction. */
+static void watch_hit(struct cpu *cpu, u64 address, unsigned size, unsigned rw_set)
 {
     static const u8 lengths[4] = {1, 2, 8, 4};
     for (unsigned n = 0; n < 4; n++) {
         unsigned rw = cpu->dr[7] >> (16 + 4 * n) & 3;
-        if (rw != 3 && !(rw == 1 && write)) continue;
+        if (!(rw_set >> rw & 1) || !(cpu->dr[7] >> 2 * n & 3)) continue;
         unsigned len = lengths[cpu->dr[7] >> (18 + 4 * n) & 3];
         u64 start = cpu->dr[n] & ~(u64)(len - 1);
-        if (lin >= start + len || start >= lin + size) continue;
-        if (cpu->dr[7] >> 2 * n & 3) {
-            cpu->pending_debug |= (u8)(1u << n);
-            cpu_event_set(cpu, EVENT_STEP);
-        }
+        if (address >= start + len || start >= address + size) continue;
+        cpu->pending_debug |= (u8)(1u << n);
+        cpu_event_set(cpu, EVENT_STEP);
     }
+}
+
+static void watch(struct cpu *cpu, gla lin, unsigned size, bool write)
+{
+    watch_hit(cpu, lin, size, write ? 1u << 1 | 1u << 3 : 1u << 3);
+}
+
+void io_watch_slow(struct cpu *cpu, u16 port, unsigned size)
+{
+    if (cpu->cr4 & CR4_DE) watch_hit(cpu, port, size, 1u << 2);
 }
 
 bool seg_read(struct cpu *cpu, unsigned seg, u64 offset, void *buf, unsigned size)

@@ -18,7 +18,7 @@ void cpu_set_eflags(struct cpu *cpu, u32 value)
     u32 old = cpu->eflags;
     cpu->aflags = (u16)((value & 0xd5u) << 8 | (value >> 11 & 1));
     cpu->eflags = (value & ~EFLAGS_ARITH & 0x3f7fd7u) | 2;
-    if ((old ^ cpu->eflags) & (EFLAGS_TF | EFLAGS_VM | EFLAGS_AC)) cpu_update_mode(cpu);
+    if ((old ^ cpu->eflags) & (EFLAGS_TF | EFLAGS_RF | EFLAGS_VM | EFLAGS_AC)) cpu_update_mode(cpu);
 }
 
 /* Data accesses through one segment: which offsets the fast path may use without a look at the descriptor. */
@@ -73,7 +73,7 @@ void cpu_update_mode(struct cpu *cpu)
         default: cpu->watch |= 1; break;
         }
     }
-    cpu->step = code_break || (cpu->eflags & EFLAGS_TF) || cpu->shadow || cpu->pending_debug;
+    cpu->step = code_break || (cpu->eflags & (EFLAGS_TF | EFLAGS_RF)) || cpu->shadow || cpu->pending_debug;
 }
 
 void cpu_reset(struct cpu *cpu, bool init)
