@@ -27,7 +27,7 @@ struct apic_bus {
     int lapic_count;                                /* used entries */
     struct apic_bus_sink sinks[APIC_BUS_MAX_SINKS]; /* EOI listeners */
     int sink_count;                                 /* used entries */
-    int last_lowest;                                /* who got the last lowest-priority message: ties rotate */
+    int last_lowest; /* who got the last lowest-priority message: ties rotate */
 };
 
 struct apic_bus *apic_bus_create(void)

@@ -301,7 +301,8 @@ static void hpet_write(void *opaque, u64 offset, u64 value, unsigned size)
     hpet_write_register(h, (unsigned)offset & 0x3f8, value << shift, mask);
 }
 
-static const struct region_ops hpet_ops = {.read = hpet_read, .write = hpet_write, .min_size = 4, .max_size = 8};
+static const struct region_ops hpet_ops = {
+    .read = hpet_read, .write = hpet_write, .min_size = 4, .max_size = 8};
 
 /* ---- legacy inputs ---- */
 

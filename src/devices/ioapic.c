@@ -72,7 +72,10 @@ static bool ioapic_deliver(struct ioapic *io, int pin)
 }
 
 /* Does the entry make level interrupts? Only fixed and lowest-priority ones can. */
-static bool ioapic_is_level(u64 entry) { return entry & ENTRY_LEVEL && ((entry >> 8) & 7) <= APIC_MODE_LOWEST; }
+static bool ioapic_is_level(u64 entry)
+{
+    return entry & ENTRY_LEVEL && ((entry >> 8) & 7) <= APIC_MODE_LOWEST;
+}
 
 /* Send a level interrupt if its pin is asserted and none is in service. */
 static void ioapic_evaluate(struct ioapic *io, int pin)
@@ -100,7 +103,10 @@ static void ioapic_input_set(void *opaque, int pin, int level)
     }
 }
 
-struct irq_line ioapic_input(struct ioapic *io, int pin) { return (struct irq_line){ioapic_input_set, io, pin}; }
+struct irq_line ioapic_input(struct ioapic *io, int pin)
+{
+    return (struct irq_line){ioapic_input_set, io, pin};
+}
 
 /* An EOI message: entries of that vector may interrupt again. */
 static void ioapic_eoi(void *opaque, u8 vector)

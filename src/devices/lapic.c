@@ -142,7 +142,8 @@ static bool lapic_extint(const struct lapic *l)
 {
     if (!lapic_enabled(l)) return l->lint[0];
     if (l->extint_requested) return true;
-    return l->lint[0] && !(l->lvt[LVT_LINT0] & LVT_MASKED) && lapic_lvt_mode(l, LVT_LINT0) == APIC_MODE_EXTINT;
+    bool open = !(l->lvt[LVT_LINT0] & LVT_MASKED) && lapic_lvt_mode(l, LVT_LINT0) == APIC_MODE_EXTINT;
+    return l->lint[0] && open;
 }
 
 /* The vector that may interrupt now, or -1. */
@@ -685,7 +686,8 @@ static void lapic_destroy(struct device *d)
     free(l);
 }
 
-static const struct device_class lapic_class = {.name = "lapic", .reset = lapic_reset, .destroy = lapic_destroy};
+static const struct device_class lapic_class = {
+    .name = "lapic", .reset = lapic_reset, .destroy = lapic_destroy};
 
 struct lapic *lapic_create(struct apic_bus *apics, struct clock *clock, const struct lapic_config *config,
                            const struct lapic_cpu *cpu)

@@ -213,16 +213,16 @@ static void vga_ports_write(void *opaque, u64 offset, u64 value, unsigned size)
     vga_write_port(opaque, 0x3b0 + (unsigned)offset, (u8)value);
 }
 
-#define VGA_PORT_WINDOW(name, base)                                                                           \
-    static u64 name##_read(void *opaque, u64 offset, unsigned size)                                           \
-    {                                                                                                         \
-        return vga_ports_read(opaque, offset + (base) - 0x3b0, size);                                         \
-    }                                                                                                         \
-    static void name##_write(void *opaque, u64 offset, u64 value, unsigned size)                              \
-    {                                                                                                         \
-        vga_ports_write(opaque, offset + (base) - 0x3b0, value, size);                                        \
-    }                                                                                                         \
-    static const struct region_ops name##_ops = {                                                             \
+#define VGA_PORT_WINDOW(name, base)                                                                      \
+    static u64 name##_read(void *opaque, u64 offset, unsigned size)                                      \
+    {                                                                                                    \
+        return vga_ports_read(opaque, offset + (base) - 0x3b0, size);                                    \
+    }                                                                                                    \
+    static void name##_write(void *opaque, u64 offset, u64 value, unsigned size)                         \
+    {                                                                                                    \
+        vga_ports_write(opaque, offset + (base) - 0x3b0, value, size);                                   \
+    }                                                                                                    \
+    static const struct region_ops name##_ops = {                                                        \
         .read = name##_read, .write = name##_write, .min_size = 1, .max_size = 1}
 
 VGA_PORT_WINDOW(vga_3b4, 0x3b4);

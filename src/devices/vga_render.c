@@ -205,7 +205,8 @@ static int vga_graphics_cell(const struct vga *v, u32 address, u8 *dots)
     }
 }
 
-static void vga_graphics_line(const struct vga *v, const struct vga_scan *s, u32 address, int row_scan, u8 *line)
+static void vga_graphics_line(const struct vga *v, const struct vga_scan *s, u32 address, int row_scan,
+                              u8 *line)
 {
     u8 mode = v->crtc[CRTC_MODE];
     /* The CRTC puts row scan bits on address lines 13 and 14 for CGA and Hercules layouts; in word mode that
@@ -296,7 +297,8 @@ void vga_render(const struct vga *v, u32 *pixels, int width, int height, int str
 {
     int own_width, own_height;
     vga_frame_size(v, &own_width, &own_height);
-    for (int y = 0; y < height; y++) memset(pixels + (size_t)y * (size_t)stride, 0, (size_t)width * sizeof(*pixels));
+    for (int y = 0; y < height; y++)
+        memset(pixels + (size_t)y * (size_t)stride, 0, (size_t)width * sizeof(*pixels));
     width = MIN(width, own_width);
     height = MIN(height, own_height);
     if (!vga_is_on(v)) return;

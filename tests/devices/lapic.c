@@ -73,8 +73,9 @@ static void setup(int count)
         *c = (struct fake_cpu){0};
         struct lapic_config config = {.id = (u32)i, .bsp = i == 0, .x2apic = true, .tsc_deadline = true,
                                       .phys_bits = 40, .extint_ack = pic_ack, .extint_opaque = c};
-        struct lapic_cpu cpu = {.opaque = c, .set_intr = cpu_intr, .nmi = cpu_nmi, .init = cpu_init, .sipi = cpu_sipi,
-                                .smi = cpu_smi, .ns_to_tsc = cpu_ns_to_tsc, .tsc_to_ns = cpu_tsc_to_ns};
+        struct lapic_cpu cpu = {.opaque = c, .set_intr = cpu_intr, .nmi = cpu_nmi, .init = cpu_init,
+                                .sipi = cpu_sipi, .smi = cpu_smi,
+                                .ns_to_tsc = cpu_ns_to_tsc, .tsc_to_ns = cpu_tsc_to_ns};
         c->apic = lapic_create(apics, machine_clock, &config, &cpu);
     }
 }
@@ -418,7 +419,8 @@ Test(lapic, x2apic_registers)
 
     static const u16 read_only[] = {0x802, 0x803, 0x80a, 0x80d, 0x810, 0x817, 0x818, 0x820, 0x827, 0x839};
     static const u16 write_only[] = {0x80b, 0x83f};
-    static const u16 both[] = {0x808, 0x80f, 0x828, 0x830, 0x832, 0x833, 0x834, 0x835, 0x836, 0x837, 0x838, 0x83e};
+    static const u16 both[] = {0x808, 0x80f, 0x828, 0x830, 0x832, 0x833,
+                               0x834, 0x835, 0x836, 0x837, 0x838, 0x83e};
     int seen = 0;
     for (u32 n = 0x800; n < 0x900; n++) {
         bool r = false, w = false;
