@@ -20,7 +20,8 @@ static struct setup *start_with(bool mouse)
     s->kbd = ps2_keyboard_create(NULL, NULL);
     if (mouse) s->mouse = ps2_mouse_create();
     s->kbc = i8042_create(s->ports, probe_line(&s->irq1), probe_line(&s->irq12), probe_line(&s->a20),
-                          probe_line(&s->reset), ps2_keyboard_port(s->kbd), mouse ? ps2_mouse_port(s->mouse) : NULL);
+                          probe_line(&s->reset), ps2_keyboard_port(s->kbd),
+                          mouse ? ps2_mouse_port(s->mouse) : NULL);
     return s;
 }
 
@@ -127,11 +128,13 @@ Test(i8042, translation_gives_every_set_1_code_back)
     }
     ps2_keyboard_key(s->kbd, PS2_KEY_PAUSE, true);
     static const u8 pause[] = {0xe1, 0x1d, 0x45, 0xe1, 0x9d, 0xc5};
-    for (size_t i = 0; i < sizeof(pause); i++) cr_assert_eq(get(s), pause[i]);
+    for (size_t i = 0; i < sizeof(pause); i++)
+        cr_assert_eq(get(s), pause[i]);
     ps2_keyboard_key(s->kbd, PS2_KEY_PRINT, true);
     ps2_keyboard_key(s->kbd, PS2_KEY_PRINT, false);
     static const u8 print[] = {0xe0, 0x2a, 0xe0, 0x37, 0xe0, 0xb7, 0xe0, 0xaa};
-    for (size_t i = 0; i < sizeof(print); i++) cr_assert_eq(get(s), print[i]);
+    for (size_t i = 0; i < sizeof(print); i++)
+        cr_assert_eq(get(s), print[i]);
     data(s, 0xf2);
     cr_assert_eq(get(s), 0xfa);
     cr_assert_eq(get(s), 0xab);

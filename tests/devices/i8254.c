@@ -30,13 +30,13 @@ static void finish(struct setup *s)
 
 static u64 ticks(struct setup *s) { return muldiv64(clock_now(s->clock), I8254_HZ, NS_PER_SECOND); }
 
-static u64 tick_ns(u64 tick)
-{
-    return ((unsigned __int128)tick * NS_PER_SECOND + I8254_HZ - 1) / I8254_HZ;
-}
+static u64 tick_ns(u64 tick) { return ((unsigned __int128)tick * NS_PER_SECOND + I8254_HZ - 1) / I8254_HZ; }
 
 /* Go forward by exactly n timer clocks. */
-static void run(struct setup *s, u64 n) { clock_advance(s->clock, tick_ns(ticks(s) + n) - clock_now(s->clock)); }
+static void run(struct setup *s, u64 n)
+{
+    clock_advance(s->clock, tick_ns(ticks(s) + n) - clock_now(s->clock));
+}
 
 static void program(struct setup *s, int channel, u8 control, u16 count)
 {

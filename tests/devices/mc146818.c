@@ -47,7 +47,10 @@ static void put(struct setup *s, u8 index, u8 value)
 /* hh:mm:ss in the three low bytes. */
 static u32 time_of_day(struct setup *s) { return get(s, 4) << 16 | get(s, 2) << 8 | get(s, 0); }
 
-static u32 date(struct setup *s) { return (u32)get(s, 0x32) << 24 | get(s, 9) << 16 | get(s, 8) << 8 | get(s, 7); }
+static u32 date(struct setup *s)
+{
+    return (u32)get(s, 0x32) << 24 | get(s, 9) << 16 | get(s, 8) << 8 | get(s, 7);
+}
 
 Test(mc146818, tells_the_time_and_carries)
 {
@@ -155,7 +158,8 @@ Test(mc146818, periodic_interrupt_at_all_rates)
         u64 begin = 0;
         for (int i = 0; i <= n; i++) {
             u64 limit = clock_now(s->clock) + 2 * NS_PER_SECOND;
-            while (s->irq.rises == before + i && clock_now(s->clock) < limit) clock_advance(s->clock, 10000);
+            while (s->irq.rises == before + i && clock_now(s->clock) < limit)
+                clock_advance(s->clock, 10000);
             cr_assert_eq(s->irq.rises, before + i + 1);
             if (i == 0) begin = s->irq.rose;
             cr_assert_eq(get(s, 0x0c) & 0xc0, 0xc0);
@@ -262,7 +266,8 @@ Test(mc146818, nonsense_in_the_registers_is_survived)
 {
     struct setup *s = start();
     for (int value = 0; value < 256; value += 5) {
-        for (int i = 0; i < 10; i++) put(s, i, value);
+        for (int i = 0; i < 10; i++)
+            put(s, i, value);
         put(s, 0x32, value);
         put(s, 0x0b, value & 0x06);
         clock_advance(s->clock, 100000 * NS_PER_SECOND);

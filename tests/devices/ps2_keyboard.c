@@ -11,7 +11,10 @@ static struct ps2_keyboard *start(void) { return ps2_keyboard_create(leds, &leds
 
 static void finish(struct ps2_keyboard *k) { ps2_keyboard_device(k)->cls->destroy(ps2_keyboard_device(k)); }
 
-static void send(struct ps2_keyboard *k, u8 byte) { ps2_keyboard_port(k)->receive(ps2_keyboard_port(k), byte); }
+static void send(struct ps2_keyboard *k, u8 byte)
+{
+    ps2_keyboard_port(k)->receive(ps2_keyboard_port(k), byte);
+}
 
 static void expect_n(struct ps2_keyboard *k, const u8 *bytes, size_t n, int line)
 {
@@ -24,7 +27,7 @@ static void expect_n(struct ps2_keyboard *k, const u8 *bytes, size_t n, int line
     cr_assert_not(ps2_has_data(d), "line %d: more than expected", line);
 }
 
-#define expect(k, ...) expect_n(k, (const u8[]){__VA_ARGS__}, sizeof((const u8[]){__VA_ARGS__}), __LINE__)
+#define expect(k, ...)    expect_n(k, (const u8[]){__VA_ARGS__}, sizeof((const u8[]){__VA_ARGS__}), __LINE__)
 #define expect_nothing(k) cr_assert_not(ps2_has_data(ps2_keyboard_port(k)))
 
 Test(ps2_keyboard, commands)
@@ -152,11 +155,14 @@ Test(ps2_keyboard, print_and_pause)
 Test(ps2_keyboard, overrun)
 {
     struct ps2_keyboard *k = start();
-    for (int i = 0; i < 40; i++) ps2_keyboard_key(k, 0x1e, true);
-    expect(k, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x00);
+    for (int i = 0; i < 40; i++)
+        ps2_keyboard_key(k, 0x1e, true);
+    expect(k, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c, 0x1c,
+           0x00);
     ps2_keyboard_key(k, 0x1e, true);
     expect(k, 0x1c);
-    for (int i = 0; i < 1000; i++) send(k, 0xf2);
+    for (int i = 0; i < 1000; i++)
+        send(k, 0xf2);
     cr_assert(ps2_has_data(ps2_keyboard_port(k)));
     send(k, 0xff);
     expect(k, 0xfa, 0xaa);

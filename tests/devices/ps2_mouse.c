@@ -73,7 +73,8 @@ Test(ps2_mouse, stream_packets)
     expect(m, 0x1d, 0xff, 4);
     ps2_mouse_event(m, 300, 0, 0, 0);
     expect(m, 0x08, 127, 0, 0x08, 127, 0, 0x08, 46, 0);
-    for (int i = 0; i < 100; i++) ps2_mouse_event(m, 1, 0, 0, 0);
+    for (int i = 0; i < 100; i++)
+        ps2_mouse_event(m, 1, 0, 0, 0);
     int total = 0;
     while (ps2_has_data(ps2_mouse_port(m))) {
         ps2_take(ps2_mouse_port(m));
