@@ -62,6 +62,8 @@ enum {
 #define CR4_SMAP       0x00200000u
 #define CR4_PKE        0x00400000u
 
+#define DEBUG_STEP 0x40u /* in cpu->pending_debug: a single step (DR6.BS >> 8) */
+
 #define EFER_SCE 0x001u
 #define EFER_LME 0x100u
 #define EFER_LMA 0x400u
@@ -182,7 +184,7 @@ struct cpu {
     bool shutdown;         /* triple fault */
     bool nmi_blocked;      /* until IRET */
     bool in_exception_delivery; /* error codes get EXT, nested faults become double faults */
-    u8 pending_debug;      /* debug traps due after the current instruction: DR6 B0..B3 in bits 0..3, BS in bit 6, BT in bit 7 */
+    u8 pending_debug;      /* debug traps due after the current instruction: DR6 B0..B3, and DEBUG_STEP */
     bool step;             /* single-instruction mode: TF, breakpoints or shadow need a look */
     u8 watch;              /* DR7 has data (1) or I/O (2) breakpoints enabled */
     u32 events;            /* EVENT_*: __atomic accesses, any thread */

@@ -463,7 +463,7 @@ static __attribute__((noinline)) enum outcome handle_events(struct cpu *cpu, str
     cpu_event_clear(cpu, EVENT_STEP | EVENT_SIPI);
     if (ev & EVENT_SMI) cpu_event_clear(cpu, EVENT_SMI); /* no SMM: docs/LIMITS.md */
     if (cpu->pending_debug && cpu->shadow != 2) {
-        raise_exc(cpu, EXC_DB);
+        raise_err(cpu, EXC_DB, (u32)(cpu->pending_debug & DEBUG_STEP) << 8);
         return take_exception(cpu) ? GO_ON : LEAVE_TRIPLE;
     }
     if (!cpu->shadow) {
@@ -533,7 +533,7 @@ static __attribute__((noinline)) enum outcome step_one(struct cpu *cpu, struct i
     if (shadow && cpu->shadow == shadow) cpu->shadow = 0;
     if (rf && mnemonic != I_iret) cpu->eflags &= ~EFLAGS_RF;
     /* Software interrupts and SYSCALL that clear TF take no trap; POPF and IRET that clear it do. */
-    if (tf && ((cpu->eflags & EFLAGS_TF) || mnemonic == I_popf || mnemonic == I_iret)) cpu->pending_debug |= 0x40;
+    if (tf && ((cpu->eflags & EFLAGS_TF) || mnemonic == I_popf || mnemonic == I_iret)) cpu->pending_debug |= DEBUG_STEP;
     cpu_update_mode(cpu);
     if (cpu->pending_debug) cpu_event_set(cpu, EVENT_STEP);
     return GO_ON;
