@@ -31,6 +31,7 @@ enum cpuid_word {
 #define CPUID_7_EDX_ARCH_CAPABILITIES (1u << 29)
 #define CPUID_7_EDX_SSBD   (1u << 31)
 #define CPUID_8000_0001_EDX_NX (1u << 20)
+#define CPUID_8000_0001_EDX_1G (1u << 26)
 #define CPUID_8000_0008_EBX_IBPB (1u << 12)
 
 /* TSC ticks a second: what the hook counts and what CPUID says. */

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "cpu/cpuid.h"
 #include "cpu/exec.h"
 
 #define PTE_P    0x001ull
@@ -89,7 +90,7 @@ static u64 reserved_bits(const struct cpu *cpu, unsigned level, u64 e, bool pae,
     u64 r = ((1ull << 52) - 1) & ~PHYS_MASK;
     if (!cpu_long(cpu)) r |= 0x7ffull << 52;
     if (!(cpu->efer & EFER_NXE)) r |= PTE_NX;
-    if (level == 4) r |= PTE_PS;
+    if (level == 4 || (level == 3 && !cpu_has_bit(cpu->model, CPUID_8000_0001_EDX, CPUID_8000_0001_EDX_1G))) r |= PTE_PS;
     if (large) r |= level == 2 ? 0x1fe000ull : 0x3fffe000ull;
     return e & r;
 }
