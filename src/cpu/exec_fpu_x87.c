@@ -225,10 +225,16 @@ static void x87_setup(struct fpu_op *op, const struct insn *i)
         op->flags = X_ST0 | X_STI | X_POP2; /* their ModRM bytes end in 1: ST(1) */
         op->mask = SW_C0 | SW_C1 | SW_C2 | SW_C3;
         break;
-    case I_fcomi:
-    case I_fucomi: op->flags = X_ST0 | X_STI; break;
+    case I_fcomi: /* these leave C1 alone */
+    case I_fucomi:
+        op->flags = X_ST0 | X_STI;
+        op->mask = 0;
+        break;
     case I_fcomip:
-    case I_fucomip: op->flags = X_ST0 | X_STI | X_POP; break;
+    case I_fucomip:
+        op->flags = X_ST0 | X_STI | X_POP;
+        op->mask = 0;
+        break;
     case I_fld:
     case I_fild:
     case I_fld1:
@@ -346,14 +352,8 @@ static bool fnop(struct cpu *cpu, const struct insn *i)
     TRY(x87_check(cpu, i));
     unsigned n = i->modrm & 7;
     switch (i->mnemonic) {
-    case I_fincstp:
-        fpu_set_top(cpu, (fx_top(cpu) + 1) & 7);
-        clear_c1(cpu);
-        break;
-    case I_fdecstp:
-        fpu_set_top(cpu, (fx_top(cpu) - 1) & 7);
-        clear_c1(cpu);
-        break;
+    case I_fincstp: fpu_set_top(cpu, (fx_top(cpu) + 1) & 7); break;
+    case I_fdecstp: fpu_set_top(cpu, (fx_top(cpu) - 1) & 7); break;
     case I_ffreep:
         *tags(cpu) &= (u8)~tag_bit(cpu, n);
         pop_slot(cpu);
@@ -361,6 +361,7 @@ static bool fnop(struct cpu *cpu, const struct insn *i)
     case I_ffree: *tags(cpu) &= (u8)~tag_bit(cpu, n); break;
     default: break;
     }
+    if (i->mnemonic != I_fnop) clear_c1(cpu);
     set_pointers(cpu, i);
     return true;
 }

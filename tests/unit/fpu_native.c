@@ -1,0 +1,423 @@
+/* build/tests/test_fpu_native : every x87, MMX, SSE, AVX encoding against the host CPU, on random operands.
+ * CALQUE_ORACLE_COUNT=n runs n rounds instead of a few. */
+#include <criterion/criterion.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <sys/mman.h>
+
+#include "fpu_support.h"
+
+/* ---- the native side: load everything, run the instruction, store everything ---- */
+
+struct native {
+    u64 regs[16]; /* RSP is not loaded */
+    u64 aflags;   /* AX as LAHF and SETO leave it */
+    void *code;
+    u8 area[1024] __attribute__((aligned(64)));
+};
+
+static struct native native __attribute__((used));
+void native_run(void);
+__asm__(".text\n.globl native_run\nnative_run:\n"
+        "push %rbx; push %rbp; push %r12; push %r13; push %r14; push %r15\n"
+        "lea native(%rip),%rbp\n"
+        "mov $7,%eax; xor %edx,%edx\n"
+        "xrstor64 192(%rbp)\n" /* area: offset 192 */
+        "mov 128(%rbp),%rax; add $0x7f,%al; sahf\n"
+        "mov 0(%rbp),%rax; mov 8(%rbp),%rcx; mov 16(%rbp),%rdx; mov 24(%rbp),%rbx\n"
+        "mov 48(%rbp),%rsi; mov 56(%rbp),%rdi; mov 64(%rbp),%r8; mov 72(%rbp),%r9; mov 80(%rbp),%r10\n"
+        "mov 88(%rbp),%r11; mov 96(%rbp),%r12; mov 104(%rbp),%r13; mov 112(%rbp),%r14; mov 120(%rbp),%r15\n"
+        "push 40(%rbp)\n"
+        "push 136(%rbp)\n"
+        "mov 8(%rsp),%rbp\n"
+        "ret\n"
+        ".globl native_back\nnative_back:\n"
+        "mov %rbp,(%rsp)\n" /* where RBP came from */
+        "lea native(%rip),%rbp\n"
+        "mov %rax,0(%rbp); mov %rcx,8(%rbp); mov %rdx,16(%rbp); mov %rbx,24(%rbp)\n"
+        "mov %rsi,48(%rbp); mov %rdi,56(%rbp); mov %r8,64(%rbp); mov %r9,72(%rbp); mov %r10,80(%rbp)\n"
+        "mov %r11,88(%rbp); mov %r12,96(%rbp); mov %r13,104(%rbp); mov %r14,112(%rbp); mov %r15,120(%rbp)\n"
+        "lahf; seto %al; movzx %ax,%eax; mov %rax,128(%rbp)\n"
+        "pop 40(%rbp)\n"
+        "mov $7,%eax; xor %edx,%edx\n"
+        "xsave64 192(%rbp)\n"
+        "fninit; vzeroupper\n"
+        "ldmxcsr default_mxcsr(%rip)\n"
+        "pop %r15; pop %r14; pop %r13; pop %r12; pop %rbp; pop %rbx\n"
+        "ret\n"
+        "default_mxcsr: .long 0x1f80\n");
+extern char native_back[];
+_Static_assert(offsetof(struct native, area) == 192 && offsetof(struct native, code) == 136, "see the assembly");
+
+static sigjmp_buf escape;
+static volatile int escape_mxcsr;
+
+static void on_signal(int sig, siginfo_t *info, void *context)
+{
+    (void)info;
+    ucontext_t *uc = context;
+    escape_mxcsr = (int)uc->uc_mcontext.fpregs->mxcsr;
+    siglongjmp(escape, sig);
+}
+
+static void catch_signals(void)
+{
+    struct sigaction sa = {.sa_sigaction = on_signal, .sa_flags = SA_SIGINFO | SA_NODEFER};
+    sigemptyset(&sa.sa_mask);
+    sigaction(SIGFPE, &sa, NULL);
+    sigaction(SIGILL, &sa, NULL);
+    sigaction(SIGSEGV, &sa, NULL);
+    sigaction(SIGTRAP, &sa, NULL);
+}
+
+/* 0, or the signal. */
+static int run_native(const u8 *code, size_t n)
+{
+    static u8 *page;
+    if (!page) page = mmap(NULL, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memcpy(page, code, n);
+    memcpy(page + n, "\xff\x25\0\0\0\0", 6); /* jmp [rip] */
+    u64 back = (u64)(uintptr_t)native_back;
+    memcpy(page + n + 6, &back, 8);
+    native.code = page;
+    int sig = sigsetjmp(escape, 1);
+    if (sig == 0) native_run();
+    return sig;
+}
+
+static bool host_has_avx(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+
+/* ---- random state ---- */
+
+static u64 rng = 88172645463325252ull;
+static u64 rnd(void)
+{
+    rng ^= rng << 13;
+    rng ^= rng >> 7;
+    return rng ^= rng << 17;
+}
+
+static const u32 singles[] = {0, 0x80000000, 0x3f800000, 0xbf800000, 0x7f800000, 0xff800000, 0x7fc00000, 0x7f800001,
+                              1, 0x807fffff, 0x7f7fffff, 0x00800000, 0x4f000000, 0xcf000000, 0x3fc00000, 0x33800000};
+static const u64 doubles[] = {0, 1ull << 63, 0x3ff0000000000000, 0xbff0000000000000, 0x7ff0000000000000, 0xfff0000000000000,
+                              0x7ff8000000000000, 0x7ff0000000000001, 1, 0x7fefffffffffffff, 0x0010000000000000,
+                              0x41e0000000000000, 0xc3e0000000000000, 0x3ff8000000000000, 0x36a0000000000001};
+
+static void random_vector(u8 *p, unsigned n)
+{
+    for (unsigned k = 0; k < n; k += 8) {
+        u64 v = rnd();
+        switch (rnd() % 4) {
+        case 0: v = (u64)singles[rnd() % ARRAY_LEN(singles)] | (u64)singles[rnd() % ARRAY_LEN(singles)] << 32; break;
+        case 1: v = doubles[rnd() % ARRAY_LEN(doubles)]; break;
+        case 2: v &= 0x3fffffff3fffffffull; break;
+        default: break;
+        }
+        memcpy(p + k, &v, 8);
+    }
+}
+
+static void random_st(u8 *slot)
+{
+    static const struct {
+        u16 e;
+        u64 m;
+    } special[] = {{0, 0}, {0x8000, 0}, {0x3fff, 1ull << 63}, {0xbfff, 1ull << 63}, {0x7fff, 1ull << 63}, {0xffff, 1ull << 63},
+                   {0x7fff, 3ull << 62}, {0x7fff, 0xa000000000000000}, {0, 1}, {0, 1ull << 63}, {0x4000, 1}, {0x7ffe, ~0ull},
+                   {1, 1ull << 63}, {0x3ffe, 0xffffffffffffffff}, {0x401d, 0xfffffffe00000000}, {0x7fff, 0}, {0x4005, 0xc8 * 1ull << 56}};
+    u16 e;
+    u64 m;
+    if (rnd() % 3 == 0) {
+        unsigned k = rnd() % ARRAY_LEN(special);
+        e = special[k].e, m = special[k].m;
+    } else {
+        e = (u16)(0x3fff - 40 + rnd() % 80) | (u16)(rnd() & 0x8000);
+        m = rnd() | 1ull << 63;
+        if (rnd() % 2) m &= ~0ull << (rnd() % 64);
+        m |= 1ull << 63;
+    }
+    memset(slot, 0, 16);
+    memcpy(slot, &m, 8);
+    memcpy(slot + 8, &e, 2);
+}
+
+#define DATA 0x20000u /* guest address of the memory operand's page */
+
+static void randomise(struct fixture *f, bool x87)
+{
+    struct cpu *cpu = f->cpu;
+    u8 *l = cpu->fpu.legacy;
+    for (unsigned n = 0; n < 16; n++) cpu->regs[n] = rnd() % 3 ? rnd() : rnd() % 40;
+    cpu->aflags = (u16)((rnd() & 0xd500) | 0x200 | (rnd() & 1));
+    memset(&cpu->fpu, 0, sizeof cpu->fpu);
+    /* x87: valid values, a stack of any depth, no pending exception. */
+    u16 cw = 0x37f, sw = 0;
+    u8 tag = 0xff;
+    if (x87) {
+        cw = (u16)(0x40 | (rnd() & 0xf00) | (rnd() % 3 ? 0x3f : rnd() & 0x3f));
+        sw = (u16)(rnd() & 0x7f3f & ~(u64)(~cw & 0x3f));
+        if (rnd() % 2) sw &= 0x7f00;
+        tag = (u8)(rnd() % 4 ? rnd() | rnd() | rnd() : rnd());
+        if (rnd() % 2) tag = (u8)(0xff << (sw >> 11 & 7)); /* an ordinary stack */
+    } else {
+        sw = (u16)(rnd() & 0x7f00);
+        tag = (u8)rnd();
+    }
+    memcpy(l, &cw, 2);
+    memcpy(l + 2, &sw, 2);
+    l[4] = tag;
+    for (unsigned n = 0; n < 8; n++) {
+        if (x87) random_st(l + 32 + 16 * n);
+        else random_vector(l + 32 + 16 * n, 8);
+    }
+    static const u32 mxcsrs[] = {0x1f80, 0x1f80, 0x9fc0, 0x7f80, 0x3f80, 0x5fbf, 0x1e80, 0x1f00, 0x0f80, 0x0000, 0x1c00, 0x17a0};
+    u32 mxcsr = mxcsrs[rnd() % ARRAY_LEN(mxcsrs)];
+    memcpy(l + 24, &mxcsr, 4);
+    random_vector(l + 160, 256);
+    random_vector(cpu->fpu.ymm_high, 256);
+    if (x87 && rnd() % 2) {
+        u8 slot[16];
+        random_st(slot);
+        memcpy(f->host + DATA, slot, 16);
+    } else {
+        random_vector(f->host + DATA, 128);
+    }
+    if (x87 && rnd() % 4 == 0) /* packed BCD digits */
+        for (unsigned k = 0; k < 10; k++) f->host[DATA + k] = (u8)(rnd() % 10 << 4 | rnd() % 10);
+}
+
+/* ---- comparison ---- */
+
+static void print_code(const u8 *code, size_t n, const char *name)
+{
+    fprintf(stderr, "%s:", name);
+    for (size_t k = 0; k < n; k++) fprintf(stderr, " %02x", code[k]);
+    fprintf(stderr, "\n");
+}
+
+static bool differs(const char *what, const void *guest, const void *host, size_t n)
+{
+    if (!memcmp(guest, host, n)) return false;
+    fprintf(stderr, "  %s guest:", what);
+    for (size_t k = 0; k < n; k++) fprintf(stderr, "%02x", ((const u8 *)guest)[k]);
+    fprintf(stderr, " host:");
+    for (size_t k = 0; k < n; k++) fprintf(stderr, "%02x", ((const u8 *)host)[k]);
+    fprintf(stderr, "\n");
+    return true;
+}
+
+static unsigned compared, with_exception;
+
+/* Run code (with its memory operand at [rbx]) on both sides. `offset`: of the operand from the page. */
+static bool same(struct fixture *f, const struct insn *i, const u8 *code, size_t n, unsigned offset)
+{
+    static u8 buffer[4096] __attribute__((aligned(4096)));
+    struct cpu *cpu = f->cpu;
+    bool x87 = i->opcode->attr & ATTR_X87, bad = false;
+    memcpy(buffer, f->host + DATA, 256);
+    cpu->regs[R_BX] = cpu->regs[R_DI] = DATA + offset;
+
+    memset(&native, 0, sizeof native);
+    memcpy(native.regs, cpu->regs, sizeof native.regs);
+    native.regs[R_BX] = native.regs[R_DI] = (u64)(uintptr_t)buffer + offset;
+    native.aflags = cpu->aflags;
+    memcpy(native.area, cpu->fpu.legacy, 464);
+    native.area[512] = 7;
+    memcpy(native.area + 576, cpu->fpu.ymm_high, 256);
+    struct xsave_area before = cpu->fpu;
+    int sig = run_native(code, n);
+    bool ok = run_code(cpu, code, n);
+    compared++;
+
+    if (sig) {
+        with_exception++;
+        int want = sig == SIGFPE ? EXC_XM : sig == SIGILL ? EXC_UD : EXC_GP;
+        if (ok || cpu->exc.vector != want) {
+            fprintf(stderr, "  signal %d, guest ok %d exception %d\n", sig, ok, cpu->exc.vector);
+            bad = true;
+        }
+        if (sig == SIGFPE) memcpy(before.legacy + 24, (const int *)&escape_mxcsr, 4);
+        bad |= differs("legacy", cpu->fpu.legacy, before.legacy, 416);
+        bad |= differs("ymm_high", cpu->fpu.ymm_high, before.ymm_high, 256);
+        if (bad) print_code(code, n, i->opcode->name);
+        return !bad;
+    }
+    if (!ok) {
+        fprintf(stderr, "  guest exception %d\n", cpu->exc.vector);
+        bad = true;
+    }
+    const u8 *g = cpu->fpu.legacy, *h = native.area;
+    bad |= differs("cw sw tag", g, h, 6);
+    if (x87 && cpu->exc.vector < 0) {
+        bool control = i->mnemonic == I_fwait || i->mnemonic == I_fneni || i->mnemonic == I_fndisi ||
+                       i->mnemonic == I_fnsetpm || i->mnemonic == I_fnclex || i->mnemonic == I_fninit ||
+                       i->mnemonic == I_fnstsw || i->mnemonic == I_fldcw || i->mnemonic == I_fnstcw;
+        u64 ip;
+        memcpy(&ip, h + 8, 8);
+        if (ip) ip = INSN_RIP; /* the host's is the code page */
+        if (control) cr_expect(ip == 0, "%s changes FIP on the host", i->opcode->name);
+        bad |= differs("fip", g + 8, &ip, 8);
+        bad |= differs("fop", g + 6, h + 6, 2);
+    }
+    bad |= differs("mxcsr", g + 24, h + 24, 4);
+    bad |= differs("st", g + 32, h + 32, 128);
+    for (unsigned r = 0; r < 16; r++) {
+        char name[8];
+        snprintf(name, sizeof name, "ymm%u", r);
+        u8 gy[32], hy[32];
+        memcpy(gy, g + 160 + 16 * r, 16);
+        memcpy(hy, h + 160 + 16 * r, 16);
+        memcpy(gy + 16, cpu->fpu.ymm_high + 16 * r, 16);
+        memcpy(hy + 16, h + 576 + 16 * r, 16);
+        bad |= differs(name, gy, hy, 32);
+        if (r == R_SP || r == R_BX || r == R_DI) continue;
+        snprintf(name, sizeof name, "r%u", r);
+        bad |= differs(name, &cpu->regs[r], &native.regs[r], 8);
+    }
+    u16 aflags = (u16)native.aflags;
+    bad |= differs("aflags", &cpu->aflags, &aflags, 2);
+    bad |= differs("memory", f->host + DATA, buffer, 256);
+    if (bad) print_code(code, n, i->opcode->name);
+    if (bad && x87) {
+        fprintf(stderr, "  before:");
+        for (unsigned k = 0; k < 160; k++) fprintf(stderr, "%s%02x", k % 16 ? "" : "\n    ", before.legacy[k]);
+        fprintf(stderr, "\n");
+    }
+    return !bad;
+}
+
+static unsigned rounds(unsigned normal)
+{
+    const char *v = getenv("CALQUE_ORACLE_COUNT");
+    return v ? (unsigned)strtoul(v, NULL, 0) : normal;
+}
+
+/* ---- vectors ---- */
+
+/* Encode: vex 0 legacy, 1 VEX. ModRM register or [rbx]. Returns the length. */
+static size_t encode(u8 *c, bool vex, unsigned map, unsigned pp, unsigned code, bool w, bool l, bool mem, unsigned reg_ext,
+                     bool vsib)
+{
+    static const u8 prefix[4] = {0, 0x66, 0xf3, 0xf2};
+    size_t n = 0;
+    unsigned reg = reg_ext < 8 ? reg_ext : (unsigned)(rnd() & 15), rm = mem ? 3 : (unsigned)(rnd() & 15), v = (unsigned)(rnd() & 15);
+    unsigned x = (unsigned)(rnd() & 15);
+    if (reg == 4 || reg == 3 || reg == 7) reg += reg_ext < 8 ? 0 : 8; /* may be a GPR: neither RSP nor the pointers */
+    if (!mem && (rm == 4 || rm == 3 || rm == 7)) rm += 8;
+    if (rnd() % 2) v = 0;
+    if (vex) {
+        c[n++] = 0xc4;
+        c[n++] = (u8)((reg < 8) << 7 | (vsib ? x < 8 : 1) << 6 | (rm < 8) << 5 | map);
+        c[n++] = (u8)(w << 7 | (~v & 15) << 3 | l << 2 | pp);
+    } else {
+        if (pp) c[n++] = prefix[pp];
+        unsigned rex = 0x40u | (unsigned)w << 3 | (reg >> 3) << 2 | rm >> 3;
+        if (rex != 0x40) c[n++] = (u8)rex;
+        c[n++] = 0x0f;
+        if (map == 2) c[n++] = 0x38;
+        if (map == 3) c[n++] = 0x3a;
+    }
+    c[n++] = (u8)code;
+    c[n++] = (u8)((mem ? 0 : 0xc0) | (reg & 7) << 3 | (vsib ? 4 : rm & 7));
+    if (vsib) c[n++] = (u8)((rnd() & 3) << 6 | (x & 7) << 3 | 3);
+    c[n++] = (u8)rnd(); /* an immediate, when there is one */
+    return n;
+}
+
+static bool state_insn(unsigned m)
+{
+    return m == I_fxsave || m == I_fxrstor || m == I_ldmxcsr || m == I_vldmxcsr || (m >= I_xsave && m <= I_xrstors) ||
+           m == I_movntss || m == I_movntsd;
+}
+
+/* 52 encodings' worth of one map. Returns failures. */
+static unsigned fuzz_vectors(struct fixture *f, bool vex, unsigned count)
+{
+    unsigned failures = 0;
+    for (unsigned map = 1; map <= 3; map++)
+    for (unsigned code = 0; code < 256; code++)
+    for (unsigned pp = 0; pp < 4; pp++)
+    for (unsigned form = 0; form < (vex ? 8u : 4u); form++)
+    for (unsigned ext = 0; ext < 8; ext++) {
+        bool w = form & 1, mem = form & 2, l = form & 4;
+        bool group = map == 1 && ((code >= 0x71 && code <= 0x73) || code == 0xae);
+        if (ext && !group) break;
+        bool gathers = vex && map == 2 && code >= 0x90 && code <= 0x93;
+        for (unsigned k = 0; k < count * (vex ? 2 : 1); k++) {
+            u8 c[16];
+            size_t n = encode(c, vex, map, pp, code, w, l, mem, group ? ext : 8, gathers);
+            struct insn i;
+            int len = decode(&i, c, n, CODE_64);
+            if (len <= 0 || i.map != map || i.code != code || !(i.opcode->attr & (ATTR_MMX | ATTR_SSE | ATTR_AVX)) || state_insn(i.mnemonic)) continue;
+            if (!f->model->has[i.opcode->feature]) continue;
+            randomise(f, false);
+            if (gathers) /* small indices */
+                for (unsigned r = 0; r < 64; r++) {
+                    u64 small = rnd() & 0x7;
+                    if (i.code & 1 || r % 2 == 0) {
+                        u8 *at = (r < 32 ? f->cpu->fpu.legacy + 160 : f->cpu->fpu.ymm_high) + (r & 31) * 8;
+                        if ((i.index & 15) == (r & 31) / 2) memcpy(at, &small, 8);
+                    } else {
+                        u8 *at = (r < 32 ? f->cpu->fpu.legacy + 160 : f->cpu->fpu.ymm_high) + (r & 31) * 8;
+                        if ((i.index & 15) == (r & 31) / 2) memcpy(at, &small, 8);
+                    }
+                }
+            unsigned offset = k % 4 == 3 && !gathers ? (unsigned)rnd() % 33 : 64 & (0 - (unsigned)(rnd() & 1));
+            if (!same(f, &i, c, (size_t)len, offset)) failures++;
+            if (failures > 20) return failures;
+        }
+    }
+    return failures;
+}
+
+Test(fpu_native, sse_and_mmx)
+{
+    struct fixture f;
+    catch_signals();
+    fixture_open(&f, CODE_64);
+    cr_expect_eq(fuzz_vectors(&f, false, rounds(24)), 0);
+    fprintf(stderr, "sse, mmx: %u compared, %u with exceptions\n", compared, with_exception);
+    cr_expect_gt(compared, 10000u);
+    cr_expect_gt(with_exception, 100u);
+    fixture_close(&f);
+}
+
+Test(fpu_native, avx)
+{
+    struct fixture f;
+    catch_signals();
+    fixture_open(&f, CODE_64);
+    if (!host_has_avx()) cr_skip_test("the host has no AVX");
+    for (unsigned n = FEAT_AVX; n <= FEAT_GFNI; n++) f.model->has[n] = true; /* what it lacks is #UD on both sides */
+    cr_expect_eq(fuzz_vectors(&f, true, rounds(12)), 0);
+    fprintf(stderr, "avx: %u compared, %u with exceptions\n", compared, with_exception);
+    cr_expect_gt(compared, 10000u);
+    fixture_close(&f);
+}
+
+/* ---- x87 ---- */
+
+Test(fpu_native, x87)
+{
+    struct fixture f;
+    catch_signals();
+    fixture_open(&f, CODE_64);
+    unsigned failures = 0;
+    for (unsigned code = 0xd8; code <= 0xdf; code++)
+    for (unsigned modrm = 0; modrm < 256 && failures < 20; modrm++) {
+        if (modrm < 0xc0 && ((modrm & 7) != 3 || modrm >= 0x40)) continue;
+        u8 c[2] = {(u8)code, (u8)modrm};
+        struct insn i;
+        if (decode(&i, c, 2, CODE_64) != 2) continue;
+        /* Environments hold the host's own pointers: see fpu_x87.c. */
+        if (i.mnemonic == I_fnstenv || i.mnemonic == I_fnsave || i.mnemonic == I_fldenv || i.mnemonic == I_frstor) continue;
+        for (unsigned k = 0; k < rounds(150) && failures < 20; k++) {
+            randomise(&f, true);
+            if (!same(&f, &i, c, 2, (unsigned)rnd() % 33)) failures++;
+        }
+    }
+    fprintf(stderr, "x87: %u compared\n", compared);
+    cr_expect_eq(failures, 0);
+    cr_expect_gt(compared, 10000u);
+    fixture_close(&f);
+}
