@@ -227,7 +227,7 @@ static inline enum operand_result decode_operand(struct insn *i, struct context 
         break;
     case METHOD_B: set_gpr(o, i, i->vex_v); break;
     case METHOD_A:
-        if (c->pos + o->size + 2u > c->end) return OPERAND_MORE;
+        if (c->pos + o->size > c->end) return OPERAND_MORE;
         i->imm = fetch(c, i->opsize);
         i->imm2 = (u16)fetch(c, 2);
         o->kind = OPND_FAR;
