@@ -27,6 +27,7 @@ bev:
     rom_prologue
     load_item INITRD /* the boot block */
     load_item KERNEL
+    load_item SETUP /* modules, strings */
 
     call memory_sizes
     call memory_map
