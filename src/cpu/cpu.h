@@ -124,6 +124,7 @@ struct exception {
 #define EVENT_TLB_FLUSH  0x040u /* the physical memory map changed */
 #define EVENT_INVALIDATE 0x080u /* engine: queued code invalidation */
 #define EVENT_RESET      0x100u /* machine reset requested: leave run() */
+#define EVENT_NMI2       0x400u /* a second NMI came before the first was taken: cpu_raise_nmi() */
 #define EVENT_STEP       0x200u /* engine-internal: single step, debug traps or shadow to look at */
 
 /* What the CPU needs from the machine around it. Hooks are called on the vCPU's thread; those marked L with
@@ -218,6 +219,11 @@ void cpu_reset(struct cpu *cpu, bool init);
 /* Any thread: raise or clear event bits (and make run() notice). Waking a sleeping thread is the machine's job. */
 static inline void cpu_event_set(struct cpu *cpu, u32 bits) { __atomic_fetch_or(&cpu->events, bits, __ATOMIC_SEQ_CST); }
 static inline void cpu_event_clear(struct cpu *cpu, u32 bits) { __atomic_fetch_and(&cpu->events, ~bits, __ATOMIC_SEQ_CST); }
+/* What an APIC message does to the vCPU; any thread. An INIT drops start-up messages that came before it, and keeps those that
+ * come after it, even when it is handled only then. One NMI waits while another is being handled, two while none is. */
+void cpu_raise_nmi(struct cpu *cpu);
+void cpu_raise_init(struct cpu *cpu);
+void cpu_raise_sipi(struct cpu *cpu, u8 vector);
 /* A halted vCPU should run again. */
 bool cpu_has_work(const struct cpu *cpu);
 

@@ -148,8 +148,12 @@ static bool sys_int3(struct cpu *cpu, const struct insn *i)
     return false;
 }
 
+/* A #DB of its own: traps that a load of SS held back are part of it, and a single step is not reported in DR6. */
 static bool sys_int1(struct cpu *cpu, const struct insn *i)
 {
+    u8 held = cpu->pending_debug & 15;
+    cpu->pending_debug = 0;
+    if (held) cpu->dr[6] = (cpu->dr[6] & ~0xfull) | held;
     interrupt(cpu, EXC_DB, INT_SOFT1, false, 0, next_rip(cpu, i));
     return false;
 }

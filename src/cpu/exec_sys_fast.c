@@ -28,6 +28,14 @@ static void set_flags(struct cpu *cpu, u32 v)
     cpu->eflags = (v & ~EFLAGS_ARITH & 0x3f7fd7u) | 2;
 }
 
+/* SYSCALL and SYSRET that end with TF set trap at once, not after the next instruction. */
+static void trap_if_stepping(struct cpu *cpu)
+{
+    if (!(cpu->eflags & EFLAGS_TF)) return;
+    cpu->pending_debug |= DEBUG_STEP;
+    cpu_event_set(cpu, EVENT_STEP);
+}
+
 bool sys_syscall(struct cpu *cpu, const struct insn *i)
 {
     const u16 cs = (u16)(cpu->star >> 32);
@@ -45,6 +53,7 @@ bool sys_syscall(struct cpu *cpu, const struct insn *i)
     }
     flat_code(cpu, cs, 0, cpu_long(cpu));
     flat_stack(cpu, (u16)(cs + 8), 0);
+    trap_if_stepping(cpu);
     cpu_update_mode(cpu);
     cpu->rip = target;
     return false;
@@ -64,6 +73,7 @@ bool sys_sysret(struct cpu *cpu, const struct insn *i)
         cpu->eflags = (cpu->eflags | EFLAGS_IF) & ~EFLAGS_RF;
     flat_code(cpu, to64 ? (u16)(base + 16) : base, 3, to64);
     flat_stack(cpu, (u16)(base + 8), 3);
+    trap_if_stepping(cpu);
     cpu_update_mode(cpu);
     cpu->rip = target;
     return false;

@@ -445,7 +445,7 @@ static __attribute__((noinline)) enum outcome handle_events(struct cpu *cpu, str
         return LEAVE_KICK;
     }
     if (ev & EVENT_INIT) {
-        cpu_event_clear(cpu, EVENT_INIT | EVENT_SIPI);
+        cpu_event_clear(cpu, EVENT_INIT);
         cpu_reset(cpu, true);
         return GO_ON;
     }
@@ -460,7 +460,7 @@ static __attribute__((noinline)) enum outcome handle_events(struct cpu *cpu, str
         return GO_ON;
     }
     if (cpu->shutdown) return LEAVE_TRIPLE;
-    cpu_event_clear(cpu, EVENT_STEP | EVENT_SIPI);
+    cpu_event_clear(cpu, ev & (EVENT_STEP | EVENT_SIPI)); /* a start-up message means nothing to a running processor */
     if (ev & EVENT_SMI) cpu_event_clear(cpu, EVENT_SMI); /* no SMM: docs/LIMITS.md */
     if (cpu->pending_debug && cpu->shadow != 2) {
         raise_err(cpu, EXC_DB, (u32)(cpu->pending_debug & DEBUG_STEP) << 8);
@@ -468,7 +468,8 @@ static __attribute__((noinline)) enum outcome handle_events(struct cpu *cpu, str
     }
     if (!cpu->shadow) {
         if ((ev & EVENT_NMI) && !cpu->nmi_blocked) {
-            cpu_event_clear(cpu, EVENT_NMI);
+            cpu_event_clear(cpu, EVENT_NMI | EVENT_NMI2);
+            if (ev & EVENT_NMI2) cpu_event_set(cpu, EVENT_NMI);
             cpu->nmi_blocked = true;
             return take_interrupt(cpu, EXC_NMI, INT_NMI) ? GO_ON : LEAVE_TRIPLE;
         }
@@ -507,6 +508,7 @@ static __attribute__((noinline)) enum outcome step_one(struct cpu *cpu, struct i
 
     struct block *b = find_block(cpu, in);
     unsigned mnemonic = I_invalid;
+    bool unfinished = false;
     if (b) {
         const struct insn *i = &b->insns[0];
         mnemonic = i->mnemonic;
@@ -519,6 +521,8 @@ static __attribute__((noinline)) enum outcome step_one(struct cpu *cpu, struct i
                 cpu->rip = next_rip(cpu, i);
             else if (cpu->exc.vector >= 0)
                 cpu->rip = start;
+            else
+                unfinished = cpu->rip == start && (i->prefixes & (PFX_REP | PFX_REPNE));
             cpu->insn_count++;
         }
     }
@@ -531,7 +535,8 @@ static __attribute__((noinline)) enum outcome step_one(struct cpu *cpu, struct i
         return take_exception(cpu) ? GO_ON : LEAVE_TRIPLE;
     }
     if (shadow && cpu->shadow == shadow) cpu->shadow = 0;
-    if (rf && mnemonic != I_iret) cpu->eflags &= ~EFLAGS_RF;
+    /* Between two elements of a repeated instruction RF stays: its breakpoint must not hit again. */
+    if (rf && mnemonic != I_iret && !unfinished) cpu->eflags &= ~EFLAGS_RF;
     /* Software interrupts and SYSCALL that clear TF take no trap; POPF and IRET that clear it do. */
     if (tf && ((cpu->eflags & EFLAGS_TF) || mnemonic == I_popf || mnemonic == I_iret)) cpu->pending_debug |= DEBUG_STEP;
     cpu_update_mode(cpu);

@@ -284,7 +284,8 @@ bool msr_write(struct cpu *cpu, u32 index, u64 v)
     if (fixed_index(index) >= 0 || (index >= MSR_MTRR_PHYSBASE0 && index <= MSR_MTRR_PHYSMASK7))
         return write_mtrr(cpu, index, v);
     if (index >= MSR_MC0_CTL && index < MSR_MC0_CTL + 4 * MC_BANKS) {
-        if ((index & 3) == 1 && v) return raise_gp0(cpu); /* MCi_STATUS can only be cleared */
+        if ((index & 3) == 0 && v && v != ~0ull) return raise_gp0(cpu); /* MCi_CTL: all or nothing, [SDM3] 15.3.2.1 */
+        if ((index & 3) == 1 && v) return raise_gp0(cpu);               /* MCi_STATUS can only be cleared */
         cpu->mc_bank[index - MSR_MC0_CTL] = v;
         return true;
     }

@@ -125,9 +125,31 @@ void cpu_reset(struct cpu *cpu, bool init)
         cpu->fpu.legacy[24] = 0x80; /* MXCSR 1F80H */
         cpu->fpu.legacy[25] = 0x1f;
     }
-    cpu_event_clear(cpu, EVENT_NMI | EVENT_SMI | EVENT_INIT | EVENT_SIPI | EVENT_STEP | EVENT_RESET);
+    /* A start-up message may have followed the INIT already. */
+    cpu_event_clear(cpu, EVENT_NMI | EVENT_NMI2 | EVENT_SMI | EVENT_STEP | (init ? 0 : EVENT_INIT | EVENT_SIPI | EVENT_RESET));
     tlb_flush_all(cpu);
     cpu_update_mode(cpu);
+}
+
+void cpu_raise_nmi(struct cpu *cpu)
+{
+    u32 old = __atomic_load_n(&cpu->events, __ATOMIC_SEQ_CST), now;
+    do {
+        bool second = (old & EVENT_NMI) && !__atomic_load_n(&cpu->nmi_blocked, __ATOMIC_SEQ_CST);
+        now = old | EVENT_NMI | (second ? EVENT_NMI2 : 0);
+    } while (!__atomic_compare_exchange_n(&cpu->events, &old, now, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST));
+}
+
+void cpu_raise_init(struct cpu *cpu)
+{
+    cpu_event_clear(cpu, EVENT_SIPI);
+    cpu_event_set(cpu, EVENT_INIT);
+}
+
+void cpu_raise_sipi(struct cpu *cpu, u8 vector)
+{
+    cpu->sipi_vector = vector;
+    cpu_event_set(cpu, EVENT_SIPI);
 }
 
 bool cpu_has_work(const struct cpu *cpu)

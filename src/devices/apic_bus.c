@@ -134,12 +134,12 @@ static u64 apic_bus_msi_read(void *opaque, u64 offset, unsigned size)
 
 static void apic_bus_msi_write(void *opaque, u64 offset, u64 value, unsigned size)
 {
-    (void)size;
-    apic_bus_msi(opaque, LAPIC_DEFAULT_BASE + offset, (u32)value);
+    /* Messages are aligned doublewords ([SDM3] 11.11); other writes reach nobody. */
+    if (size == 4 && !(offset & 3)) apic_bus_msi(opaque, LAPIC_DEFAULT_BASE + offset, (u32)value);
 }
 
 static const struct region_ops apic_bus_msi_ops = {
-    .read = apic_bus_msi_read, .write = apic_bus_msi_write, .min_size = 4, .max_size = 4};
+    .read = apic_bus_msi_read, .write = apic_bus_msi_write, .min_size = 1, .max_size = 4};
 
 struct region *apic_bus_map_msi(struct apic_bus *b, struct bus *memory)
 {
