@@ -23,9 +23,6 @@ enum support {
     HOST, /* the host runs the instruction */
 };
 
-/* The interpreter's vector handlers cover VEX-encoded instructions (exec_fpu). */
-static const bool exec_has_avx = false;
-
 struct feature {
     const char *name;
     u8 word;    /* enum cpuid_word */
@@ -284,7 +281,7 @@ static bool supported(const struct feature *f, const u32 host[CPUID_WORDS])
 {
     if (f->support == NONE) return false;
     if (f->support == SOFT) return true;
-    if (needs_vex(f->feat) && !exec_has_avx) return false;
+    if (needs_vex(f->feat) && !__builtin_cpu_supports("avx")) return false; /* the host's system must save it, too */
     return host[f->word] >> f->bit & 1;
 }
 
@@ -551,8 +548,10 @@ int cpu_model_parse(const char *spec, struct cpu_model **out)
             p += strspn(p, " ");
         }
     } else {
+        u32 host[CPUID_WORDS];
+        host_words(host);
         for (size_t r = 0; r < ARRAY_LEN(features); r++)
-            if (features[r].in_max) m->words[features[r].word] |= 1u << features[r].bit;
+            if (features[r].in_max && supported(&features[r], host)) m->words[features[r].word] |= 1u << features[r].bit;
     }
 
     int err = 0;

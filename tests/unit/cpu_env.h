@@ -9,7 +9,9 @@
 #include "core/bus.h"
 #include "cpu/cpu.h"
 #include "cpu/cpuid.h"
+#include "cpu/exception.h"
 #include "cpu/exec.h"
+#include "cpu/msr.h"
 
 #define ENV_RAM    0x400000ull
 #define ENV_GDT    0x1000u
