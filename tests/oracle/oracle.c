@@ -1,0 +1,450 @@
+/* build/tests/oracle/oracle --count 10000000 --seed $RANDOM    (a long run; --help for the rest)
+ *
+ * Runs random instruction sequences on the host's processor and on the interpreter and compares registers, flags, vector
+ * and x87 state, memory, and the exception each ends with: vector, error code, CR2.
+ *
+ * What is not compared, and why:
+ * - Flags an instruction leaves undefined are only counted (the interpreter uses the host's ALU; mostly they agree).
+ * - The upper halves of registers outside 64-bit mode: undefined after a mode switch [SDM1] 3.4.1.1.
+ * - #PF error code bit 0 for addresses in the kernel's half: Linux sets it, so as not to tell what is mapped there.
+ * - The x87 operand pointer: hosts with CPUID.7:EBX[6] update it only on unmasked exceptions. The instruction pointer and
+ *   opcode are compared when --x87-pointers is given.
+ * - MXCSR_MASK and the reserved bytes of the FXSAVE image.
+ * - Instructions in forms.c's list. */
+#include "oracle.h"
+
+#include <capstone/capstone.h>
+#include <getopt.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cpu/cpuid.h"
+#include "forms.h"
+
+#define FLAGS_ARITH (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF)
+#define FLAGS_SEEN  0x257fd5u /* all of EFLAGS but VM, VIF, VIP and the constant bits */
+
+struct options {
+    enum code_size mode;
+    u64 seed, count, first;
+    unsigned min_insns, max_insns, report;
+    const char *only, *engine, *cpu, *skip;
+    bool verbose, x87_pointers, undefined_opcodes, strict_flags;
+};
+
+static struct totals {
+    u64 cases, instructions, differences, skipped, flag_notes;
+    u64 vectors[32];
+    u64 seen[MNEMONIC_COUNT], failed[MNEMONIC_COUNT], flag_note[MNEMONIC_COUNT];
+} totals;
+
+static const char *const reg_names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
+                                          "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
+
+/* ---- comparing ---- */
+
+/* The differences as text, one a line; empty: none. */
+struct report {
+    char text[4096];
+    size_t used;
+    unsigned lines;
+    bool only_flags; /* nothing but undefined flags */
+};
+
+__attribute__((format(printf, 2, 3))) static void note(struct report *r, const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    if (r->used + 1 < sizeof r->text) {
+        int n = vsnprintf(r->text + r->used, sizeof r->text - r->used, format, ap);
+        if (n > 0) r->used = MIN(r->used + (size_t)n, sizeof r->text - 1);
+    }
+    va_end(ap);
+    r->lines++;
+}
+
+static const char *vector_name(int v)
+{
+    static const char *const text[] = {"#DE", "#DB", "NMI", "#BP", "#OF", "#BR", "#UD", "#NM", "#DF", "9", "#TS",
+                                       "#NP", "#SS", "#GP", "#PF", "15", "#MF", "#AC", "#MC", "#XM"};
+    switch (v) {
+    case VECTOR_TIMEOUT: return "timeout";
+    case VECTOR_SYSCALL: return "system call";
+    case VECTOR_CRASH: return "crash";
+    default: return v >= 0 && v < (int)ARRAY_LEN(text) ? text[v] : "?";
+    }
+}
+
+/* Index of the instruction at this RIP, or -1. */
+static int insn_at(const struct oracle_case *c, u64 rip)
+{
+    u64 off = rip - c->in.rip;
+    for (unsigned k = 0; k < c->ninsns; k++)
+        if (c->at[k] == off) return (int)k;
+    return -1;
+}
+
+/* Flags that may be anything in this result. */
+static u16 undefined_flags(const struct oracle_case *c, const struct oracle_result *n)
+{
+    if (n->vector == 3) return c->undefined_at[c->ninsns];
+    int k = insn_at(c, n->out.rip);
+    if (k < 0) { /* somewhere else: anything that was undefined on the way */
+        u16 all = 0;
+        for (unsigned j = 0; j <= c->ninsns; j++) all |= c->undefined_at[j];
+        return all;
+    }
+    return n->vector == 0 ? FLAGS_ARITH : c->undefined_at[k]; /* [SDM2] DIV: undefined even when it faults */
+}
+
+static void compare_bytes(struct report *r, const char *what, const u8 *native, const u8 *engine, unsigned n)
+{
+    if (memcmp(native, engine, n) == 0) return;
+    char a[80], b[80];
+    unsigned k = 0;
+    for (unsigned j = n; j-- > 0 && k + 2 < sizeof a;) {
+        sprintf(a + k, "%02x", native[j]);
+        sprintf(b + k, "%02x", engine[j]);
+        k += 2;
+    }
+    note(r, "    %-8s native %s engine %s\n", what, a, b);
+}
+
+static u32 get32(const u8 *p)
+{
+    u32 v;
+    memcpy(&v, p, 4);
+    return v;
+}
+static u16 get16(const u8 *p)
+{
+    u16 v;
+    memcpy(&v, p, 2);
+    return v;
+}
+
+static void compare_fpu(struct report *r, const struct options *o, const struct machine_state *n, const struct machine_state *e,
+                        bool m64)
+{
+    if (get16(n->legacy) != get16(e->legacy))
+        note(r, "    fcw      native %04x engine %04x\n", get16(n->legacy), get16(e->legacy));
+    if (get16(n->legacy + 2) != get16(e->legacy + 2))
+        note(r, "    fsw      native %04x engine %04x\n", get16(n->legacy + 2), get16(e->legacy + 2));
+    if (n->legacy[4] != e->legacy[4]) note(r, "    ftw      native %02x engine %02x\n", n->legacy[4], e->legacy[4]);
+    if (get32(n->legacy + 24) != get32(e->legacy + 24))
+        note(r, "    mxcsr    native %08x engine %08x\n", get32(n->legacy + 24), get32(e->legacy + 24));
+    if (o->x87_pointers) {
+        compare_bytes(r, "fop", n->legacy + 6, e->legacy + 6, 2);
+        compare_bytes(r, "fip", n->legacy + 8, e->legacy + 8, 8);
+    }
+    for (unsigned k = 0; k < 8; k++) {
+        char name[8];
+        snprintf(name, sizeof name, "st%u", k);
+        compare_bytes(r, name, n->legacy + 32 + 16 * k, e->legacy + 32 + 16 * k, 10);
+    }
+    for (unsigned k = 0; k < (m64 ? 16u : 8u); k++) {
+        char name[8];
+        snprintf(name, sizeof name, "xmm%u", k);
+        compare_bytes(r, name, n->legacy + 160 + 16 * k, e->legacy + 160 + 16 * k, 16);
+        snprintf(name, sizeof name, "ymmh%u", k);
+        compare_bytes(r, name, n->ymm_high + 16 * k, e->ymm_high + 16 * k, 16);
+    }
+}
+
+static void compare(struct report *r, const struct options *o, const struct oracle_case *c, const struct oracle_result *n,
+                    const struct oracle_result *e)
+{
+    const struct machine_state *a = &n->out, *b = &e->out;
+    bool m64 = c->mode == CODE_64;
+    u64 mask = m64 ? ~0ull : 0xffffffff;
+    r->used = 0;
+    r->lines = 0;
+    r->text[0] = 0;
+    r->only_flags = false;
+    if (n->vector != e->vector) note(r, "    vector   native %s engine %s\n", vector_name(n->vector), vector_name(e->vector));
+    if (n->vector < 0) return;
+    u64 error = e->error_code;
+    if (n->vector == 14 && n->cr2 >> 47) error |= 1;
+    if (n->vector == e->vector && n->error_code != error)
+        note(r, "    error    native %llx engine %llx\n", (unsigned long long)n->error_code, (unsigned long long)error);
+    if (n->vector == 14 && e->vector == 14 && n->cr2 != e->cr2)
+        note(r, "    cr2      native %llx engine %llx\n", (unsigned long long)n->cr2, (unsigned long long)e->cr2);
+    if ((a->rip & mask) != (b->rip & mask))
+        note(r, "    rip      native %llx engine %llx\n", (unsigned long long)a->rip, (unsigned long long)b->rip);
+    for (unsigned k = 0; k < (m64 ? 16u : 8u); k++)
+        if ((a->regs[k] & mask) != (b->regs[k] & mask))
+            note(r, "    %-8s native %016llx engine %016llx\n", reg_names[k], (unsigned long long)a->regs[k],
+                 (unsigned long long)b->regs[k]);
+    const u16 sa[6] = {a->es, a->cs, a->ss, a->ds, a->fs, a->gs}, sb[6] = {b->es, b->cs, b->ss, b->ds, b->fs, b->gs};
+    for (unsigned k = 0; k < 6; k++)
+        if (sa[k] != sb[k]) note(r, "    %.2s       native %04x engine %04x\n", "escsssdsfsgs" + 2 * k, sa[k], sb[k]);
+    if ((a->fs_base ^ b->fs_base) & mask)
+        note(r, "    fs.base  native %llx engine %llx\n", (unsigned long long)a->fs_base, (unsigned long long)b->fs_base);
+    if ((a->gs_base ^ b->gs_base) & mask)
+        note(r, "    gs.base  native %llx engine %llx\n", (unsigned long long)a->gs_base, (unsigned long long)b->gs_base);
+    compare_fpu(r, o, a, b, m64);
+    if (memcmp(n->image, e->image, IMAGE_SIZE) != 0) {
+        unsigned shown = 0;
+        for (unsigned k = 0; k < IMAGE_SIZE; k += 8) {
+            if (memcmp(n->image + k, e->image + k, 8) == 0) continue;
+            if (shown++ < 6) {
+                char name[24];
+                snprintf(name, sizeof name, "[%x]", WINDOW + image_to_window(k));
+                compare_bytes(r, name, n->image + k, e->image + k, 8);
+            }
+        }
+        if (shown > 6) note(r, "    and %u more words of memory\n", shown - 6);
+    }
+    u64 flags = (a->rflags ^ b->rflags) & FLAGS_SEEN;
+    u64 undefined = o->strict_flags ? 0 : undefined_flags(c, n);
+    r->only_flags = !r->lines && flags && !(flags & ~undefined);
+    if (flags & ~undefined)
+        note(r, "    eflags   native %08llx engine %08llx (differ %llx, undefined %llx)\n", (unsigned long long)a->rflags,
+             (unsigned long long)b->rflags, (unsigned long long)flags, (unsigned long long)undefined);
+}
+
+/* ---- reporting ---- */
+
+static void disassemble(const struct oracle_case *c)
+{
+    csh handle;
+    cs_mode mode = c->mode == CODE_64 ? CS_MODE_64 : c->mode == CODE_32 ? CS_MODE_32 : CS_MODE_16;
+    if (cs_open(CS_ARCH_X86, mode, &handle) != CS_ERR_OK) return;
+    for (unsigned k = 0; k < c->ninsns; k++) {
+        cs_insn *text;
+        size_t n = cs_disasm(handle, c->code + c->at[k], c->len[k], c->in.rip + c->at[k], 1, &text);
+        printf("  %8llx  ", (unsigned long long)(c->in.rip + c->at[k]));
+        for (unsigned j = 0; j < 15; j++)
+            if (j < c->len[k]) printf("%02x", c->code[c->at[k] + j]);
+            else if (j < 10) printf("  ");
+        if (n) {
+            printf("  %s %s", text->mnemonic, text->op_str);
+            cs_free(text, n);
+        } else {
+            printf("  (%s)", mnemonic_name(c->mnemonic[k]));
+        }
+        putchar('\n');
+    }
+    cs_close(&handle);
+}
+
+static void print_state(const struct machine_state *s, bool m64)
+{
+    for (unsigned k = 0; k < (m64 ? 16u : 8u); k++)
+        printf("%s%s=%llx", k % 8 ? " " : k ? "\n  " : "  ", reg_names[k], (unsigned long long)s->regs[k]);
+    printf("\n  eflags=%llx es=%x cs=%x ss=%x ds=%x fs=%x gs=%x fs.base=%llx gs.base=%llx fcw=%04x fsw=%04x ftw=%02x "
+           "mxcsr=%04x\n",
+           (unsigned long long)s->rflags, s->es, s->cs, s->ss, s->ds, s->fs, s->gs, (unsigned long long)s->fs_base,
+           (unsigned long long)s->gs_base, get16(s->legacy), get16(s->legacy + 2), s->legacy[4], get32(s->legacy + 24));
+}
+
+/* The same case without its last instructions. */
+static void truncate_case(struct oracle_case *c, unsigned ninsns)
+{
+    unsigned end = c->at[ninsns];
+    /* What is left may jump behind its end: keep INT3 everywhere but in the slots. */
+    for (unsigned k = ninsns; k < c->ninsns; k++) memset(c->code + c->at[k], 0xcc, c->len[k]);
+    c->code[end] = 0xcc;
+    c->ninsns = ninsns;
+}
+
+static bool differs(const struct options *o, struct native *n, struct guest *g, const u8 *image, const struct oracle_case *c,
+                    struct report *r, struct oracle_result *nr, struct oracle_result *er)
+{
+    if (native_run(n, image, c, 1) != 0) return false;
+    *nr = *native_result(n, 0);
+    guest_run(g, image, c, er);
+    if (nr->vector == VECTOR_SYSCALL) return false;
+    compare(r, o, c, nr, er);
+    return r->lines != 0;
+}
+
+static void report_difference(const struct options *o, struct native *n, struct guest *g, const u8 *image,
+                              const struct oracle_case *full, struct report *r)
+{
+    static struct oracle_case c;
+    static struct oracle_result nr, er;
+    static struct report shorter;
+    c = *full;
+    nr.vector = er.vector = 0;
+    /* The shortest beginning that differs; jumps make this only a guess. */
+    for (unsigned k = 1; k < full->ninsns; k++) {
+        c = *full;
+        truncate_case(&c, k);
+        if (differs(o, n, g, image, &c, &shorter, &nr, &er)) {
+            *r = shorter;
+            break;
+        }
+        c = *full;
+    }
+    unsigned guilty = c.mnemonic[c.ninsns ? c.ninsns - 1 : 0];
+    if (c.ninsns == full->ninsns && !differs(o, n, g, image, &c, &shorter, &nr, &er))
+        note(r, "    (does not happen again)\n");
+    totals.failed[guilty]++;
+    if (o->skip && strstr(o->skip, mnemonic_name(guilty))) return;
+    if (totals.differences > o->report) return;
+    printf("difference: --mode %d --seed %llu --first %llu --count 1 --insns %u..%u%s: %s (%u of %u instructions)\n",
+           c.mode == CODE_64 ? 64 : c.mode == CODE_32 ? 32 : 16, (unsigned long long)o->seed, (unsigned long long)c.index,
+           o->min_insns, o->max_insns, o->undefined_opcodes ? " --ud" : "", mnemonic_name(guilty), c.ninsns, full->ninsns);
+    disassemble(&c);
+    print_state(&c.in, c.mode == CODE_64);
+    printf("  ends with %s error %llx cr2 %llx\n%s", vector_name(nr.vector), (unsigned long long)nr.error_code,
+           (unsigned long long)nr.cr2, r->text);
+    fflush(stdout);
+}
+
+/* ---- main ---- */
+
+static int usage(void)
+{
+    fprintf(stderr, "usage: oracle [--mode 64|32|16] [--seed N] [--first N] [--count N] [--insns N[..M]] [--only MNEMONIC]\n"
+                    "              [--engine interp] [--cpu MODEL] [--report N] [--x87-pointers] [--strict-flags] [--ud]\n"
+                    "              [--verbose]\n");
+    return 2;
+}
+
+static int parse(struct options *o, int argc, char **argv)
+{
+    static const struct option longs[] = {
+        {"mode", 1, NULL, 'm'},   {"seed", 1, NULL, 's'},    {"first", 1, NULL, 'f'},        {"count", 1, NULL, 'c'},
+        {"insns", 1, NULL, 'i'},  {"only", 1, NULL, 'o'},    {"engine", 1, NULL, 'e'},       {"cpu", 1, NULL, 'p'},
+        {"report", 1, NULL, 'r'}, {"verbose", 0, NULL, 'v'}, {"x87-pointers", 0, NULL, 'x'}, {"ud", 0, NULL, 'u'},
+        {"skip", 1, NULL, 'k'},   {"strict-flags", 0, NULL, 'S'}, {NULL, 0, NULL, 0},
+    };
+    int opt;
+    while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
+        char *end = NULL;
+        switch (opt) {
+        case 'm': {
+            int bits = atoi(optarg);
+            if (bits != 64 && bits != 32 && bits != 16) return usage();
+            o->mode = bits == 64 ? CODE_64 : bits == 32 ? CODE_32 : CODE_16;
+            break;
+        }
+        case 's': o->seed = strtoull(optarg, NULL, 0); break;
+        case 'f': o->first = strtoull(optarg, NULL, 0); break;
+        case 'c': o->count = strtoull(optarg, NULL, 0); break;
+        case 'i':
+            o->min_insns = o->max_insns = (unsigned)strtoul(optarg, &end, 0);
+            if (end && end[0] == '.' && end[1] == '.') o->max_insns = (unsigned)strtoul(end + 2, NULL, 0);
+            if (!o->min_insns || o->max_insns < o->min_insns || o->max_insns > 16) return usage();
+            break;
+        case 'o': o->only = optarg; break;
+        case 'e': o->engine = optarg; break;
+        case 'p': o->cpu = optarg; break;
+        case 'r': o->report = (unsigned)strtoul(optarg, NULL, 0); break;
+        case 'k': o->skip = optarg; break;
+        case 'v': o->verbose = true; break;
+        case 'x': o->x87_pointers = true; break;
+        case 'S': o->strict_flags = true; break;
+        case 'u': o->undefined_opcodes = true; break;
+        default: return usage();
+        }
+    }
+    return optind == argc ? 0 : usage();
+}
+
+static void print_totals(const struct options *o, const struct generator *g, double seconds)
+{
+    unsigned covered = 0;
+    for (unsigned m = 1; m < MNEMONIC_COUNT; m++) covered += totals.seen[m] != 0;
+    if (o->verbose) {
+        printf("oracle: ended with");
+        for (unsigned v = 0; v < ARRAY_LEN(totals.vectors); v++)
+            if (totals.vectors[v]) printf(" %s %llu", vector_name((int)v), (unsigned long long)totals.vectors[v]);
+        printf("; %llu without a result\n", (unsigned long long)totals.skipped);
+    }
+    if (totals.flag_notes) {
+        printf("oracle: undefined flags differ in %llu cases:", (unsigned long long)totals.flag_notes);
+        for (unsigned m = 1; m < MNEMONIC_COUNT; m++)
+            if (totals.flag_note[m]) printf(" %s %llu", mnemonic_name(m), (unsigned long long)totals.flag_note[m]);
+        putchar('\n');
+    }
+    if (totals.differences) {
+        printf("oracle: differences by mnemonic:");
+        for (unsigned m = 0; m < MNEMONIC_COUNT; m++)
+            if (totals.failed[m]) printf(" %s %llu", mnemonic_name(m), (unsigned long long)totals.failed[m]);
+        putchar('\n');
+    }
+    printf("oracle: %llu cases (%llu instructions, %u mnemonics covered of %u), %llu differences, %.0f cases/s\n",
+           (unsigned long long)totals.cases, (unsigned long long)totals.instructions, covered, generator_mnemonics(g),
+           (unsigned long long)totals.differences, seconds > 0 ? (double)totals.cases / seconds : 0);
+}
+
+static void run_batch(const struct options *o, struct generator *gen, struct native *n, struct guest *g, u64 first,
+                      unsigned count)
+{
+    static struct oracle_case cases[BATCH];
+    static u8 image[IMAGE_SIZE];
+    static struct report r;
+    generate_image(gen, first / BATCH, image);
+    for (unsigned k = 0; k < count; k++) generate_case(gen, first + k, &cases[k]);
+    if (native_run(n, image, cases, count) != 0) return;
+    static struct oracle_result natives[BATCH], e;
+    for (unsigned k = 0; k < count; k++) natives[k] = *native_result(n, k);
+    for (unsigned k = 0; k < count; k++) {
+        const struct oracle_case *c = &cases[k];
+        totals.cases++;
+        totals.instructions += c->ninsns;
+        for (unsigned j = 0; j < c->ninsns; j++) totals.seen[c->mnemonic[j]]++;
+        if (natives[k].vector == VECTOR_SYSCALL) {
+            totals.skipped++;
+            continue;
+        }
+        if (natives[k].vector >= 0 && natives[k].vector < 32) totals.vectors[natives[k].vector]++;
+        if (o->verbose && o->count == 1) {
+            disassemble(c);
+            print_state(&c->in, c->mode == CODE_64);
+            printf("  native: %s error %llx cr2 %llx rip %llx\n", vector_name(natives[k].vector),
+                   (unsigned long long)natives[k].error_code, (unsigned long long)natives[k].cr2,
+                   (unsigned long long)natives[k].out.rip);
+        }
+        guest_run(g, image, c, &e);
+        compare(&r, o, c, &natives[k], &e);
+        if (r.lines) {
+            totals.differences++;
+            report_difference(o, n, g, image, c, &r);
+        } else if (r.only_flags) {
+            totals.flag_notes++;
+            if (c->ninsns == 1) totals.flag_note[c->mnemonic[0]]++;
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct options o = {.mode = CODE_64, .seed = 1, .count = 100000, .min_insns = 1, .max_insns = 8, .engine = "interp",
+                        .cpu = "max", .report = 20};
+    if (parse(&o, argc, argv)) return 2;
+    struct cpu_model *model = NULL;
+    if (cpu_model_parse(o.cpu, &model)) return 2;
+    struct generator_options go = {.mode = o.mode, .seed = o.seed, .min_insns = o.min_insns, .max_insns = o.max_insns,
+                                   .only = o.only, .undefined_opcodes = o.undefined_opcodes, .model = model};
+    struct generator *gen = generator_create(&go);
+    if (!gen || !generator_mnemonics(gen)) {
+        fprintf(stderr, "oracle: nothing to generate\n");
+        return 2;
+    }
+    struct native *n = native_create();
+    if (!n) return 77; /* ctest: skipped */
+    struct guest *g = guest_create(o.engine, model, native_ldt(n));
+    if (!g) return 2;
+
+    struct timespec t0, t1;
+    clock_gettime(CLOCK_MONOTONIC, &t0);
+    for (u64 at = o.first, end = o.first + o.count; at < end;) {
+        unsigned count = (unsigned)MIN(end - at, BATCH - at % BATCH);
+        run_batch(&o, gen, n, g, at, count);
+        at += count;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &t1);
+    print_totals(&o, gen, (double)(t1.tv_sec - t0.tv_sec) + (double)(t1.tv_nsec - t0.tv_nsec) / 1e9);
+    guest_destroy(g);
+    native_destroy(n);
+    generator_destroy(gen);
+    cpu_model_destroy(model);
+    return totals.differences ? 1 : 0;
+}
