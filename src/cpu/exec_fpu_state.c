@@ -40,6 +40,9 @@ static void x87_image(struct cpu *cpu, u8 *out, bool wide)
     memset(out + 22, 0, 2);
 }
 
+/* The pointers have as many bits as linear addresses. */
+static u64 canonicalise(u64 a) { return (u64)((s64)(a << 16) >> 16); }
+
 static void x87_load(struct cpu *cpu, const u8 *in, bool wide)
 {
     u16 cw, sw, fop;
@@ -53,8 +56,8 @@ static void x87_load(struct cpu *cpu, const u8 *in, bool wide)
     cpu->fpu.legacy[FX_TAG + 1] = 0;
     *fx16(cpu, FX_OP) = fop & 0x7ff;
     if (wide) {
-        *fx64(cpu, FX_IP) = load64(in + FX_IP);
-        *fx64(cpu, FX_DP) = load64(in + FX_DP);
+        *fx64(cpu, FX_IP) = canonicalise(load64(in + FX_IP));
+        *fx64(cpu, FX_DP) = canonicalise(load64(in + FX_DP));
         *fx16(cpu, FX_CS) = *fx16(cpu, FX_DS) = 0;
     } else {
         *fx64(cpu, FX_IP) = load32(in + FX_IP);

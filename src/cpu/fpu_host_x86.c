@@ -173,7 +173,11 @@ static void align(struct emit *e)
 
 /* ---- vector instructions ---- */
 
-static bool is_group(const struct insn *i) { return i->map == 1 && i->code >= 0x71 && i->code <= 0x73; }
+/* ModRM.reg is part of the opcode. */
+static bool is_group(const struct insn *i)
+{
+    return i->map == 1 && ((i->code >= 0x71 && i->code <= 0x73) || (i->code == 0x78 && i->pp == 1));
+}
 static bool is_is4(const struct insn *i) { return (i->prefixes & PFX_VEX) && i->map == 3 && i->code >= 0x4a && i->code <= 0x4c; }
 static bool has_imm8(const struct insn *i)
 {

@@ -207,6 +207,7 @@ static bool differs(const char *what, const void *guest, const void *host, size_
 }
 
 static unsigned compared, with_exception;
+static u8 native_bv = 7; /* components that are not in their initial configuration */
 
 /* Run code (with its memory operand at [rbx]) on both sides. `offset`: of the operand from the page. */
 static bool same(struct fixture *f, const struct insn *i, const u8 *code, size_t n, unsigned offset)
@@ -214,7 +215,7 @@ static bool same(struct fixture *f, const struct insn *i, const u8 *code, size_t
     static u8 buffer[4096] __attribute__((aligned(4096)));
     struct cpu *cpu = f->cpu;
     bool x87 = i->opcode->attr & ATTR_X87, bad = false;
-    memcpy(buffer, f->host + DATA, 256);
+    memcpy(buffer, f->host + DATA, 1024);
     cpu->regs[R_BX] = cpu->regs[R_DI] = DATA + offset;
 
     memset(&native, 0, sizeof native);
@@ -222,7 +223,7 @@ static bool same(struct fixture *f, const struct insn *i, const u8 *code, size_t
     native.regs[R_BX] = native.regs[R_DI] = (u64)(uintptr_t)buffer + offset;
     native.aflags = cpu->aflags;
     memcpy(native.area, cpu->fpu.legacy, 464);
-    native.area[512] = 7;
+    native.area[512] = native_bv;
     memcpy(native.area + 576, cpu->fpu.ymm_high, 256);
     struct xsave_area before = cpu->fpu;
     int sig = run_native(code, n);
@@ -252,9 +253,10 @@ static bool same(struct fixture *f, const struct insn *i, const u8 *code, size_t
         bool control = i->mnemonic == I_fwait || i->mnemonic == I_fneni || i->mnemonic == I_fndisi ||
                        i->mnemonic == I_fnsetpm || i->mnemonic == I_fnclex || i->mnemonic == I_fninit ||
                        i->mnemonic == I_fnstsw || i->mnemonic == I_fldcw || i->mnemonic == I_fnstcw;
+        bool loads = i->mnemonic == I_fldenv || i->mnemonic == I_frstor || i->mnemonic == I_fxrstor;
         u64 ip;
         memcpy(&ip, h + 8, 8);
-        if (ip) ip = INSN_RIP; /* the host's is the code page */
+        if (ip && !loads) ip = INSN_RIP; /* the host's is the code page */
         if (control) cr_expect(ip == 0, "%s changes FIP on the host", i->opcode->name);
         bad |= differs("fip", g + 8, &ip, 8);
         bad |= differs("fop", g + 6, h + 6, 2);
@@ -276,7 +278,7 @@ static bool same(struct fixture *f, const struct insn *i, const u8 *code, size_t
     }
     u16 aflags = (u16)native.aflags;
     bad |= differs("aflags", &cpu->aflags, &aflags, 2);
-    bad |= differs("memory", f->host + DATA, buffer, 256);
+    bad |= differs("memory", f->host + DATA, buffer, 1024);
     if (bad) print_code(code, n, i->opcode->name);
     if (bad && x87) {
         fprintf(stderr, "  before:");
@@ -419,5 +421,151 @@ Test(fpu_native, x87)
     fprintf(stderr, "x87: %u compared\n", compared);
     cr_expect_eq(failures, 0);
     cr_expect_gt(compared, 10000u);
+    fixture_close(&f);
+}
+
+/* ---- saving and restoring ---- */
+
+static size_t code_of(u8 *c, bool w, u8 a, u8 b, u8 modrm)
+{
+    size_t n = 0;
+    if (w) c[n++] = 0x48;
+    c[n++] = a;
+    if (a == 0x0f) c[n++] = b;
+    c[n++] = modrm;
+    return n;
+}
+
+Test(fpu_native, environment)
+{
+    struct fixture f;
+    catch_signals();
+    fixture_open(&f, CODE_64);
+    unsigned failures = 0;
+    static const struct {
+        u8 code, modrm;
+        bool loads, whole;
+    } cases[] = {{0xd9, 0x33, false, false}, {0xd9, 0x23, true, false}, {0xdd, 0x33, false, true}, {0xdd, 0x23, true, true}};
+    for (unsigned k = 0; k < rounds(2000) && failures < 10; k++) {
+        unsigned n = (unsigned)rnd() % ARRAY_LEN(cases);
+        bool small = rnd() & 1;
+        u8 c[4] = {0x66, cases[n].code, cases[n].modrm};
+        struct insn i;
+        int len = decode(&i, c + !small, 2u + small, CODE_64);
+        cr_assert_eq(len, 2 + small);
+        randomise(&f, true);
+        u8 *m = f.host + DATA;
+        for (unsigned b = 0; b < 128; b++) m[b] = (u8)rnd();
+        if (cases[n].loads) {
+            unsigned size = small ? 14 : 28;
+            if (cases[n].whole)
+                for (unsigned r = 0; r < 8; r++) {
+                    u8 slot[16];
+                    random_st(slot);
+                    memcpy(m + size + 10 * r, slot, 10);
+                }
+            /* Selectors are not kept by this host when it says so; the pointers are. */
+        }
+        if (!same(&f, &i, c + !small, (size_t)len, 0)) failures++;
+    }
+    cr_expect_eq(failures, 0);
+    fixture_close(&f);
+}
+
+Test(fpu_native, fxsave_xsave)
+{
+    struct fixture f;
+    catch_signals();
+    fixture_open(&f, CODE_64);
+    if (!host_has_avx()) cr_skip_test("the host has no AVX");
+    unsigned failures = 0;
+    static const struct {
+        u8 b, modrm;
+    } cases[] = {{0xae, 0x03}, {0xae, 0x0b}, {0xae, 0x23}, {0xae, 0x2b}, {0xae, 0x33}, {0xc7, 0x23}, {0xae, 0x2b}, {0xae, 0x2b}};
+    for (unsigned k = 0; k < rounds(8000) && failures < 10; k++) {
+        unsigned n = (unsigned)rnd() % ARRAY_LEN(cases);
+        bool w = rnd() & 1;
+        u8 c[4];
+        size_t len = code_of(c, w, 0x0f, cases[n].b, cases[n].modrm);
+        struct insn i;
+        cr_assert_eq(decode(&i, c, len, CODE_64), (int)len);
+        randomise(&f, true);
+        struct xsave_area *a = &f.cpu->fpu;
+        native_bv = (u8)(rnd() % 2 ? 7 : rnd() & 7);
+        u32 mxcsr = rnd() % 2 ? 0x1f80 : 0x9fc0;
+        memcpy(a->legacy + 24, &mxcsr, 4);
+        if (!(native_bv & 1)) {
+            memset(a->legacy, 0, 24);
+            memset(a->legacy + 32, 0, 128);
+            a->legacy[0] = 0x7f, a->legacy[1] = 3;
+        }
+        if (!(native_bv & 2)) memset(a->legacy + 160, 0, 256);
+        if (!(native_bv & 4)) memset(a->ymm_high, 0, 256);
+        f.cpu->regs[R_AX] = rnd() % 4 ? rnd() & 7 : ~0ull;
+        f.cpu->regs[R_DX] = 0;
+        if (f.cpu->regs[R_AX] & 8) f.cpu->regs[R_AX] = 7; /* the host has more components */
+
+        u8 *m = f.host + DATA;
+        for (unsigned b = 0; b < 1024; b += 8) memcpy(m + b, &(u64){rnd()}, 8);
+        for (unsigned r = 0; r < 8; r++) random_st(m + 32 + 16 * r);
+        m[13] = 0x12, m[14] = m[15] = 0, m[21] = 0x34, m[22] = m[23] = 0; /* canonical pointers */
+        memset(m + 28, 0xff, 2);
+        if (rnd() % 8) memcpy(m + 24, &(u32){(u32)rnd() & 0xffff}, 4);
+        if (rnd() % 8) {
+            memset(m + 512, 0, 64);
+            m[512] = (u8)(rnd() & 7);
+            if (rnd() % 2) {
+                m[520] = (u8)(rnd() % 4 ? 7 : rnd() & 7);
+                m[527] = 0x80;
+            }
+            if (rnd() % 4 == 0) m[512 + rnd() % 64] ^= (u8)(1u << (rnd() & 7));
+            m[512] &= 7, m[520] &= 7, m[513] = m[514] = m[521] = m[522] = 0;
+        }
+        unsigned offset = rnd() % 8 ? 0 : (unsigned)rnd() % 64;
+        if (!same(&f, &i, c, len, offset)) failures++;
+    }
+    native_bv = 7;
+    fprintf(stderr, "fxsave, xsave: %u compared, %u with exceptions\n", compared, with_exception);
+    cr_expect_eq(failures, 0);
+    cr_expect_gt(with_exception, 100u);
+    fixture_close(&f);
+}
+
+/* When the table of operations is full, instructions still run (and right). */
+Test(fpu_native, more_operations_than_the_table_holds)
+{
+    struct fixture f;
+    catch_signals();
+    fixture_open(&f, CODE_64);
+    if (!host_has_avx()) cr_skip_test("the host has no AVX");
+    /* Instructions with an immediate: map, opcode, prefix. */
+    static const u8 with_imm[][3] = {{1, 0x70, 1}, {1, 0x70, 2}, {1, 0x70, 3}, {1, 0xc2, 0}, {1, 0xc2, 1}, {1, 0xc2, 2},
+                                     {1, 0xc2, 3}, {1, 0xc6, 0}, {1, 0xc6, 1}, {3, 0x0f, 1}, {3, 0x0e, 1}, {3, 0x0d, 1},
+                                     {3, 0x0c, 1}, {3, 0x08, 1}, {3, 0x09, 1}, {3, 0x0a, 1}, {3, 0x0b, 1}, {3, 0x42, 1},
+                                     {3, 0x40, 1}, {3, 0x21, 1}, {3, 0x44, 1}, {3, 0x60, 1}, {3, 0x61, 1}, {3, 0x62, 1},
+                                     {3, 0x63, 1}, {3, 0xdf, 1}};
+    unsigned failures = 0, cached = 0, uncached = 0;
+    exec_fn *last = NULL;
+    for (unsigned vex = 0; vex < 2; vex++)
+    for (unsigned k = 0; k < ARRAY_LEN(with_imm); k++)
+    for (unsigned form = 0; form < (vex ? 8u : 4u); form++)
+    for (unsigned imm = 0; imm < 256 && failures < 10; imm++) {
+        u8 c[16];
+        size_t n = encode(c, vex, with_imm[k][0], with_imm[k][2], with_imm[k][1], form & 1, form & 4, form & 2, 8, false);
+        c[n - 1] = (u8)imm;
+        struct insn i;
+        if (decode(&i, c, n, CODE_64) != (int)n) continue;
+        exec_fn *fn = exec_select_fpu(&i);
+        if (fn == last) uncached++; /* one handler for all of them */
+        else cached++;
+        last = fn;
+        if (imm % 16) continue;
+        randomise(&f, false);
+        if (!same(&f, &i, c, n, 0)) failures++;
+    }
+    fprintf(stderr, "table: %u cached, %u not\n", cached, uncached);
+    cr_expect_eq(failures, 0);
+    cr_expect_gt(cached, 20000u);
+    cr_expect_gt(uncached, 1000u);
     fixture_close(&f);
 }
