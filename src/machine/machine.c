@@ -1,0 +1,290 @@
+/* The life of a machine, and the main thread's loop.
+ *
+ * Threads: each vCPU has one (vcpu.c); the main thread runs the event loop. Devices and the memory map are touched
+ * under the machine lock only. To reset the machine, all vCPUs are parked first: whoever wants a reset sets `hold`,
+ * every vCPU that sees it stands still, and the main thread does the rest. */
+#include "machine/machine.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "core/log.h"
+
+#define STOP_TIMEOUT_S 2 /* for a vCPU thread to notice the end */
+
+/* ---- the machine lock, as the event loop takes it ---- */
+
+static void loop_lock(void *opaque)
+{
+    struct machine *m = opaque;
+    __atomic_store_n(&m->loop_wants, 1, __ATOMIC_SEQ_CST);
+    pthread_mutex_lock(&m->lock);
+    __atomic_store_n(&m->loop_wants, 0, __ATOMIC_SEQ_CST);
+}
+
+static void loop_unlock(void *opaque)
+{
+    struct machine *m = opaque;
+    pthread_mutex_unlock(&m->lock);
+}
+
+/* ---- requests ---- */
+
+void machine_event(struct vcpu *v, u32 events)
+{
+    cpu_event_set(v->cpu, events);
+    pthread_cond_signal(&v->wake);
+}
+
+/* Make all vCPUs stand still as soon as possible, and the main thread look. */
+static void hold(struct machine *m)
+{
+    m->hold = true;
+    for (unsigned i = 0; i < m->options->cpus; i++)
+        if (m->vcpus[i].cpu) machine_event(&m->vcpus[i], EVENT_KICK);
+    event_loop_wake(m->loop);
+}
+
+static void release(struct machine *m)
+{
+    m->hold = false;
+    for (unsigned i = 0; i < m->options->cpus; i++) pthread_cond_signal(&m->vcpus[i].wake);
+}
+
+void machine_request_reset(struct machine *m)
+{
+    if (m->options->no_reboot) {
+        machine_request_power_off(m);
+        return;
+    }
+    m->reset_wanted = true;
+    hold(m);
+}
+
+void machine_request_power_off(struct machine *m)
+{
+    if (!m->options->no_shutdown) m->exit_wanted = true;
+    hold(m);
+}
+
+void machine_request_exit(struct machine *m, int code)
+{
+    m->exit_code = code;
+    m->exit_wanted = true;
+    hold(m);
+}
+
+void machine_quit(struct machine *m) { event_loop_quit(m->loop); }
+
+/* ---- reset ---- */
+
+static void reset_all(struct machine *m)
+{
+    if (log_enabled(LOG_CPU_RESET)) {
+        for (unsigned i = 0; i < m->options->cpus; i++) {
+            log_write("CPU Reset (CPU %u)\n", i);
+            cpu_dump(m->vcpus[i].cpu, log_stream());
+        }
+    }
+    bus_begin_update(m->mem);
+    bus_begin_update(m->io);
+    pc_reset(m);
+    for (int i = 0; i < m->device_count; i++)
+        if (m->devices[i]->cls->reset) m->devices[i]->cls->reset(m->devices[i]);
+    for (unsigned i = 0; i < m->options->cpus; i++) vcpu_reset(&m->vcpus[i]);
+    bus_end_update(m->io);
+    bus_end_update(m->mem);
+}
+
+/* ---- life ---- */
+
+bool machine_add_device(struct machine *m, struct device *d)
+{
+    if (!d) {
+        fprintf(stderr, "calque: cannot create the machine's devices\n");
+        return false;
+    }
+    if (m->device_count == MACHINE_DEVICES) {
+        fprintf(stderr, "calque: too many devices\n");
+        d->cls->destroy(d);
+        return false;
+    }
+    m->devices[m->device_count++] = d;
+    return true;
+}
+
+static void memory_map_changed(void *opaque)
+{
+    struct machine *m = opaque;
+    for (unsigned i = 0; i < m->options->cpus; i++)
+        if (m->vcpus[i].cpu) cpu_event_set(m->vcpus[i].cpu, EVENT_TLB_FLUSH);
+}
+
+static void code_written(void *opaque, u64 offset, u64 size)
+{
+    struct machine *m = opaque;
+    for (unsigned i = 0; i < m->options->cpus; i++) {
+        struct cpu *cpu = m->vcpus[i].cpu;
+        if (cpu) cpu->engine_ops->invalidate(cpu, offset, size);
+    }
+}
+
+/* The guest's wall clock: -rtc. */
+static void set_clock(struct machine *m)
+{
+    if (m->options->rtc_fixed) {
+        clock_set_wall(m->clock, m->options->rtc_base);
+    } else if (m->options->rtc_localtime) {
+        time_t now = time(NULL);
+        struct tm local;
+        localtime_r(&now, &local);
+        clock_set_wall(m->clock, now + local.tm_gmtoff);
+    }
+}
+
+struct machine *machine_create(const struct options *options)
+{
+    struct machine *m = calloc(1, sizeof(*m));
+    if (!m || !(m->vcpus = calloc(options->cpus, sizeof(*m->vcpus)))) {
+        fprintf(stderr, "calque: out of memory\n");
+        free(m);
+        return NULL;
+    }
+    m->options = options;
+    pthread_mutex_init(&m->lock, NULL);
+    pthread_cond_init(&m->parked, NULL);
+
+    m->clock = clock_create();
+    if (!m->clock || !(m->loop = event_loop_create(m->clock))) {
+        machine_destroy(m);
+        return NULL;
+    }
+    set_clock(m);
+    m->mem = bus_create("memory", 1ull << 52);
+    m->io = bus_create("io", 0x10000);
+    if (!m->mem || !m->io) {
+        fprintf(stderr, "calque: out of memory\n");
+        machine_destroy(m);
+        return NULL;
+    }
+    for (int i = 0; i < options->chardev_count; i++) {
+        m->chardevs[i] = chardev_open(m->loop, &options->chardevs[i]);
+        if (!m->chardevs[i]) {
+            machine_destroy(m);
+            return NULL;
+        }
+    }
+    if (!pc_create(m)) {
+        machine_destroy(m);
+        return NULL;
+    }
+    bus_on_change(m->mem, memory_map_changed, m);
+    ram_on_code_write(m->ram, code_written, m);
+    reset_all(m);
+    return m;
+}
+
+void machine_destroy(struct machine *m)
+{
+    if (!m) return;
+    if (m->leaked) {
+        /* Send what waits; under the lock, which is never given back. */
+        pthread_mutex_lock(&m->lock);
+        for (int i = 0; i < m->options->chardev_count; i++) chardev_close(m->chardevs[i]);
+        return;
+    }
+    for (int i = m->device_count - 1; i >= 0; i--) m->devices[i]->cls->destroy(m->devices[i]);
+    for (unsigned i = 0; i < m->options->cpus; i++) vcpu_destroy(&m->vcpus[i]);
+    pc_destroy(m);
+    for (int i = 0; i < m->options->chardev_count; i++) chardev_close(m->chardevs[i]);
+    if (m->mem) bus_destroy(m->mem);
+    if (m->io) bus_destroy(m->io);
+    ram_destroy(m->ram);
+    event_loop_destroy(m->loop);
+    if (m->clock) clock_destroy(m->clock);
+    pthread_cond_destroy(&m->parked);
+    pthread_mutex_destroy(&m->lock);
+    free(m->vcpus);
+    free(m);
+}
+
+/* ---- running ---- */
+
+static int start_vcpus(struct machine *m)
+{
+    /* Signals are the main thread's, except for those that an engine's own faults raise. */
+    sigset_t block, old;
+    sigfillset(&block);
+    static const int faults[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT};
+    for (size_t i = 0; i < ARRAY_LEN(faults); i++) sigdelset(&block, faults[i]);
+    pthread_sigmask(SIG_BLOCK, &block, &old);
+    int err = 0;
+    for (unsigned i = 0; i < m->options->cpus && !err; i++) {
+        struct vcpu *v = &m->vcpus[i];
+        err = pthread_create(&v->thread, NULL, vcpu_thread, v);
+        v->started = !err;
+    }
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    if (err) fprintf(stderr, "calque: cannot start a vCPU thread: %s\n", strerror(err));
+    return err;
+}
+
+/* End the threads; a vCPU that does not notice in time is left to the end of the process: false. */
+static bool stop_vcpus(struct machine *m)
+{
+    bool all = true;
+    m->stopping = true;
+    hold(m);
+    pthread_mutex_unlock(&m->lock);
+    struct timespec deadline;
+    clock_gettime(CLOCK_REALTIME, &deadline);
+    deadline.tv_sec += STOP_TIMEOUT_S;
+    for (unsigned i = 0; i < m->options->cpus; i++) {
+        struct vcpu *v = &m->vcpus[i];
+        if (!v->started) continue;
+        if (!vcpu_join(v, &deadline)) all = false;
+    }
+    pthread_mutex_lock(&m->lock);
+    return all;
+}
+
+/* With all vCPUs parked. */
+static void take_reset(struct machine *m)
+{
+    while (m->parked_count < m->options->cpus && !event_loop_quitting(m->loop)) {
+        struct timespec soon;
+        clock_gettime(CLOCK_REALTIME, &soon);
+        soon.tv_nsec += 100000000;
+        if (soon.tv_nsec >= (long)NS_PER_SECOND) soon.tv_sec++, soon.tv_nsec -= (long)NS_PER_SECOND;
+        pthread_cond_timedwait(&m->parked, &m->lock, &soon);
+    }
+    if (event_loop_quitting(m->loop)) return;
+    m->reset_wanted = false;
+    reset_all(m);
+    release(m);
+}
+
+int machine_run(struct machine *m)
+{
+    event_loop_set_lock(m->loop, loop_lock, loop_unlock, m);
+    pthread_mutex_lock(&m->lock);
+    if (start_vcpus(m)) {
+        m->exit_code = EXIT_FAILURE;
+        m->exit_wanted = true;
+    }
+    while (!m->exit_wanted && !event_loop_quitting(m->loop)) {
+        event_loop_run_once(m->loop);
+        if (m->reset_wanted && !m->exit_wanted) take_reset(m);
+    }
+    bool stopped = stop_vcpus(m);
+    pthread_mutex_unlock(&m->lock);
+    event_loop_set_lock(m->loop, NULL, NULL, NULL);
+
+    /* A thread that still runs uses everything: then machine_destroy() frees nothing. */
+    m->leaked = !stopped;
+    return event_loop_failed(m->loop) ? EXIT_FAILURE : m->exit_code;
+}

@@ -1,0 +1,488 @@
+/* The i440FX PC: its parts list, in boot order, and the wires between them.
+ *
+ *     8254 -> HPET -\                                            /-> local APICs' LINT0
+ *     CMOS clock -> HPET -> ISA interrupts 0-15 -> 8259 pair ----
+ *     UARTs, 8042, PIIX3 (PIRQ, SCI) -/        \-> I/O APIC (0 at pin 2) -> APIC bus -> local APICs
+ *     PIRQs also at I/O APIC pins 16-19; the FERR# of the x87 is ISA interrupt 13. */
+#include "machine/machine.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "cpu/cpuid.h"
+#include "devices/acpi_pm.h"
+#include "devices/acpi_tables.h"
+#include "devices/apic_bus.h"
+#include "devices/debug_port.h"
+#include "devices/fw_cfg.h"
+#include "devices/hpet.h"
+#include "devices/i440fx.h"
+#include "devices/i8042.h"
+#include "devices/i8237.h"
+#include "devices/i8254.h"
+#include "devices/i8259.h"
+#include "devices/ioapic.h"
+#include "devices/isa_debug_exit.h"
+#include "devices/mc146818.h"
+#include "devices/pc_testdev.h"
+#include "devices/pci.h"
+#include "devices/pci_testdev.h"
+#include "devices/piix3.h"
+#include "devices/port92.h"
+#include "devices/ps2_keyboard.h"
+#include "devices/ps2_mouse.h"
+#include "devices/smbios.h"
+#include "devices/uart16550.h"
+#include "devices/vga.h"
+#include "machine/firmware.h"
+#include "machine/loader.h"
+#include "machine/version.h"
+
+#define A20_BIT          (1ull << 20)
+#define HPET_FREE_ROUTES 0x00f00104u /* pins 2, 8 and 20-23: not shared with a PIRQ */
+#define ROM_SLACK        (1ull << 20) /* expansion ROMs of PCI devices, and page rounding */
+#define FIRMWARE_PORT    0x402
+#define FIRMWARE_READBACK 0xe9
+
+struct pc {
+    struct pci_bus *pci;        /* the only bus */
+    struct i440fx *host_bridge; /* 00:00.0 */
+    struct piix3 *piix3;        /* 00:01.0 */
+    struct apic_bus *apics;     /* carries messages between the APICs */
+    struct i8259 *i8259;        /* legacy interrupt controllers */
+    struct ioapic *ioapic;      /* the other one */
+    struct hpet *hpet;          /* NULL with -no-hpet */
+    struct i8042 *i8042;        /* keyboard controller */
+    struct port92 *port92;      /* fast A20 */
+    struct mc146818 *rtc;       /* clock and CMOS */
+    struct fw_cfg *fw_cfg;      /* what firmware is told */
+    struct vga *vga;            /* NULL with -vga none */
+    u64 low_ram, high_ram;      /* bytes of DRAM below and above 4 GiB */
+    bool a20;                   /* the gate is open */
+};
+
+/* ---- wires ---- */
+
+/* ISA interrupt n: at both interrupt controllers. */
+static void isa_irq(void *opaque, int n, int level)
+{
+    struct pc *pc = opaque;
+    struct irq_line legacy = i8259_input(pc->i8259, n);
+    struct irq_line modern = ioapic_input(pc->ioapic, n == 0 ? 2 : n);
+    irq_set(&legacy, level);
+    irq_set(&modern, level);
+}
+
+static struct irq_line isa_line(struct pc *pc, int n) { return (struct irq_line){isa_irq, pc, n}; }
+
+/* pc_testdev's lines are global system interrupts: those up to 15 reach the 8259s as well. */
+static void gsi(void *opaque, int n, int level)
+{
+    struct pc *pc = opaque;
+    if (n < 16) {
+        struct irq_line legacy = i8259_input(pc->i8259, n);
+        irq_set(&legacy, level);
+    }
+    struct irq_line modern = ioapic_input(pc->ioapic, n);
+    irq_set(&modern, level);
+}
+
+void pc_ferr(struct machine *m, int level) { isa_irq(m->pc, 13, level); }
+
+static int extint_ack(void *opaque)
+{
+    struct pc *pc = opaque;
+    return i8259_ack(pc->i8259);
+}
+
+static void set_a20(struct machine *m, bool open)
+{
+    if (m->pc->a20 == open) return;
+    m->pc->a20 = open;
+    bus_set_address_mask(m->mem, open ? ~0ull : ~A20_BIT);
+}
+
+static void a20_from_i8042(void *opaque, int n, int level)
+{
+    struct machine *m = opaque;
+    (void)n;
+    set_a20(m, level);
+    if (m->pc->port92) port92_note_a20(m->pc->port92, level);
+}
+
+static void a20_from_port92(void *opaque, int n, int level)
+{
+    struct machine *m = opaque;
+    (void)n;
+    set_a20(m, level);
+    if (m->pc->i8042) i8042_note_a20(m->pc->i8042, level);
+}
+
+static void reset_line(void *opaque, int n, int level)
+{
+    (void)n;
+    if (level) machine_request_reset(opaque);
+}
+
+static void piix3_reset_control(void *opaque, bool hard)
+{
+    (void)hard; /* as on other emulated boards of this kind, a soft reset resets the board, too */
+    machine_request_reset(opaque);
+}
+
+static void power_off(void *opaque) { machine_request_power_off(opaque); }
+static void debug_exit(void *opaque, int status) { machine_request_exit(opaque, status & 0xff); }
+static void message(void *opaque, u64 address, u32 data) { apic_bus_msi(opaque, address, data); }
+
+/* ---- parts ---- */
+
+static bool add(struct machine *m, struct device *d) { return machine_add_device(m, d); }
+
+/* Guest memory and firmware in it. */
+static bool create_memory(struct machine *m, struct firmware *bios, struct firmware *vga_bios)
+{
+    const struct options *o = m->options;
+    const char *bios_name = o->bios ? o->bios : FIRMWARE_DEFAULT_BIOS;
+    if (!firmware_read(bios, o, bios_name, 1u << 30) || !firmware_check_bios(bios, bios_name)) return false;
+    if (o->vga && !firmware_read(vga_bios, o, FIRMWARE_VGA_BIOS, 1u << 20)) return false;
+    m->pc->low_ram = i440fx_low_size(o->ram_size);
+    m->pc->high_ram = o->ram_size - m->pc->low_ram;
+    m->ram = ram_create(o->ram_size + bios->size + VGA_VRAM_SIZE + ROM_SLACK);
+    return m->ram != NULL;
+}
+
+static bool create_processors(struct machine *m)
+{
+    struct pc *pc = m->pc;
+    if (!(pc->apics = apic_bus_create())) {
+        fprintf(stderr, "calque: out of memory\n");
+        return false;
+    }
+    apic_bus_map_msi(pc->apics, m->mem);
+    for (unsigned i = 0; i < m->options->cpus; i++)
+        if (!vcpu_create(m, &m->vcpus[i], i, pc->apics, extint_ack, pc)) return false;
+
+    pc->i8259 = i8259_create(m->io, apic_bus_lint(pc->apics, 0));
+    if (!pc->i8259 || !add(m, i8259_device(pc->i8259))) return false;
+    pc->ioapic = ioapic_create(m->mem, IOAPIC_DEFAULT_BASE, pc->apics);
+    return pc->ioapic && add(m, ioapic_device(pc->ioapic));
+}
+
+static bool create_bridges(struct machine *m, const struct firmware *bios)
+{
+    struct pc *pc = m->pc;
+    if (!(pc->pci = pci_bus_create(m->mem, m->io))) {
+        fprintf(stderr, "calque: out of memory\n");
+        return false;
+    }
+    pci_bus_set_msi_handler(pc->pci, message, pc->apics);
+    pc->host_bridge = i440fx_create(pc->pci, m->ram, m->options->ram_size);
+    if (!pc->host_bridge || !add(m, i440fx_device(pc->host_bridge))) return false;
+    firmware_map_bios(bios, m->mem, m->ram);
+
+    struct piix3_wiring wiring = {.reset = piix3_reset_control, .opaque = m};
+    for (int i = 0; i < 16; i++) wiring.isa_irq[i] = isa_line(pc, i);
+    for (int i = 0; i < 4; i++) wiring.pirq_apic[i] = ioapic_input(pc->ioapic, 16 + i);
+    pc->piix3 = piix3_create(pc->pci, &wiring);
+    return pc->piix3 && add(m, piix3_device(pc->piix3));
+}
+
+static bool create_timers(struct machine *m)
+{
+    struct pc *pc = m->pc;
+    struct irq_line irq0 = isa_line(pc, 0), irq8 = isa_line(pc, 8);
+    if (m->options->hpet) {
+        struct hpet_wiring wiring = {
+            .irq0 = irq0, .irq8 = irq8, .routes = HPET_FREE_ROUTES, .msi = message, .msi_opaque = pc->apics};
+        for (int i = 0; i < IOAPIC_PINS; i++) wiring.gsi[i] = ioapic_input(pc->ioapic, i);
+        pc->hpet = hpet_create(m->mem, HPET_DEFAULT_BASE, m->clock, &wiring);
+        if (!pc->hpet || !add(m, hpet_device(pc->hpet))) return false;
+        irq0 = hpet_pit_input(pc->hpet);
+        irq8 = hpet_rtc_input(pc->hpet);
+    }
+    struct i8254 *pit = i8254_create(m->io, irq0, m->clock);
+    if (!add(m, pit ? i8254_device(pit) : NULL)) return false;
+    pc->rtc = mc146818_create(m->io, irq8, m->clock);
+    return add(m, pc->rtc ? mc146818_device(pc->rtc) : NULL);
+}
+
+static bool create_legacy(struct machine *m)
+{
+    struct pc *pc = m->pc;
+    struct i8237 *dma = i8237_create(m->io, m->mem);
+    if (!add(m, dma ? i8237_device(dma) : NULL)) return false;
+
+    struct ps2_keyboard *keyboard = ps2_keyboard_create(NULL, NULL);
+    struct ps2_mouse *mouse = ps2_mouse_create();
+    bool have_keyboard = add(m, keyboard ? ps2_keyboard_device(keyboard) : NULL);
+    bool have_mouse = add(m, mouse ? ps2_mouse_device(mouse) : NULL);
+    if (!have_keyboard || !have_mouse) return false;
+    struct irq_line reset = {reset_line, m, 0};
+    pc->i8042 = i8042_create(m->io, isa_line(pc, 1), isa_line(pc, 12), (struct irq_line){a20_from_i8042, m, 0}, reset,
+                             ps2_keyboard_port(keyboard), ps2_mouse_port(mouse));
+    if (!add(m, pc->i8042 ? i8042_device(pc->i8042) : NULL)) return false;
+    pc->port92 = port92_create(m->io, (struct irq_line){a20_from_port92, m, 0}, reset);
+    return add(m, pc->port92 ? port92_device(pc->port92) : NULL);
+}
+
+static struct chardev *chardev_of(struct machine *m, int ref) { return ref >= 0 ? m->chardevs[ref] : NULL; }
+
+static bool create_serial_ports(struct machine *m)
+{
+    static const u16 bases[OPTIONS_SERIALS] = {0x3f8, 0x2f8, 0x3e8, 0x2e8};
+    static const int irqs[OPTIONS_SERIALS] = {4, 3, 4, 3};
+    for (int i = 0; i < OPTIONS_SERIALS; i++) {
+        int ref = m->options->serial[i];
+        if (ref < 0) continue;
+        if (!add(m, uart16550_create(m->io, bases[i], isa_line(m->pc, irqs[i]), m->clock, chardev_of(m, ref))))
+            return false;
+    }
+    return true;
+}
+
+/* -debugcon, -device, and the firmware's debug port when its output is logged. */
+static bool create_debug_devices(struct machine *m)
+{
+    const struct options *o = m->options;
+    bool firmware_port = log_enabled(LOG_FIRMWARE);
+    if (o->debugcon >= 0 &&
+        !add(m, debug_port_create(m->io, FIRMWARE_READBACK, FIRMWARE_READBACK, chardev_of(m, o->debugcon))))
+        return false;
+    for (int i = 0; i < o->device_count; i++) {
+        const struct device_option *d = &o->devices[i];
+        struct device *created = NULL;
+        switch (d->kind) {
+        case DEVICE_DEBUG_EXIT: created = isa_debug_exit_create(m->io, d->iobase, d->iosize, debug_exit, m); break;
+        case DEVICE_DEBUG_CONSOLE:
+            if (d->iobase == FIRMWARE_PORT) firmware_port = false;
+            created = debug_port_create(m->io, d->iobase, d->readback, chardev_of(m, d->chardev));
+            break;
+        case DEVICE_PC_TESTDEV: {
+            struct irq_line lines[PC_TESTDEV_LINES];
+            for (int n = 0; n < PC_TESTDEV_LINES; n++) lines[n] = (struct irq_line){gsi, m->pc, n};
+            created = pc_testdev_create(m->io, m->mem, lines);
+            break;
+        }
+        case DEVICE_PCI_TESTDEV: created = pci_testdev_create(m->pc->pci, -1); break;
+        }
+        if (!add(m, created)) return false;
+    }
+    return !firmware_port || add(m, debug_port_create(m->io, FIRMWARE_PORT, FIRMWARE_READBACK, NULL));
+}
+
+static bool create_pci_devices(struct machine *m, const struct firmware *vga_bios)
+{
+    struct pc *pc = m->pc;
+    if (m->options->acpi) {
+        struct acpi_pm *pm = acpi_pm_create(pc->pci, PCI_DEVFN(1, 3), piix3_isa_input(pc->piix3, ACPI_PM_SCI_IRQ),
+                                            m->clock, power_off, m);
+        if (!pm || !add(m, acpi_pm_device(pm))) return false;
+    }
+    if (!m->options->vga) return true;
+    pc->vga = vga_create(pc->pci, PCI_DEVFN(2, 0), m->ram, VGA_VRAM_SIZE, m->clock, vga_bios->data, vga_bios->size);
+    return pc->vga && add(m, vga_device(pc->vga));
+}
+
+/* ---- what firmware is told ---- */
+
+/* CMOS fields as SeaBIOS and older firmware read them. */
+static void fill_cmos(struct machine *m)
+{
+    struct pc *pc = m->pc;
+    struct mc146818 *rtc = pc->rtc;
+    u64 low = pc->low_ram, high = pc->high_ram;
+
+    mc146818_set_cmos(rtc, 0x15, 640 & 0xff); /* base memory, KiB */
+    mc146818_set_cmos(rtc, 0x16, 640 >> 8);
+    u64 extended = MIN((low - 0x100000) >> 10, 0xffffull); /* above 1 MiB, KiB */
+    mc146818_set_cmos(rtc, 0x17, (u8)extended);
+    mc146818_set_cmos(rtc, 0x18, (u8)(extended >> 8));
+    mc146818_set_cmos(rtc, 0x30, (u8)extended);
+    mc146818_set_cmos(rtc, 0x31, (u8)(extended >> 8));
+    u64 above_16m = low > 0x1000000 ? MIN((low - 0x1000000) >> 16, 0xffffull) : 0; /* 64 KiB units */
+    mc146818_set_cmos(rtc, 0x34, (u8)above_16m);
+    mc146818_set_cmos(rtc, 0x35, (u8)(above_16m >> 8));
+    mc146818_set_cmos(rtc, 0x5b, (u8)(high >> 16)); /* above 4 GiB, 64 KiB units */
+    mc146818_set_cmos(rtc, 0x5c, (u8)(high >> 24));
+    mc146818_set_cmos(rtc, 0x5d, (u8)(high >> 32));
+    mc146818_set_cmos(rtc, 0x5f, (u8)(m->options->cpus - 1));
+    mc146818_set_cmos(rtc, 0x14, 0x06); /* equipment: x87, PS/2 mouse; no floppy drive */
+
+    /* Boot order: three nibbles; 1 floppy, 2 hard disk, 3 CD, 4 network. */
+    const char *order = m->options->boot_order[0] ? m->options->boot_order : "cad";
+    u8 nibbles[3] = {0};
+    for (int i = 0; i < 3 && order[i]; i++) {
+        switch (order[i]) {
+        case 'a':
+        case 'b': nibbles[i] = 1; break;
+        case 'c': nibbles[i] = 2; break;
+        case 'd': nibbles[i] = 3; break;
+        default: nibbles[i] = 4; break;
+        }
+    }
+    mc146818_set_cmos(rtc, 0x3d, (u8)(nibbles[1] << 4 | nibbles[0]));
+    mc146818_set_cmos(rtc, 0x38, (u8)(nibbles[2] << 4 | 1)); /* bit 0: do not check for a floppy's boot signature */
+}
+
+static bool add_option_roms(struct machine *m)
+{
+    for (int i = 0; i < m->options->option_rom_count; i++) {
+        const char *name = m->options->option_roms[i];
+        struct firmware rom;
+        if (!firmware_read(&rom, m->options, name, 1u << 24)) return false;
+        const char *base = strrchr(name, '/');
+        char file[56];
+        int n = snprintf(file, sizeof(file), "genroms/%s", base ? base + 1 : name);
+        bool ok = n < (int)sizeof(file) && !fw_cfg_add_file(m->pc->fw_cfg, file, rom.data, rom.size);
+        if (n >= (int)sizeof(file)) fprintf(stderr, "calque: -option-rom %s: the file's name is too long\n", name);
+        firmware_free(&rom);
+        if (!ok) return false;
+    }
+    return true;
+}
+
+static bool add_user_items(struct machine *m)
+{
+    for (int i = 0; i < m->options->fw_cfg_count; i++) {
+        const struct fw_cfg_option *item = &m->options->fw_cfg[i];
+        size_t size;
+        if (fw_cfg_find_file(m->pc->fw_cfg, item->name, &size)) {
+            fprintf(stderr, "calque: -fw_cfg: item %s exists already\n", item->name);
+            return false;
+        }
+        int err;
+        if (item->string) {
+            err = fw_cfg_add_file(m->pc->fw_cfg, item->name, item->string, strlen(item->string));
+        } else {
+            u8 *data = loader_read_file(item->file, "fw_cfg item", 1u << 30, &size);
+            if (!data) return false;
+            err = fw_cfg_add_file(m->pc->fw_cfg, item->name, data, size);
+            free(data);
+        }
+        if (err) return false;
+    }
+    return true;
+}
+
+static bool add_kernel(struct machine *m, char *boot_order, size_t boot_order_size)
+{
+    const struct options *o = m->options;
+    boot_order[0] = 0;
+    if (o->kernel) {
+        struct loader l = {
+            .fw_cfg = m->pc->fw_cfg,
+            .low_ram = m->pc->low_ram,
+            .kernel_path = o->kernel,
+            .initrd_path = o->initrd,
+            .cmdline = o->append ? o->append : "",
+        };
+        if (load_kernel(&l)) return false;
+        snprintf(boot_order, boot_order_size, "/rom@%s", l.rom_name);
+    }
+    if (o->boot_strict) {
+        size_t n = strlen(boot_order);
+        snprintf(boot_order + n, boot_order_size - n, "%sHALT", n ? "\n" : "");
+    }
+    return true;
+}
+
+static bool add_tables(struct machine *m)
+{
+    const struct options *o = m->options;
+    struct pc *pc = m->pc;
+    u8 serial_ports = 0;
+    for (int i = 0; i < 2; i++)
+        if (o->serial[i] >= 0) serial_ports |= (u8)(1u << i);
+    struct acpi_config acpi = {
+        .cpus = o->cpus,
+        .low_ram = pc->low_ram,
+        .hpet_id = o->hpet ? HPET_BLOCK_ID : 0,
+        .serial_ports = serial_ports,
+    };
+    if (o->acpi && acpi_tables_add(pc->fw_cfg, &acpi)) return false;
+    struct smbios_config smbios = {
+        .cpus = o->cpus,
+        .cpu_signature = cpu_model_signature(o->cpu_model),
+        .cpu_features = o->cpu_model->words[CPUID_1_EDX],
+        .cpu_vendor = o->cpu_model->vendor,
+        .cpu_model = o->cpu_model->brand,
+        .low_ram = pc->low_ram,
+        .high_ram = pc->high_ram,
+        .uuid = o->has_uuid ? o->uuid : NULL,
+        .version = CALQUE_VERSION,
+    };
+    return !smbios_add(pc->fw_cfg, &smbios);
+}
+
+static bool create_fw_cfg(struct machine *m)
+{
+    const struct options *o = m->options;
+    struct fw_cfg *f = m->pc->fw_cfg = fw_cfg_create(m->io, m->mem);
+    if (!f || !add(m, fw_cfg_device(f))) return false;
+
+    fw_cfg_add_bytes(f, FW_CFG_UUID, o->uuid, sizeof(o->uuid));
+    fw_cfg_add_u64(f, FW_CFG_RAM_SIZE, o->ram_size);
+    fw_cfg_add_u16(f, FW_CFG_NOGRAPHIC, o->nographic);
+    fw_cfg_add_u16(f, FW_CFG_NB_CPUS, (u16)o->cpus);
+    fw_cfg_add_u16(f, FW_CFG_MAX_CPUS, (u16)o->cpus);
+    fw_cfg_add_u16(f, FW_CFG_BOOT_MENU, o->boot_menu);
+    fw_cfg_add_bytes(f, FW_CFG_IRQ0_OVERRIDE, &(u8){1}, 1);
+    fw_cfg_add_e820(f, m->pc->low_ram, m->pc->high_ram);
+
+    u32 fail_wait = o->reboot_timeout == UINT64_MAX ? UINT32_MAX : (u32)o->reboot_timeout;
+    if (fw_cfg_add_file(f, "etc/boot-fail-wait", &fail_wait, sizeof(fail_wait))) return false;
+    u16 menu_wait = (u16)o->splash_time;
+    if (o->splash_time != UINT64_MAX && fw_cfg_add_file(f, "etc/boot-menu-wait", &menu_wait, sizeof(menu_wait)))
+        return false;
+    char boot_order[96];
+    if (!add_tables(m) || !add_option_roms(m) || !add_kernel(m, boot_order, sizeof(boot_order))) return false;
+    if (boot_order[0] && fw_cfg_add_file(f, "bootorder", boot_order, strlen(boot_order) + 1)) return false;
+    return add_user_items(m);
+}
+
+/* ---- the board ---- */
+
+bool pc_create(struct machine *m)
+{
+    struct firmware bios = {0}, vga_bios = {0};
+    m->pc = calloc(1, sizeof(*m->pc));
+    if (!m->pc) {
+        fprintf(stderr, "calque: out of memory\n");
+        return false;
+    }
+    m->pc->a20 = true;
+    bus_begin_update(m->mem);
+    bus_begin_update(m->io);
+    bool ok = create_memory(m, &bios, &vga_bios) &&
+              create_processors(m) &&
+              create_bridges(m, &bios) &&
+              create_timers(m) &&
+              create_legacy(m) &&
+              create_serial_ports(m) &&
+              create_pci_devices(m, &vga_bios) &&
+              create_debug_devices(m) &&
+              create_fw_cfg(m);
+    bus_end_update(m->io);
+    bus_end_update(m->mem);
+    if (ok) fill_cmos(m);
+    firmware_free(&bios);
+    firmware_free(&vga_bios);
+    return ok;
+}
+
+void pc_reset(struct machine *m)
+{
+    pci_bus_reset(m->pc->pci);
+    set_a20(m, true);
+}
+
+void pc_destroy(struct machine *m)
+{
+    if (!m->pc) return;
+    if (m->pc->pci) pci_bus_destroy(m->pc->pci);
+    if (m->pc->apics) apic_bus_destroy(m->pc->apics);
+    free(m->pc);
+    m->pc = NULL;
+}
