@@ -194,6 +194,10 @@ struct cpu {
     u32 index;             /* vCPU number */
     bool smp;              /* other vCPUs share the memory */
     struct tlb tlbs[TLB_CONTEXTS];
+    struct {
+        gpa page;  /* guest physical address, or ~0 */
+        u8 *host;
+    } walk_cache[16];          /* page-table pages by address, so that walks need not ask the bus; while the map stands */
     gla large_low, large_high; /* holds every large page in the TLB: INVLPG in it flushes all; empty: low > high */
     u64 code_gen;              /* changes with every TLB flush, of one page too: validates caches of code by linear address */
     u64 insn_count;        /* instructions retired (approximately: counted by blocks) */

@@ -438,6 +438,7 @@ static __attribute__((noinline)) enum outcome handle_events(struct cpu *cpu, str
     }
     if (ev & EVENT_TLB_FLUSH) {
         cpu_event_clear(cpu, EVENT_TLB_FLUSH);
+        mmu_forget_map(cpu);
         tlb_flush_all(cpu);
     }
     if (ev & (EVENT_KICK | EVENT_RESET)) {

@@ -44,18 +44,32 @@ static struct who access_privilege(const struct cpu *cpu, unsigned acc)
     return w;
 }
 
-static u64 entry_read(struct cpu *cpu, gpa addr, unsigned size, struct bus_target *t)
+void mmu_forget_map(struct cpu *cpu)
 {
-    bool page_ok;
-    *t = bus_lookup(cpu->mem, addr, false, &page_ok);
-    if (!t->host) {
-        cpu->hooks->lock(cpu->hooks->opaque);
-        u64 v = bus_read(cpu->mem, addr, size);
-        cpu->hooks->unlock(cpu->hooks->opaque);
-        return v;
+    for (unsigned n = 0; n < ARRAY_LEN(cpu->walk_cache); n++) cpu->walk_cache[n].page = ~0ull;
+}
+
+static u64 entry_read(struct cpu *cpu, gpa addr, unsigned size)
+{
+    const gpa page = addr & ~GUEST_PAGE_MASK;
+    const unsigned slot = (unsigned)(addr >> GUEST_PAGE_SHIFT) % ARRAY_LEN(cpu->walk_cache);
+    u8 *host = cpu->walk_cache[slot].host + (addr & GUEST_PAGE_MASK);
+    if (cpu->walk_cache[slot].page != page) {
+        bool page_ok;
+        host = bus_lookup(cpu->mem, addr, false, &page_ok).host;
+        if (!host) {
+            cpu->hooks->lock(cpu->hooks->opaque);
+            u64 v = bus_read(cpu->mem, addr, size);
+            cpu->hooks->unlock(cpu->hooks->opaque);
+            return v;
+        }
+        if (page_ok) {
+            cpu->walk_cache[slot].page = page;
+            cpu->walk_cache[slot].host = host - (addr & GUEST_PAGE_MASK);
+        }
     }
-    return size == 8 ? __atomic_load_n((u64 *)(void *)t->host, __ATOMIC_RELAXED)
-                     : __atomic_load_n((u32 *)(void *)t->host, __ATOMIC_RELAXED);
+    return size == 8 ? __atomic_load_n((u64 *)(void *)host, __ATOMIC_RELAXED)
+                     : __atomic_load_n((u32 *)(void *)host, __ATOMIC_RELAXED);
 }
 
 /* Set bits in an entry; false when somebody changed it meanwhile and the walk must start over. Entries in ROM or in
@@ -123,8 +137,7 @@ static u32 walk_once(struct cpu *cpu, gla lin, unsigned acc, struct who who, boo
     for (;; level--) {
         unsigned shift = 12 + bits * (level - 1);
         gpa addr = table + (lin >> shift & ((1u << bits) - 1)) * size;
-        struct bus_target t;
-        u64 e = entry_read(cpu, addr, size, &t);
+        u64 e = entry_read(cpu, addr, size);
         if (!(e & PTE_P)) return code;
         bool leaf = level == 1 || ((e & PTE_PS) && level <= 3 && (pae || (cpu->cr4 & CR4_PSE)));
         if (reserved_bits(cpu, level, e, pae, leaf && level > 1)) return code | PF_P | PF_RSVD;
@@ -191,8 +204,7 @@ bool mmu_load_pdptes(struct cpu *cpu, u64 cr3)
 {
     u64 p[4];
     for (unsigned n = 0; n < 4; n++) {
-        struct bus_target t;
-        p[n] = entry_read(cpu, (cr3 & 0xffffffe0u) + 8 * n, 8, &t);
+        p[n] = entry_read(cpu, (cr3 & 0xffffffe0u) + 8 * n, 8);
         /* SDM vol 3A 4.4.1: reserved are bits 1-2, 5-8 and those above MAXPHYADDR. */
         if ((p[n] & PTE_P) && (p[n] & (0x1e6ull | ~PHYS_MASK))) return raise_gp0(cpu);
     }

@@ -47,6 +47,9 @@ void tlb_flush_page(struct cpu *cpu, gla lin);
 /* The page at this RAM offset now holds code: stores to it must take the slow path. */
 void tlb_protect_code(struct cpu *cpu, u64 ram_offset);
 
+/* The physical memory map changed: forget which host memory is behind it (besides tlb_flush_all()). */
+void mmu_forget_map(struct cpu *cpu);
+
 /* PAE: load the four PDPTEs from CR3 (after MOV CR3, or CR0/CR4 changes that turn PAE paging on).
  * False: reserved bits, #GP(0) is recorded and nothing is changed. */
 bool mmu_load_pdptes(struct cpu *cpu, u64 cr3);
