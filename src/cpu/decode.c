@@ -335,10 +335,7 @@ opcode:
                 if (i->map < 1 || i->map > 3) return DECODE_UD;
             }
             i->vex_v = ~last >> 3 & 15;
-            if (!c->m64) {
-                i->vex_v &= 7;
-                i->rex &= 8;
-            }
+            if (!c->m64) i->rex &= 8;
             i->vex_l = last >> 2 & 1;
             i->pp = last & 3;
             i->prefixes |= PFX_VEX;
@@ -394,7 +391,11 @@ int decode(struct insn *out, const u8 *bytes, size_t avail, enum code_size size)
         }
     }
     if (!f) return finish(i, c, DECODE_UD);
-    if (vex && i->vex_v && !(f->flags & FORM_VVVV)) return finish(i, c, DECODE_UD);
+    if (vex) {
+        if (i->vex_v && !(f->flags & FORM_VVVV)) return finish(i, c, DECODE_UD);
+        /* Outside 64-bit mode the top bit is ignored, but only where vvvv is an operand (seen on Sapphire Rapids). */
+        if (!c->m64) i->vex_v &= 7;
+    }
     const struct opcode *op = &opcode_rows[f->row].op;
     i->opcode = op;
     i->mnemonic = op->mnemonic;
