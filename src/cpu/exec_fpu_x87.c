@@ -145,14 +145,14 @@ static bool x87_full(struct cpu *cpu, const struct insn *i, const struct fpu_op 
 
 static bool x87_short(struct cpu *cpu, const struct insn *i, const struct fpu_op *op)
 {
-    unsigned how = op->flags, n = i->modrm & 7;
+    unsigned how = op->flags, n = op->guard;
     u8 result[16] __attribute__((aligned(16))), bounce[16] __attribute__((aligned(16)));
     void *mem = bounce;
     u64 ea = 0;
     bool write_back = false;
 
     TRY(x87_check(cpu, i));
-    if (UNLIKELY(((how & X_ST0) && !valid(cpu, 0)) || ((how & X_STI) && !valid(cpu, n)) ||
+    if (UNLIKELY((*fx16(cpu, FX_SW) & SW_ES) || ((how & X_ST0) && !valid(cpu, 0)) || ((how & X_STI) && !valid(cpu, n)) ||
                  ((how & X_PUSH) && valid(cpu, 7))))
         return x87_full(cpu, i, op);
     if (op->mem >= 0) {
@@ -183,12 +183,14 @@ static bool x87_short(struct cpu *cpu, const struct insn *i, const struct fpu_op
     return true;
 }
 
-/* Where operands come from and go to, and which condition bits change, for those with a short form. */
+/* Where operands come from and go to, and which condition bits change, for those with a short form. guard is the i of
+ * ST(i). */
 static void x87_setup(struct fpu_op *op, const struct insn *i)
 {
     bool mem = op->mem >= 0;
     unsigned in = X_ST0 | (mem ? 0 : X_STI);
     op->mask = SW_C1;
+    op->guard = i->modrm & 7;
     switch (i->mnemonic) {
     case I_fadd:
     case I_fmul:
@@ -222,7 +224,8 @@ static void x87_setup(struct fpu_op *op, const struct insn *i)
         break;
     case I_fcompp:
     case I_fucompp:
-        op->flags = X_ST0 | X_STI | X_POP2; /* their ModRM bytes end in 1: ST(1) */
+        op->flags = X_ST0 | X_STI | X_POP2;
+        op->guard = 1;
         op->mask = SW_C0 | SW_C1 | SW_C2 | SW_C3;
         break;
     case I_fcomi: /* these leave C1 alone */
@@ -256,6 +259,22 @@ static void x87_setup(struct fpu_op *op, const struct insn *i)
     case I_fcos:
         op->flags = X_ST0 | X_TO_ST0;
         op->mask = SW_C1 | SW_C2;
+        break;
+    case I_fscale:
+        op->flags = X_ST0 | X_STI | X_TO_ST0;
+        op->guard = 1;
+        break;
+    case I_fprem:
+    case I_fprem1:
+        op->flags = X_ST0 | X_STI | X_TO_ST0;
+        op->guard = 1;
+        op->mask = SW_C0 | SW_C1 | SW_C2 | SW_C3;
+        break;
+    case I_fyl2x:
+    case I_fyl2xp1:
+    case I_fpatan:
+        op->flags = X_ST0 | X_STI | X_TO_STI | X_POP;
+        op->guard = 1;
         break;
     case I_ftst:
     case I_fxam:
@@ -342,6 +361,34 @@ static bool fchs_fabs(struct cpu *cpu, const struct insn *i, const struct fpu_op
     u8 *sign = st_slot(cpu, 0) + 9;
     *sign = i->mnemonic == I_fchs ? *sign ^ 0x80 : *sign & 0x7f;
     clear_c1(cpu);
+    set_pointers(cpu, i);
+    return true;
+}
+
+static bool normal(const u8 *slot)
+{
+    u16 exponent;
+    memcpy(&exponent, slot + 8, 2);
+    exponent &= 0x7fff;
+    return exponent != 0 && exponent != 0x7fff && (slot[7] & 0x80);
+}
+
+/* FPREM, FPREM1: for special operands some of the condition bits are left alone. */
+static bool fprem(struct cpu *cpu, const struct insn *i, const struct fpu_op *op)
+{
+    if (normal(st_slot(cpu, 0)) && normal(st_slot(cpu, 1))) return x87_short(cpu, i, op);
+    return x87_full(cpu, i, op);
+}
+
+/* DA C0..DF: B, E, BE, U; DB: their opposites. */
+static bool fcmov(struct cpu *cpu, const struct insn *i, const struct fpu_op *op)
+{
+    TRY(x87_check(cpu, i));
+    unsigned n = i->modrm & 7;
+    if (!valid(cpu, 0) || !valid(cpu, n)) return x87_full(cpu, i, op);
+    static const u16 flags[4] = {AFLAG_CF, AFLAG_ZF, AFLAG_CF | AFLAG_ZF, AFLAG_PF};
+    bool set = cpu->aflags & flags[i->modrm >> 3 & 3];
+    if (set == (i->code == 0xda)) memmove(st_slot(cpu, 0), st_slot(cpu, n), 16);
     set_pointers(cpu, i);
     return true;
 }
@@ -612,6 +659,8 @@ static const struct fpu_binding bind_fld_m80 = {fld_m80, x87_setup};
 static const struct fpu_binding bind_fst_sti = {fst_sti, x87_setup};
 static const struct fpu_binding bind_fstp_m80 = {fstp_m80, x87_setup};
 static const struct fpu_binding bind_fxch = {fxch, x87_setup};
+static const struct fpu_binding bind_fprem = {fprem, x87_setup};
+static const struct fpu_binding bind_fcmov = {fcmov, x87_setup};
 static const struct fpu_binding bind_fchs = {fchs_fabs, x87_setup};
 
 static bool x87_uncached(struct cpu *cpu, const struct insn *i) { return fpu_host_uncached(cpu, i, &bind_full); }
@@ -628,15 +677,11 @@ static const struct fpu_binding *x87_binding(const struct insn *i)
     case I_fabs: return &bind_fchs;
     case I_fbld:
     case I_fbstp:
-    case I_fyl2x:
-    case I_fyl2xp1:
     case I_fptan:
-    case I_fpatan:
     case I_fsincos:
-    case I_fxtract:
+    case I_fxtract: return &bind_full;
     case I_fprem:
-    case I_fprem1:
-    case I_fscale:
+    case I_fprem1: return &bind_fprem;
     case I_fcmovb:
     case I_fcmove:
     case I_fcmovbe:
@@ -644,7 +689,7 @@ static const struct fpu_binding *x87_binding(const struct insn *i)
     case I_fcmovnb:
     case I_fcmovne:
     case I_fcmovnbe:
-    case I_fcmovnu: return &bind_full;
+    case I_fcmovnu: return &bind_fcmov;
     default: return &bind_short;
     }
 }

@@ -53,7 +53,7 @@ static struct {
 
 /* ---- emitting ---- */
 
-enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8 };
+enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R10 = 10 };
 static const u8 arg_reg[FPU_MAX_OPERANDS] = {RDI, RSI, RDX, RCX};
 #define CPU_REG R8 /* the vector functions' fifth argument */
 
@@ -135,6 +135,7 @@ static void ret(struct emit *e) { byte(e, 0xc3); }
 
 #define OFF_MXCSR   ((s32)(offsetof(struct cpu, fpu) + 24))
 #define OFF_CW      ((s32)offsetof(struct cpu, fpu))
+#define OFF_SW      ((s32)(offsetof(struct cpu, fpu) + 2))
 #define OFF_XMM0    ((s32)(offsetof(struct cpu, fpu) + 160))
 #define OFF_AFLAGS  ((s32)offsetof(struct cpu, aflags))
 #define OFF_REG(r)  ((s32)(offsetof(struct cpu, regs) + 8 * (r)))
@@ -486,6 +487,9 @@ static bool brief_register_form(const struct insn *i, struct brief *b)
     case I_fprem:
     case I_fprem1:
     case I_fscale: *b = (struct brief){true, true, 0xd9, i->modrm, 2, 1, false}; return true;
+    case I_fyl2x:
+    case I_fyl2xp1:
+    case I_fpatan: *b = (struct brief){true, true, 0xd9, i->modrm, 1, 1, false}; return true;
     case I_fld1:
     case I_fldl2t:
     case I_fldl2e:
@@ -528,8 +532,9 @@ static bool brief_memory_form(const struct insn *i, struct brief *b)
     }
 }
 
-/* st0 rdi, sti rsi, out rdx, mem rcx, cpu r8; the status word in eax. On entry the host's x87 is empty and has no flags
- * set, and the stack has no fault coming (the caller has looked at the tags). Popping is the caller's business. */
+/* st0 rdi, sti rsi, out rdx, mem rcx, cpu r8; the status word in eax, with flags the guest has already or that are new. On
+ * entry the host's x87 is empty, the guest has no unmasked exception pending, and no stack fault is coming (the caller has
+ * looked at the tags). Popping is the caller's business. */
 static void build_x87_brief(struct emit *e, struct fpu_op *op, const struct insn *i)
 {
     struct brief b;
@@ -538,6 +543,12 @@ static void build_x87_brief(struct emit *e, struct fpu_op *op, const struct insn
     align(e);
     u8 *start = here(e);
     memcpy(&op->brief, &start, sizeof op->brief);
+    /* Flags are not cleared after use, which is slow: those the guest has set may stay, the others must go. */
+    op_mem(e, 0, false, 0, 0x8a, R10, CPU_REG, OFF_SW); /* mov r10b, [r8 + sw] */
+    bytes(e, "\x41\xf6\xd2", 3);                       /* not r10b */
+    bytes(e, "\xdf\xe0", 2);                           /* fnstsw ax */
+    bytes(e, "\x44\x20\xd0", 3);                       /* and al, r10b */
+    bytes(e, "\xa8\x3f\x74\x02\xdb\xe2", 6);          /* test al, 3f; jz +2; fnclex */
     op_mem(e, 0, false, 0, 0xd9, 5, CPU_REG, OFF_CW); /* fldcw: the guest's */
     if (b.sti) bytes(e, "\xdb\x2e", 2);               /* fld tbyte [rsi] */
     if (b.st0) bytes(e, "\xdb\x2f", 2);               /* fld tbyte [rdi] */
@@ -556,7 +567,6 @@ static void build_x87_brief(struct emit *e, struct fpu_op *op, const struct insn
         bytes(e, "\x66\x45\x89\x88", 4); /* mov [r8 + aflags], r9w */
         imm32(e, OFF_AFLAGS);
     }
-    bytes(e, "\xa8\x3f\x74\x02\xdb\xe2", 6); /* test al, 3f; jz +2; fnclex */
     fldcw_host(e);
     bytes(e, "\x0f\xb7\xc0", 3); /* movzx eax, ax */
     ret(e);

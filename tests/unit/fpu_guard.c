@@ -2,6 +2,8 @@
  * is committed then. */
 #include <criterion/criterion.h>
 
+#include "core/bus.h"
+#include "cpu/exec.h"
 #include "fpu_support.h"
 
 static u8 *legacy(struct fixture *f) { return f->cpu->fpu.legacy; }

@@ -1,6 +1,8 @@
 /* build/tests/test_fpu_state : where the x87 pointers and environments, FXSAVE and XSAVE areas put what, by mode. */
 #include <criterion/criterion.h>
 
+#include "core/bus.h"
+#include "cpu/exec.h"
 #include "fpu_support.h"
 
 static u8 *legacy(struct fixture *f) { return f->cpu->fpu.legacy; }
