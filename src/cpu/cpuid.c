@@ -248,6 +248,13 @@ static const struct {
     {"IvyBridge", INTEL, 6, 58, 9, 0xd, 0x80000008, "Intel Xeon E3-12xx v2 (Ivy Bridge)", F_IVY},
     {"Haswell", INTEL, 6, 60, 4, 0xd, 0x80000008, "Intel Core Processor (Haswell)", F_HASWELL},
     {"Broadwell", INTEL, 6, 61, 2, 0xd, 0x80000008, "Intel Core Processor (Broadwell)", F_BROADWELL},
+    {"Opteron_G1", AMD, 15, 6, 1, 5, 0x80000008, "AMD Opteron 240 (Gen 1 Class Opteron)", F_X64 "vme sse3"},
+    {"Opteron_G2", AMD, 15, 6, 1, 5, 0x80000008, "AMD Opteron 22xx (Gen 2 Class Opteron)", F_X64 "vme sse3 cx16 lahf-lm"},
+    {"Opteron_G3", AMD, 16, 2, 3, 5, 0x80000008, "AMD Opteron 23xx (Gen 3 Class Opteron)",
+     F_X64 "vme sse3 cx16 lahf-lm monitor popcnt abm sse4a rdtscp"},
+    {"EPYC", AMD, 23, 1, 2, 0xd, 0x80000008, "AMD EPYC Processor",
+     F_X64 "sse3 pclmulqdq ssse3 fma cx16 sse4-1 sse4-2 movbe popcnt aes xsave avx f16c rdrand lahf-lm abm sse4a 3dnowprefetch "
+           "pdpe1gb rdtscp fsgsbase bmi1 avx2 smep bmi2 rdseed adx smap clflushopt sha-ni xsaveopt xsavec xgetbv1 arat"},
     {"Skylake-Client", INTEL, 6, 94, 3, 0xd, 0x80000008, "Intel Core Processor (Skylake)", F_SKYLAKE},
 };
 
@@ -317,6 +324,18 @@ static bool parse_number(const char *s, size_t n, u32 max, u32 *out)
     return true;
 }
 
+static bool parse_bool(const char *s, size_t n, bool *out)
+{
+    static const char *const words[][2] = {{"off", "on"}, {"no", "yes"}, {"false", "true"}, {"n", "y"}};
+    for (size_t k = 0; k < 2 * ARRAY_LEN(words); k++) {
+        const char *w = words[k / 2][k % 2];
+        if (strlen(w) != n || memcmp(s, w, n)) continue;
+        *out = k % 2;
+        return true;
+    }
+    return false;
+}
+
 /* What the options of one -cpu asked for. */
 struct request {
     const char *spec;          /* the whole option, for messages */
@@ -357,14 +376,14 @@ static int parse_property(struct cpu_model *m, struct request *rq, const char *n
         if (parse_number(value, vn, 64, &bits) && bits == PHYS_BITS) return 1;
         goto bad;
     }
-    bool on = vn == 2 && !memcmp(value, "on", 2), off = vn == 3 && !memcmp(value, "off", 3);
+    bool value_on = false, known = parse_bool(value, vn, &value_on), on = known && value_on, off = known && !value_on;
     if (name_is(name, n, "enforce")) {
         if (!on && !off) goto bad;
         rq->enforce = on;
         return 1;
     }
     /* Without meaning here, but part of many command lines. */
-    if (name_is(name, n, "check") || name_is(name, n, "migratable")) {
+    if (name_is(name, n, "check") || name_is(name, n, "migratable") || name_is(name, n, "host-phys-bits")) {
         if (!on && !off) goto bad;
         return 1;
     }
@@ -393,11 +412,7 @@ static int parse_item(struct cpu_model *m, struct request *rq, const char *item,
         value++;
         int r = parse_property(m, rq, name, len, value, vn);
         if (r) return r < 0 ? r : 0;
-        if (vn == 2 && !memcmp(value, "on", 2)) {
-            on = true;
-        } else if (vn == 3 && !memcmp(value, "off", 3)) {
-            on = false;
-        } else if (find_feature(name, len)) {
+        if (!parse_bool(value, vn, &on) && find_feature(name, len)) {
             fprintf(stderr, "calque: -cpu %s: '%.*s' must be on or off\n", rq->spec, (int)len, name);
             return -EINVAL;
         }

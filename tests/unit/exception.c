@@ -325,6 +325,16 @@ Test(exception, int3_and_into_need_the_gate_but_int1_does_not)
     cr_expect_eq(cpu->dr[6], 0xffff0ff0, "INT1 leaves DR6 alone");
 }
 
+Test(exception, int1_takes_pending_data_breakpoints_along)
+{
+    env_protected(0);
+    idt_set(1, make_gate(S_CODE0, TARGET, 0x8e, 0));
+    cpu->pending_debug = 4 | DEBUG_STEP;
+    RUNS(0xf1);
+    cr_expect_eq(cpu->pending_debug, 0);
+    cr_expect_eq(cpu->dr[6], 0xffff0ff0 | 4);
+}
+
 /* ---- virtual-8086 mode ---- */
 
 static void v86(unsigned iopl)

@@ -256,6 +256,16 @@ Test(far, syscall_and_sysret)
     FAULTS(EXC_UD, 0, 0x0f, 0x05);
 }
 
+Test(far, sysret_with_tf_traps_at_once)
+{
+    env_long(0);
+    cpu->regs[R_CX] = TARGET;
+    cpu->regs[R_11] = 2 | EFLAGS_TF;
+    RUNS(0x48, 0x0f, 0x07);
+    cr_expect_eq(cpu->pending_debug, DEBUG_STEP);
+    cr_expect(cpu->events & EVENT_STEP);
+}
+
 Test(far, syscall_is_undefined_outside_64_bit_mode)
 {
     env_protected(3);
