@@ -25,7 +25,7 @@ static int bad(const char *path, const char *why)
     return -EINVAL;
 }
 
-bool elf_image_is(const u8 *file, size_t size) { return size >= EI_NIDENT && !memcmp(file, ELFMAG, SELFMAG); }
+bool elf_image_is(const u8 *file, size_t size) { return size >= SELFMAG && !memcmp(file, ELFMAG, SELFMAG); }
 
 static struct segment_header read_header(const u8 *p, bool is_64)
 {
@@ -75,6 +75,7 @@ int elf_image_check_place(const char *path, u64 base, u64 size, u64 limit)
 int elf_image_load(struct elf_image *e, const char *path, const u8 *file, size_t size, u64 limit)
 {
     memset(e, 0, sizeof(*e));
+    if (size < EI_NIDENT) return bad(path, "the ELF image is truncated");
     e->is_64 = file[EI_CLASS] == ELFCLASS64;
     if ((!e->is_64 && file[EI_CLASS] != ELFCLASS32) || file[EI_DATA] != ELFDATA2LSB)
         return bad(path, "an ELF image of another machine");

@@ -111,15 +111,27 @@ static void apic_set_intr(void *opaque, bool level)
         cpu_event_clear(v->cpu, EVENT_INTR);
 }
 
-static void apic_nmi(void *opaque) { machine_event(opaque, EVENT_NMI); }
-static void apic_init(void *opaque) { machine_event(opaque, EVENT_INIT); }
+static void apic_nmi(void *opaque)
+{
+    struct vcpu *v = opaque;
+    cpu_raise_nmi(v->cpu);
+    machine_event(v, 0);
+}
+
+static void apic_init(void *opaque)
+{
+    struct vcpu *v = opaque;
+    cpu_raise_init(v->cpu);
+    machine_event(v, 0);
+}
+
 static void apic_smi(void *opaque) { machine_event(opaque, EVENT_SMI); }
 
 static void apic_sipi(void *opaque, u8 vector)
 {
     struct vcpu *v = opaque;
-    v->cpu->sipi_vector = vector;
-    machine_event(v, EVENT_SIPI);
+    cpu_raise_sipi(v->cpu, vector);
+    machine_event(v, 0);
 }
 
 static u64 apic_ns_to_tsc(void *opaque, u64 ns)

@@ -1,0 +1,156 @@
+#!/bin/bash
+# tests/boot/errors.sh: CALQUE=build/calque tests/boot/errors.sh
+# Bad command lines and broken files: each ends with one line on standard error that names the culprit, nothing on
+# standard output, and exit code 1.
+CALQUE=${CALQUE:-build/calque}
+case $CALQUE in /*) ;; *) CALQUE=$PWD/$CALQUE ;; esac
+kernel=${CALQUE_KERNEL:-$PWD/guests/vmlinuz-amd64} # some cases need a real one
+dir=$(mktemp -d)
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 1
+passed=0
+failed=0
+
+# refused PATTERN ARGUMENT...: exit code 1, and standard error is one line "calque: ..." that matches PATTERN.
+refused() {
+    local pattern=$1 code lines
+    shift
+    timeout 20 "$CALQUE" "$@" >out 2>err </dev/null
+    code=$?
+    lines=$(wc -l <err)
+    if [ $code = 1 ] && [ "$lines" = 1 ] && grep -q '^calque: ' err && grep -qE -- "$pattern" err && [ ! -s out ]; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "calque $*: code $code, expected one line matching /$pattern/, got:"
+        head -n 5 err out
+    fi
+}
+
+# accepted PATTERN ARGUMENT...: says something on standard output and exits with 0.
+accepted() {
+    local pattern=$1 code
+    shift
+    timeout 20 "$CALQUE" "$@" >out 2>err </dev/null
+    code=$?
+    if [ $code = 0 ] && grep -qE -- "$pattern" out && [ ! -s err ]; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "calque $*: code $code, expected /$pattern/ on standard output"
+        head -n 5 err out
+    fi
+}
+
+accepted '^Calque emulator version' -version
+accepted '^usage:' -help
+accepted '^usage:' -h
+accepted 'max' -cpu help
+accepted 'guest_errors' -d help
+accepted '^pc ' -machine help
+accepted '^interp' -accel help
+accepted 'isa-debug-exit' -device help
+
+# Unknown and incomplete options.
+refused '-foo: option not supported' -foo
+refused '-drive: option not supported' -drive file=x
+refused '-hda: option not supported' -hda disk.img
+refused '-qmp: option not supported' -qmp stdio
+refused '-S: option not supported' -S
+refused '-smbios: option not supported' -smbios type=0
+refused 'disk.img: disk images not supported' disk.img
+refused '-kernel: requires an argument' -kernel
+refused '-m: requires an argument' -nographic -m
+refused '-initrd needs -kernel' -initrd x
+refused '-append needs -kernel' -append x
+
+# Machine, processors, memory.
+refused '-machine q35: machine type not supported' -machine q35
+refused '-M isapc: machine type' -M isapc
+refused "property 'foo' not supported" -machine pc,foo=bar
+refused 'smm=on not supported' -machine pc,smm=on
+refused 'kvm: not available in this build' -accel kvm
+refused 'kvm: not available in this build' -machine accel=kvm
+refused 'kvm is not available' -enable-kvm
+refused 'bt: not available in this build' -accel bt
+refused 'xyz: no such accelerator' -accel xyz
+refused "-cpu nosuch" -cpu nosuch
+refused "nosuchfeature" -cpu max,+nosuchfeature
+for size in 0 -5 abc 1x 1.5.5 '' 99999999999999999999G 600G 16E 64k; do refused "-m $size: " -m "$size"; done
+refused "property 'maxmem' not supported" -m 64,maxmem=128
+for count in 0 -1 abc 65 100000 2,cores=3 2,maxcpus=4 2,sockets=0; do refused '-smp' -smp "$count"; done
+
+# Firmware and kernels.
+head -c 1000 /dev/zero >small
+head -c 65536 /dev/zero >zeros
+head -c 100000 /dev/urandom >garbage
+mkdir directory
+printf '\x7fELF\x01\x01\x01' >short-elf
+refused 'firmware nosuch.bin: No such file' -bios nosuch.bin
+refused 'firmware small: 1000 bytes are not a BIOS image' -bios small
+refused 'firmware directory: Is a directory' -bios directory
+refused 'kernel nosuch: No such file' -kernel nosuch
+refused 'kernel directory: Is a directory' -kernel directory
+refused 'kernel garbage: not a Linux, Multiboot or ELF image' -kernel garbage
+refused 'kernel /dev/null: not a Linux' -kernel /dev/null
+refused 'kernel short-elf: the ELF image is truncated' -kernel short-elf
+refused 'firmware nosuch.rom: No such file' -option-rom nosuch.rom
+refused 'fw_cfg item nosuch: No such file' -fw_cfg name=opt/x,file=nosuch
+refused 'give either file or string' -fw_cfg name=opt/x
+refused 'more than 55 characters' -fw_cfg "name=opt/$(printf '%060d' 0),string=x"
+
+# A Linux image with a set-up header and nothing behind it; then one that is half there.
+{
+    head -c 497 /dev/zero
+    printf '\004\000\000\000\020\000\000\000\000\000\000\000\000\125\252\000\000HdrS\014\002'
+    head -c 3000 /dev/zero
+} >linux-cut
+refused 'kernel linux-cut: the file is truncated' -kernel linux-cut
+if [ -e "$kernel" ]; then
+    head -c 1000000 "$kernel" >linux-half
+    refused 'kernel linux-half: the file is truncated' -kernel linux-half
+    refused 'initrd nosuch: No such file' -kernel "$kernel" -initrd nosuch
+    refused 'too large for the guest' -m 4 -kernel "$kernel"
+    head -c 200000000 /dev/zero >big
+    refused 'initrd big: too large' -m 128 -kernel "$kernel" -initrd big
+    refused 'command line is longer' -kernel "$kernel" -append "$(printf '%05000d' 0)"
+fi
+
+# Character devices.
+refused "'foo' is not a supported character device" -serial foo
+refused 'there is no monitor' -serial mon:stdio
+refused "chardev 'x' not found" -serial chardev:x
+refused "property 'id' is missing" -chardev stdio
+refused "kind 'spicevmc' not supported" -chardev spicevmc,id=a
+refused "duplicate chardev id 'a'" -chardev null,id=a -chardev null,id=a
+refused 'stdio is already in use' -serial stdio -serial stdio
+refused "chardev 'a' is in use" -chardev null,id=a -serial chardev:a -serial chardev:a
+refused "property 'path' is missing" -chardev file,id=a
+refused 'cannot open /nosuch/file' -serial file:/nosuch/file
+refused 'cannot open directory' -serial file:directory
+refused 'cannot connect to unix:/nosuch/socket' -serial unix:/nosuch/socket
+refused 'cannot listen on unix:/nosuch/socket' -serial unix:/nosuch/socket,server=on,wait=off
+refused 'cannot connect to tcp:127.0.0.1:1' -serial tcp:127.0.0.1:1
+refused "expected HOST:PORT" -serial tcp:localhost
+refused "server=maybe: expected on or off" -serial unix:x,server=maybe
+refused 'four serial ports' -serial null -serial null -serial null -serial null -serial null
+refused 'cannot write to /dev/full' -serial file:/dev/full -nographic -boot menu=on
+
+# Devices and the rest.
+refused "-device nosuch: device not supported" -device nosuch
+refused "property 'foo' not supported" -device isa-debug-exit,foo=1
+refused 'iobase=0x10000' -device isa-debug-exit,iobase=0x10000
+refused '-vga qxl: not supported' -vga qxl
+refused '-display gtk: not supported' -display gtk
+refused '-monitor stdio: not supported' -monitor stdio
+refused '-nic user: not supported' -nic user
+refused 'invalid boot order' -boot order=cxd
+refused 'invalid boot order' -boot cc
+refused 'invalid date' -rtc base=yesterday
+refused 'not a UUID' -uuid 1234
+refused "unknown log item 'nosuch'" -d int,nosuch
+refused 'cannot open log file /nosuch/log' -d int -D /nosuch/log
+refused 'cannot write pidfile /nosuch/pid' -pidfile /nosuch/pid
+
+echo "$passed passed, $failed failed"
+[ $failed = 0 ]
