@@ -1,11 +1,11 @@
 /* CPU models and the CPUID instruction.
  *
- * A model is a set of feature words plus identification. What a model may show is limited to what the interpreter really
- * does: each feature row says whether it is done in C, or by running the instruction on the host's CPU (then the host must
- * have it). The default model, max, is everything that is left after that.
+ * A model is a set of feature words plus identification. What a model may show is limited to what the
+ * interpreter really does: each feature row says whether it is done in C, or by running the instruction on
+ * the host's CPU (then the host must have it). The default model, max, is everything that is left after that.
  *
- * Model facts (family, model, stepping, levels, feature lists) follow the processors' own CPUID; names are those users know
- * from QEMU's -cpu. References: [SDM2] CPUID, [APM3] appendix E. */
+ * Model facts (family, model, stepping, levels, feature lists) follow the processors' own CPUID; names are
+ * those users know from QEMU's -cpu. References: [SDM2] CPUID, [APM3] appendix E. */
 #include "cpu/cpuid.h"
 
 #include <cpuid.h>
@@ -25,11 +25,11 @@ enum support {
 
 struct feature {
     const char *name;
-    u8 word;    /* enum cpuid_word */
-    u8 bit;     /* bit number in the word */
-    u8 support; /* enum support */
+    u8 word;     /* enum cpuid_word */
+    u8 bit;      /* bit number in the word */
+    u8 support;  /* enum support */
     bool in_max; /* part of -cpu max */
-    u8 feat;    /* enum cpu_feature that decoding asks for, or FEAT_BASE */
+    u8 feat;     /* enum cpu_feature that decoding asks for, or FEAT_BASE */
 };
 
 #define W1D CPUID_1_EDX
@@ -203,16 +203,17 @@ static const struct feature features[] = {
 #define F_P2  F_P5 "pae sep mtrr pge mca cmov pat pse36 fxsr apic "
 #define F_P3  F_P2 "sse "
 #define F_X64 F_P3 "sse2 clflush syscall nx lm "
-#define F_QEMU64 "fpu de pse tsc msr mce cx8 mmx pae sep mtrr pge mca cmov pat pse36 fxsr apic sse sse2 clflush "
-#define F_CORE2  F_X64 "ss sse3 ssse3 lahf-lm cx16 "
-#define F_PENRYN F_CORE2 "sse4-1 "
-#define F_NEHALEM F_PENRYN "sse4-2 popcnt "
-#define F_WESTMERE F_NEHALEM "pclmulqdq aes arat "
-#define F_SANDY  F_WESTMERE "rdtscp tsc-deadline x2apic xsave xsaveopt avx "
-#define F_IVY    F_SANDY "f16c rdrand fsgsbase smep erms "
-#define F_HASWELL F_IVY "fma movbe pcid bmi1 avx2 bmi2 invpcid abm "
+#define F_QEMU64                                                                                             \
+    "fpu de pse tsc msr mce cx8 mmx pae sep mtrr pge mca cmov pat pse36 fxsr apic sse sse2 clflush "
+#define F_CORE2     F_X64 "ss sse3 ssse3 lahf-lm cx16 "
+#define F_PENRYN    F_CORE2 "sse4-1 "
+#define F_NEHALEM   F_PENRYN "sse4-2 popcnt "
+#define F_WESTMERE  F_NEHALEM "pclmulqdq aes arat "
+#define F_SANDY     F_WESTMERE "rdtscp tsc-deadline x2apic xsave xsaveopt avx "
+#define F_IVY       F_SANDY "f16c rdrand fsgsbase smep erms "
+#define F_HASWELL   F_IVY "fma movbe pcid bmi1 avx2 bmi2 invpcid abm "
 #define F_BROADWELL F_HASWELL "rdseed adx smap 3dnowprefetch "
-#define F_SKYLAKE F_BROADWELL "xsavec xgetbv1 "
+#define F_SKYLAKE   F_BROADWELL "xsavec xgetbv1 "
 
 static const struct {
     const char *name;
@@ -221,15 +222,16 @@ static const struct {
     const char *brand;    /* "": no brand string leaves */
     const char *features; /* NULL: everything that is marked in_max */
 } models[] = {
-    /* An Atom family 6 model 0x1c in name: an in-order core that does not speculate, as is true of an interpreter;
-     * guests then leave out their costly Spectre and Meltdown mitigations by themselves. */
+    /* An Atom family 6 model 0x1c in name: an in-order core that does not speculate, as is true of an
+     * interpreter; guests then leave out their costly Spectre and Meltdown mitigations by themselves. */
     {"max", INTEL, 6, 0x1c, 10, 0x16, 0x80000008, "Calque Virtual CPU", NULL},
     {"host", INTEL, 6, 0x1c, 10, 0x16, 0x80000008, "Calque Virtual CPU", NULL},
     {"qemu64", AMD, 15, 107, 1, 0xd, 0x80000008, "QEMU Virtual CPU version 2.5+",
      F_QEMU64 "sse3 cx16 hypervisor syscall nx lm lahf-lm"},
     {"qemu32", INTEL, 6, 6, 3, 4, 0x80000004, "QEMU Virtual CPU version 2.5+",
      "fpu de pse tsc msr mce cx8 mmx pae sep mtrr pge mca cmov pat pse36 fxsr apic sse sse2 sse3 hypervisor"},
-    {"kvm64", INTEL, 15, 6, 1, 0xd, 0x80000008, "Common KVM processor", F_QEMU64 "vme sse3 cx16 hypervisor syscall nx lm"},
+    {"kvm64", INTEL, 15, 6, 1, 0xd, 0x80000008, "Common KVM processor",
+     F_QEMU64 "vme sse3 cx16 hypervisor syscall nx lm"},
     {"kvm32", INTEL, 15, 6, 1, 5, 0x80000008, "Common 32-bit KVM processor", F_QEMU64 "vme sse3 hypervisor"},
     {"486", INTEL, 4, 8, 0, 1, 0, "", "fpu vme pse"},
     {"pentium", INTEL, 5, 4, 3, 1, 0, "", F_P5},
@@ -239,7 +241,8 @@ static const struct {
      F_P3 "sse2 clflush ss sse3 ssse3 movbe nx lahf-lm"},
     {"coreduo", INTEL, 6, 14, 8, 10, 0x80000008, "Genuine Intel(R) CPU           T2600  @ 2.16GHz",
      F_P3 "sse2 clflush ss sse3 nx"},
-    {"core2duo", INTEL, 6, 15, 11, 10, 0x80000008, "Intel(R) Core(TM)2 Duo CPU     T7700  @ 2.40GHz", F_CORE2},
+    {"core2duo", INTEL, 6, 15, 11, 10, 0x80000008, "Intel(R) Core(TM)2 Duo CPU     T7700  @ 2.40GHz",
+     F_CORE2},
     {"Conroe", INTEL, 6, 15, 3, 10, 0x80000008, "Intel Celeron_4x0 (Conroe/Merom Class Core 2)", F_CORE2},
     {"Penryn", INTEL, 6, 23, 3, 10, 0x80000008, "Intel Core 2 Duo P9xxx (Penryn Class Core 2)", F_PENRYN},
     {"Nehalem", INTEL, 6, 26, 3, 11, 0x80000008, "Intel Core i7 9xx (Nehalem Class Core i7)", F_NEHALEM},
@@ -249,12 +252,15 @@ static const struct {
     {"Haswell", INTEL, 6, 60, 4, 0xd, 0x80000008, "Intel Core Processor (Haswell)", F_HASWELL},
     {"Broadwell", INTEL, 6, 61, 2, 0xd, 0x80000008, "Intel Core Processor (Broadwell)", F_BROADWELL},
     {"Opteron_G1", AMD, 15, 6, 1, 5, 0x80000008, "AMD Opteron 240 (Gen 1 Class Opteron)", F_X64 "vme sse3"},
-    {"Opteron_G2", AMD, 15, 6, 1, 5, 0x80000008, "AMD Opteron 22xx (Gen 2 Class Opteron)", F_X64 "vme sse3 cx16 lahf-lm"},
+    {"Opteron_G2", AMD, 15, 6, 1, 5, 0x80000008, "AMD Opteron 22xx (Gen 2 Class Opteron)",
+     F_X64 "vme sse3 cx16 lahf-lm"},
     {"Opteron_G3", AMD, 16, 2, 3, 5, 0x80000008, "AMD Opteron 23xx (Gen 3 Class Opteron)",
      F_X64 "vme sse3 cx16 lahf-lm monitor popcnt abm sse4a rdtscp"},
     {"EPYC", AMD, 23, 1, 2, 0xd, 0x80000008, "AMD EPYC Processor",
-     F_X64 "sse3 pclmulqdq ssse3 fma cx16 sse4-1 sse4-2 movbe popcnt aes xsave avx f16c rdrand lahf-lm abm sse4a 3dnowprefetch "
-           "pdpe1gb rdtscp fsgsbase bmi1 avx2 smep bmi2 rdseed adx smap clflushopt sha-ni xsaveopt xsavec xgetbv1 arat"},
+     F_X64 "sse3 pclmulqdq ssse3 fma cx16 sse4-1 sse4-2 movbe popcnt aes xsave avx f16c rdrand lahf-lm abm "
+           "sse4a 3dnowprefetch "
+           "pdpe1gb rdtscp fsgsbase bmi1 avx2 smep bmi2 rdseed adx smap clflushopt sha-ni xsaveopt xsavec "
+           "xgetbv1 arat"},
     {"Skylake-Client", INTEL, 6, 94, 3, 0xd, 0x80000008, "Intel Core Processor (Skylake)", F_SKYLAKE},
 };
 
@@ -268,7 +274,8 @@ static void host_words(u32 words[CPUID_WORDS])
     if (__get_cpuid(1, &a, &b, &c, &d)) words[CPUID_1_EDX] = d, words[CPUID_1_ECX] = c;
     if (__get_cpuid_count(7, 0, &a, &b, &c, &d))
         words[CPUID_7_EBX] = b, words[CPUID_7_ECX] = c, words[CPUID_7_EDX] = d;
-    if (__get_cpuid(0x80000001, &a, &b, &c, &d)) words[CPUID_8000_0001_EDX] = d, words[CPUID_8000_0001_ECX] = c;
+    if (__get_cpuid(0x80000001, &a, &b, &c, &d))
+        words[CPUID_8000_0001_EDX] = d, words[CPUID_8000_0001_ECX] = c;
 }
 
 static bool needs_vex(u8 feat)
@@ -288,7 +295,8 @@ static bool supported(const struct feature *f, const u32 host[CPUID_WORDS])
 {
     if (f->support == NONE) return false;
     if (f->support == SOFT) return true;
-    if (needs_vex(f->feat) && !__builtin_cpu_supports("avx")) return false; /* the host's system must save it, too */
+    if (needs_vex(f->feat) && !__builtin_cpu_supports("avx"))
+        return false; /* the host's system must save it, too */
     return host[f->word] >> f->bit & 1;
 }
 
@@ -338,21 +346,24 @@ static bool parse_bool(const char *s, size_t n, bool *out)
 
 /* What the options of one -cpu asked for. */
 struct request {
-    const char *spec;          /* the whole option, for messages */
+    const char *spec;             /* the whole option, for messages */
     u32 explicit_on[CPUID_WORDS]; /* bits switched on by name */
-    bool enforce;              /* features that cannot be had are errors */
+    bool enforce;                 /* features that cannot be had are errors */
 };
 
 /* property=value. 1: taken, 0: not a property, -EINVAL: bad value, with a message. */
-static int parse_property(struct cpu_model *m, struct request *rq, const char *name, size_t n, const char *value, size_t vn)
+static int parse_property(struct cpu_model *m, struct request *rq, const char *name, size_t n,
+                          const char *value, size_t vn)
 {
     static const struct {
         const char *name;
         u32 max;
         size_t offset;
     } numbers[] = {
-        {"family", 0x10e, offsetof(struct cpu_model, family)}, {"model", 0xff, offsetof(struct cpu_model, model)},
-        {"stepping", 15, offsetof(struct cpu_model, stepping)}, {"level", 0x1f, offsetof(struct cpu_model, level)},
+        {"family", 0x10e, offsetof(struct cpu_model, family)},
+        {"model", 0xff, offsetof(struct cpu_model, model)},
+        {"stepping", 15, offsetof(struct cpu_model, stepping)},
+        {"level", 0x1f, offsetof(struct cpu_model, level)},
         {"xlevel", 0x800000ff, offsetof(struct cpu_model, xlevel)},
     };
     for (size_t k = 0; k < ARRAY_LEN(numbers); k++) {
@@ -376,7 +387,8 @@ static int parse_property(struct cpu_model *m, struct request *rq, const char *n
         if (parse_number(value, vn, 64, &bits) && bits == PHYS_BITS) return 1;
         goto bad;
     }
-    bool value_on = false, known = parse_bool(value, vn, &value_on), on = known && value_on, off = known && !value_on;
+    bool value_on = false, known = parse_bool(value, vn, &value_on), on = known && value_on,
+         off = known && !value_on;
     if (name_is(name, n, "enforce")) {
         if (!on && !off) goto bad;
         rq->enforce = on;
@@ -394,7 +406,8 @@ static int parse_property(struct cpu_model *m, struct request *rq, const char *n
     return 0;
 
 bad:
-    fprintf(stderr, "calque: -cpu %s: bad value for '%.*s': '%.*s'\n", rq->spec, (int)n, name, (int)vn, value);
+    fprintf(stderr, "calque: -cpu %s: bad value for '%.*s': '%.*s'\n", rq->spec, (int)n, name, (int)vn,
+            value);
     return -EINVAL;
 }
 
@@ -451,14 +464,17 @@ static int drop_unsupported(struct cpu_model *m, const struct request *rq)
         if (!(m->words[f->word] & bit) || (usable[f->word] & bit)) continue;
         if (k && features[k - 1].word == f->word && features[k - 1].bit == f->bit) continue; /* an alias */
         if (rq->enforce || (rq->explicit_on[f->word] & bit)) {
-            fprintf(stderr, any ? " %s" : rq->enforce ? "calque: -cpu %2$s: not available: %1$s"
-                                                      : "calque: warning: -cpu %2$s: left out, not available: %1$s",
+            fprintf(stderr,
+                    any           ? " %s"
+                    : rq->enforce ? "calque: -cpu %2$s: not available: %1$s"
+                                  : "calque: warning: -cpu %2$s: left out, not available: %1$s",
                     f->name, rq->spec);
             any = true;
         }
     }
     if (any) fputc('\n', stderr);
-    for (unsigned w = 0; w < CPUID_WORDS; w++) m->words[w] &= usable[w];
+    for (unsigned w = 0; w < CPUID_WORDS; w++)
+        m->words[w] &= usable[w];
     return any && rq->enforce ? -EINVAL : 0;
 }
 
@@ -478,14 +494,43 @@ static bool has_name(const struct cpu_model *m, const char *name)
 static void drop_dependents(struct cpu_model *m)
 {
     static const char *const pairs[][2] = {
-        {"fpu", "mmx"},      {"mmx", "sse"},      {"fxsr", "sse"},    {"sse", "sse2"},     {"sse2", "sse3"},
-        {"sse3", "ssse3"},   {"ssse3", "sse4-1"}, {"sse4-1", "sse4-2"}, {"sse2", "aes"},   {"sse2", "pclmulqdq"},
-        {"sse2", "sha-ni"},  {"sse2", "gfni"},    {"fxsr", "xsave"},  {"xsave", "xsaveopt"}, {"xsave", "xsavec"},
-        {"xsave", "xgetbv1"}, {"xsave", "xsaves"}, {"xsave", "avx"},  {"sse4-2", "avx"},   {"xsave", "pku"},
-        {"avx", "avx2"},     {"avx", "fma"},      {"avx", "f16c"},    {"avx", "vaes"},     {"avx", "vpclmulqdq"},
-        {"pae", "nx"},       {"pae", "lm"},       {"lm", "pcid"},     {"lm", "fsgsbase"},  {"lm", "pdpe1gb"},
-        {"lm", "cx16"},      {"lm", "pku"},       {"tsc", "rdtscp"},  {"tsc", "tsc-deadline"}, {"apic", "tsc-deadline"},
-        {"apic", "x2apic"},  {"cx8", "cx16"},
+        {"fpu", "mmx"},
+        {"mmx", "sse"},
+        {"fxsr", "sse"},
+        {"sse", "sse2"},
+        {"sse2", "sse3"},
+        {"sse3", "ssse3"},
+        {"ssse3", "sse4-1"},
+        {"sse4-1", "sse4-2"},
+        {"sse2", "aes"},
+        {"sse2", "pclmulqdq"},
+        {"sse2", "sha-ni"},
+        {"sse2", "gfni"},
+        {"fxsr", "xsave"},
+        {"xsave", "xsaveopt"},
+        {"xsave", "xsavec"},
+        {"xsave", "xgetbv1"},
+        {"xsave", "xsaves"},
+        {"xsave", "avx"},
+        {"sse4-2", "avx"},
+        {"xsave", "pku"},
+        {"avx", "avx2"},
+        {"avx", "fma"},
+        {"avx", "f16c"},
+        {"avx", "vaes"},
+        {"avx", "vpclmulqdq"},
+        {"pae", "nx"},
+        {"pae", "lm"},
+        {"lm", "pcid"},
+        {"lm", "fsgsbase"},
+        {"lm", "pdpe1gb"},
+        {"lm", "cx16"},
+        {"lm", "pku"},
+        {"tsc", "rdtscp"},
+        {"tsc", "tsc-deadline"},
+        {"apic", "tsc-deadline"},
+        {"apic", "x2apic"},
+        {"cx8", "cx16"},
     };
     for (size_t k = 0; k < ARRAY_LEN(pairs); k++)
         if (!has_name(m, pairs[k][0])) clear_feature(m, pairs[k][1]);
@@ -507,10 +552,11 @@ static void derive(struct cpu_model *m)
         const char *name;
         u64 cr4;
     } cr4[] = {
-        {"vme", CR4_VME | CR4_PVI}, {"tsc", CR4_TSD}, {"de", CR4_DE}, {"pse", CR4_PSE}, {"pae", CR4_PAE},
-        {"mce", CR4_MCE}, {"pge", CR4_PGE}, {"mmx", CR4_PCE}, {"fxsr", CR4_OSFXSR}, {"sse", CR4_OSXMMEXCPT},
-        {"umip", CR4_UMIP}, {"fsgsbase", CR4_FSGSBASE}, {"pcid", CR4_PCIDE}, {"xsave", CR4_OSXSAVE},
-        {"smep", CR4_SMEP}, {"smap", CR4_SMAP}, {"pku", CR4_PKE},
+        {"vme", CR4_VME | CR4_PVI}, {"tsc", CR4_TSD},        {"de", CR4_DE},     {"pse", CR4_PSE},
+        {"pae", CR4_PAE},           {"mce", CR4_MCE},        {"pge", CR4_PGE},   {"mmx", CR4_PCE},
+        {"fxsr", CR4_OSFXSR},       {"sse", CR4_OSXMMEXCPT}, {"umip", CR4_UMIP}, {"fsgsbase", CR4_FSGSBASE},
+        {"pcid", CR4_PCIDE},        {"xsave", CR4_OSXSAVE},  {"smep", CR4_SMEP}, {"smap", CR4_SMAP},
+        {"pku", CR4_PKE},
     };
     m->cr4_mask = 0;
     for (size_t k = 0; k < ARRAY_LEN(cr4); k++)
@@ -534,7 +580,8 @@ int cpu_model_parse(const char *spec, struct cpu_model **out)
 {
     size_t n = strcspn(spec, ",");
     size_t k = 0;
-    while (k < ARRAY_LEN(models) && !(strlen(models[k].name) == n && !memcmp(spec, models[k].name, n))) k++;
+    while (k < ARRAY_LEN(models) && !(strlen(models[k].name) == n && !memcmp(spec, models[k].name, n)))
+        k++;
     if (k == ARRAY_LEN(models)) {
         fprintf(stderr, "calque: -cpu %s: no CPU model '%.*s' (-cpu help lists them)\n", spec, (int)n, spec);
         return -EINVAL;
@@ -566,7 +613,8 @@ int cpu_model_parse(const char *spec, struct cpu_model **out)
         u32 host[CPUID_WORDS];
         host_words(host);
         for (size_t r = 0; r < ARRAY_LEN(features); r++)
-            if (features[r].in_max && supported(&features[r], host)) m->words[features[r].word] |= 1u << features[r].bit;
+            if (features[r].in_max && supported(&features[r], host))
+                m->words[features[r].word] |= 1u << features[r].bit;
     }
 
     int err = 0;
@@ -592,7 +640,8 @@ void cpu_model_destroy(struct cpu_model *m) { free(m); }
 void cpu_model_list(FILE *f)
 {
     fprintf(f, "CPU models:\n");
-    for (size_t k = 0; k < ARRAY_LEN(models); k++) fprintf(f, "  %-16s %s\n", models[k].name, models[k].brand);
+    for (size_t k = 0; k < ARRAY_LEN(models); k++)
+        fprintf(f, "  %-16s %s\n", models[k].name, models[k].brand);
     fprintf(f, "\nFeatures:\n ");
     u32 host[CPUID_WORDS];
     size_t column = 1;
@@ -628,7 +677,8 @@ u32 cpu_model_signature(const struct cpu_model *m)
 static u32 log2_up(u32 n)
 {
     u32 bits = 0;
-    while ((1u << bits) < n) bits++;
+    while ((1u << bits) < n)
+        bits++;
     return bits;
 }
 
@@ -785,7 +835,8 @@ static void extended_leaf(const struct cpu_model *m, u32 leaf, u32 out[4])
     case 0x80000002:
     case 0x80000003:
     case 0x80000004:
-        for (unsigned k = 0; k < 4; k++) out[k] = word4(m->brand + (leaf - 0x80000002) * 16 + k * 4);
+        for (unsigned k = 0; k < 4; k++)
+            out[k] = word4(m->brand + (leaf - 0x80000002) * 16 + k * 4);
         break;
     case 0x80000005:
         if (m->amd) out[0] = out[1] = 0x01ff01ff, out[2] = out[3] = 0x20080140;
@@ -796,7 +847,8 @@ static void extended_leaf(const struct cpu_model *m, u32 leaf, u32 out[4])
         out[0] = PHYS_BITS | 48u << 8;
         if (!m->has[FEAT_LM]) out[0] = (has_name(m, "pae") ? 36 : 32) | 32u << 8;
         out[1] = m->words[CPUID_8000_0008_EBX];
-        if (m->amd && m->cores * m->threads > 1) out[2] = log2_up(m->cores * m->threads) << 12 | (m->cores * m->threads - 1);
+        if (m->amd && m->cores * m->threads > 1)
+            out[2] = log2_up(m->cores * m->threads) << 12 | (m->cores * m->threads - 1);
         break;
     }
 }
@@ -808,7 +860,8 @@ static void hypervisor_leaf(u32 leaf, u32 out[4])
     switch (leaf) {
     case 0x40000000:
         out[0] = 0x40000010;
-        for (unsigned k = 0; k < 3; k++) out[1 + k] = word4(signature + 4 * k);
+        for (unsigned k = 0; k < 3; k++)
+            out[1 + k] = word4(signature + 4 * k);
         break;
     case 0x40000010:
         out[0] = out[1] = CPUID_TSC_HZ / 1000; /* TSC and APIC bus, kHz */

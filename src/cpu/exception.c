@@ -1,8 +1,8 @@
 /* Interrupts and exceptions: delivery through the IVT and the IDT in every mode, and the double fault rules.
  *
- * Delivery checks everything, writes the stack frame in one go, and only then changes registers; a fault on the way leaves
- * the state as it was. References: [SDM3] chapter 6, table 6-5 (double faults), 6.12-6.14 (stacks, flags, 64-bit mode),
- * 17.2-17.3 (debug exceptions); [SDM2] INT n. */
+ * Delivery checks everything, writes the stack frame in one go, and only then changes registers; a fault on
+ * the way leaves the state as it was. References: [SDM3] chapter 6, table 6-5 (double faults), 6.12-6.14
+ * (stacks, flags, 64-bit mode), 17.2-17.3 (debug exceptions); [SDM2] INT n. */
 #include "cpu/exception.h"
 
 #include <string.h>
@@ -164,7 +164,8 @@ static bool deliver_gate(struct cpu *cpu, const struct delivery *v, u64 gate, un
         put(frame, &n, unit, cpu->regs[R_SP]);
         put(frame, &n, unit, cpu->seg[SEG_SS].selector);
         if (v86)
-            for (unsigned k = 0; k < 4; k++) put(frame, &n, unit, cpu->seg[v86_order[k]].selector);
+            for (unsigned k = 0; k < 4; k++)
+                put(frame, &n, unit, cpu->seg[v86_order[k]].selector);
     }
     TRY(stack_push(cpu, &s, sp, frame, n * unit, unit));
 
@@ -172,7 +173,8 @@ static bool deliver_gate(struct cpu *cpu, const struct delivery *v, u64 gate, un
     cpu->eflags &= ~(EFLAGS_TF | EFLAGS_VM | EFLAGS_RF | EFLAGS_NT | (type & 1 ? 0 : EFLAGS_IF));
     if (inner) {
         if (v86)
-            for (unsigned k = 0; k < 4; k++) segment_set_null(&cpu->seg[v86_order[k]], 0);
+            for (unsigned k = 0; k < 4; k++)
+                segment_set_null(&cpu->seg[v86_order[k]], 0);
         segment_set(&cpu->seg[SEG_SS], ss, &ssd);
         segment_set_cs(cpu, selector, &code, dpl);
     } else {
@@ -194,7 +196,8 @@ static enum task_result deliver_protected(struct cpu *cpu, const struct delivery
     if (!lin_read(cpu, cpu->idtr.base + v->vector * 8, &gate, 8, ACC_IMPLICIT)) return TASK_FAULT_OLD;
     u16 attr = (u16)(gate >> 40);
     unsigned type = attr & (SEG_S | SEG_TYPE);
-    bool known = type == SYS_TASK_GATE || type == SYS_INT16 || type == SYS_TRAP16 || type == SYS_INT || type == SYS_TRAP;
+    bool known = type == SYS_TASK_GATE || type == SYS_INT16 || type == SYS_TRAP16 || type == SYS_INT ||
+                 type == SYS_TRAP;
     if (!known || (is_software(v) && seg_dpl(attr) < cpu->cpl)) {
         raise_err(cpu, EXC_GP, idt_error(v));
         return TASK_FAULT_OLD;
@@ -204,7 +207,8 @@ static enum task_result deliver_protected(struct cpu *cpu, const struct delivery
         return TASK_FAULT_OLD;
     }
     if (type == SYS_TASK_GATE)
-        return task_switch_raw(cpu, (u16)(gate >> 16), TASK_INT, v->has_error, v->error_code, v->rip, v->flags);
+        return task_switch_raw(cpu, (u16)(gate >> 16), TASK_INT, v->has_error, v->error_code, v->rip,
+                               v->flags);
     return deliver_gate(cpu, v, gate, type) ? TASK_DONE : TASK_FAULT_OLD;
 }
 
@@ -212,9 +216,13 @@ static enum task_result deliver(struct cpu *cpu, const struct delivery *v)
 {
     enum task_result r;
     log_printf(LOG_INT, "%s %02x error=%04x at %04x:%016llx cpl=%u sp=%016llx cr2=%016llx ax=%016llx\n",
-               v->kind == INT_EXCEPTION ? "exception" : v->kind == INT_EXTERNAL ? "interrupt" : v->kind == INT_NMI ? "nmi" : "int",
+               v->kind == INT_EXCEPTION  ? "exception"
+               : v->kind == INT_EXTERNAL ? "interrupt"
+               : v->kind == INT_NMI      ? "nmi"
+                                         : "int",
                v->vector, v->error_code, cpu->seg[SEG_CS].selector, (unsigned long long)v->rip, cpu->cpl,
-               (unsigned long long)cpu->regs[R_SP], (unsigned long long)cpu->cr2, (unsigned long long)cpu->regs[R_AX]);
+               (unsigned long long)cpu->regs[R_SP], (unsigned long long)cpu->cr2,
+               (unsigned long long)cpu->regs[R_AX]);
     if (v->kind == INT_NMI) cpu->nmi_blocked = true;
     cpu->halted = false;
     cpu->in_exception_delivery = true;
@@ -234,9 +242,14 @@ static enum task_result deliver(struct cpu *cpu, const struct delivery *v)
     return r;
 }
 
-bool interrupt(struct cpu *cpu, unsigned vector, enum interrupt_kind kind, bool has_error, u32 error_code, u64 return_rip)
+bool interrupt(struct cpu *cpu, unsigned vector, enum interrupt_kind kind, bool has_error, u32 error_code,
+               u64 return_rip)
 {
-    struct delivery v = {.vector = vector, .kind = kind, .has_error = has_error, .error_code = error_code, .rip = return_rip,
+    struct delivery v = {.vector = vector,
+                         .kind = kind,
+                         .has_error = has_error,
+                         .error_code = error_code,
+                         .rip = return_rip,
                          .flags = cpu_get_eflags(cpu)};
     if (kind != INT_EXTERNAL && kind != INT_NMI) v.flags &= ~EFLAGS_RF;
     switch (deliver(cpu, &v)) {
@@ -249,7 +262,8 @@ bool interrupt(struct cpu *cpu, unsigned vector, enum interrupt_kind kind, bool 
 
 bool interrupt_v86(struct cpu *cpu, unsigned vector, u64 return_rip)
 {
-    struct delivery v = {.vector = vector, .kind = INT_SOFT, .rip = return_rip, .flags = cpu_get_eflags(cpu) & ~EFLAGS_RF};
+    struct delivery v = {
+        .vector = vector, .kind = INT_SOFT, .rip = return_rip, .flags = cpu_get_eflags(cpu) & ~EFLAGS_RF};
     u32 clear = EFLAGS_TF | EFLAGS_RF | EFLAGS_NT;
     if (cpu_iopl(cpu) == 3) {
         clear |= EFLAGS_IF;
@@ -284,13 +298,14 @@ static enum exception_class class_of(int vector)
 
 static bool pushes_error(int vector)
 {
-    const u32 mask = 1u << EXC_DF | 1u << EXC_TS | 1u << EXC_NP | 1u << EXC_SS | 1u << EXC_GP | 1u << EXC_PF | 1u << EXC_AC |
-                     1u << EXC_CP;
+    const u32 mask = 1u << EXC_DF | 1u << EXC_TS | 1u << EXC_NP | 1u << EXC_SS | 1u << EXC_GP | 1u << EXC_PF |
+                     1u << EXC_AC | 1u << EXC_CP;
     return mask >> vector & 1;
 }
 
-/* #DB: what happened goes into DR6, and DR7.GD off so that the handler may look at it. Returns whether it is a fault that
- * is pushed with RF set: general detect is, instruction breakpoints are the exception ([SDM3] 17.3.1.1). */
+/* #DB: what happened goes into DR6, and DR7.GD off so that the handler may look at it. Returns whether it is
+ * a fault that is pushed with RF set: general detect is, instruction breakpoints are the exception
+ * ([SDM3] 17.3.1.1). */
 static bool enter_debug(struct cpu *cpu, u32 bits)
 {
     bits &= DR6_BD | DR6_BS | DR6_BT;
@@ -304,7 +319,10 @@ bool deliver_exception(struct cpu *cpu)
     struct exception e = cpu->exc;
     /* The rules end every chain after a few steps; the bound is against surprises. */
     for (unsigned depth = 0; depth < 16; depth++) {
-        struct delivery v = {.vector = (unsigned)e.vector, .kind = INT_EXCEPTION, .rip = cpu->rip, .flags = cpu_get_eflags(cpu)};
+        struct delivery v = {.vector = (unsigned)e.vector,
+                             .kind = INT_EXCEPTION,
+                             .rip = cpu->rip,
+                             .flags = cpu_get_eflags(cpu)};
         v.has_error = pushes_error(e.vector);
         if (v.has_error) v.error_code = e.error_code;
         bool fault = e.vector != EXC_DF && e.vector != EXC_MC && e.vector != EXC_BP && e.vector != EXC_OF;
@@ -323,7 +341,8 @@ bool deliver_exception(struct cpu *cpu)
         else
             e = second;
     }
-    log_printf(LOG_INT | LOG_CPU_RESET, "triple fault at %04x:%016llx\n", cpu->seg[SEG_CS].selector, (unsigned long long)cpu->rip);
+    log_printf(LOG_INT | LOG_CPU_RESET, "triple fault at %04x:%016llx\n", cpu->seg[SEG_CS].selector,
+               (unsigned long long)cpu->rip);
     cpu->exc.vector = -1;
     cpu->shutdown = true;
     return false;

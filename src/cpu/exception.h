@@ -14,8 +14,8 @@ static inline bool raise_debug(struct cpu *cpu, u32 dr6_bits)
     return false;
 }
 
-/* INT n in virtual-8086 mode with VME, its bit in the TSS's redirection bitmap clear: through the IVT at linear address 0,
- * without leaving the mode (SDM vol 3A 20.3.3). False: an exception is recorded. */
+/* INT n in virtual-8086 mode with VME, its bit in the TSS's redirection bitmap clear: through the IVT at
+ * linear address 0, without leaving the mode (SDM vol 3A 20.3.3). False: an exception is recorded. */
 bool interrupt_v86(struct cpu *cpu, unsigned vector, u64 return_rip);
 
 #endif

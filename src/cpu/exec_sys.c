@@ -1,7 +1,7 @@
 /* System instructions that fit nowhere else, and the table that finds the handler of every one of them.
  *
- * Flags with their virtual-8086 and protected-mode virtual interrupt extensions follow [SDM3] 20.3 and 20.4; the rest [SDM2]
- * by the instruction's name. */
+ * Flags with their virtual-8086 and protected-mode virtual interrupt extensions follow [SDM3] 20.3 and 20.4;
+ * the rest [SDM2] by the instruction's name. */
 #include "cpu/exec_sys.h"
 
 #include "cpu/cpuid.h"
@@ -15,7 +15,8 @@ enum if_target { IF_REAL, IF_VIRTUAL, IF_FORBIDDEN };
 
 static enum if_target interrupt_flag(const struct cpu *cpu)
 {
-    if (!cpu_protected(cpu) || (cpu_v86(cpu) ? cpu_iopl(cpu) == 3 : cpu->cpl <= cpu_iopl(cpu))) return IF_REAL;
+    if (!cpu_protected(cpu) || (cpu_v86(cpu) ? cpu_iopl(cpu) == 3 : cpu->cpl <= cpu_iopl(cpu)))
+        return IF_REAL;
     if (cpu_v86(cpu) ? cpu->cr4 & CR4_VME : cpu->cpl == 3 && (cpu->cr4 & CR4_PVI)) return IF_VIRTUAL;
     return IF_FORBIDDEN;
 }
@@ -106,9 +107,11 @@ static bool sys_hlt(struct cpu *cpu, const struct insn *i)
     return leave_block(cpu, i);
 }
 
-/* ---- software interrupts: rip is set by the delivery, or an exception is recorded; the block ends either way ---- */
+/* ---- software interrupts: rip is set by the delivery, or an exception is recorded; the block ends either
+ * way ---- */
 
-/* VME: is this vector redirected to the virtual-8086 program's own handler? The bitmap lies below the I/O bitmap. */
+/* VME: is this vector redirected to the virtual-8086 program's own handler? The bitmap lies below the I/O
+ * bitmap. */
 static bool redirected(struct cpu *cpu, unsigned vector, bool *yes)
 {
     u16 io_map;
@@ -148,7 +151,8 @@ static bool sys_int3(struct cpu *cpu, const struct insn *i)
     return false;
 }
 
-/* A #DB of its own: traps that a load of SS held back are part of it, and a single step is not reported in DR6. */
+/* A #DB of its own: traps that a load of SS held back are part of it, and a single step is not reported in
+ * DR6. */
 static bool sys_int1(struct cpu *cpu, const struct insn *i)
 {
     u8 held = cpu->pending_debug & 15;

@@ -29,10 +29,10 @@ exec_fn sys_jmpf, sys_callf, sys_retf, sys_iret;
 /* exec_sys_fast.c */
 exec_fn sys_syscall, sys_sysret, sys_sysenter, sys_sysexit, sys_swapgs, sys_rdfsbase, sys_wrfsbase;
 /* exec_sys_seg.c */
-exec_fn sys_mov_sreg, sys_push_sreg, sys_pop_sreg, sys_load_far, sys_lldt, sys_ltr, sys_sldt, sys_str, sys_lgdt, sys_lidt,
-    sys_sgdt, sys_sidt, sys_lar, sys_lsl, sys_verr, sys_verw, sys_arpl;
+exec_fn sys_mov_sreg, sys_push_sreg, sys_pop_sreg, sys_load_far, sys_lldt, sys_ltr, sys_sldt, sys_str,
+    sys_lgdt, sys_lidt, sys_sgdt, sys_sidt, sys_lar, sys_lsl, sys_verr, sys_verw, sys_arpl;
 /* exec_sys_reg.c */
-exec_fn sys_mov_cr, sys_mov_dr, sys_smsw, sys_lmsw, sys_clts, sys_invlpg, sys_invpcid, sys_xgetbv, sys_xsetbv, sys_rdpkru,
-    sys_wrpkru;
+exec_fn sys_mov_cr, sys_mov_dr, sys_smsw, sys_lmsw, sys_clts, sys_invlpg, sys_invpcid, sys_xgetbv, sys_xsetbv,
+    sys_rdpkru, sys_wrpkru;
 
 #endif

@@ -1,14 +1,18 @@
 /* Far control transfers: JMP, CALL, RET and IRET between segments, privilege levels, tasks and modes.
  *
  * Every check that can fault comes before the first change of state; a stack frame is written in one go.
- * References: [SDM2] JMP, CALL, RET, IRET; [SDM3] 5.8 (privilege), 20.2-20.3 (virtual-8086), 5.8.3.1 (64-bit call gates). */
+ * References: [SDM2] JMP, CALL, RET, IRET; [SDM3] 5.8 (privilege), 20.2-20.3 (virtual-8086), 5.8.3.1 (64-bit
+ * call gates). */
 #include "cpu/exec_sys.h"
 
 #include <string.h>
 
 #include "cpu/segment.h"
 
-static void frame_put(u8 *frame, unsigned n, unsigned unit, u64 value) { memcpy(frame + n * unit, &value, unit); }
+static void frame_put(u8 *frame, unsigned n, unsigned unit, u64 value)
+{
+    memcpy(frame + n * unit, &value, unit);
+}
 
 static u64 truncate_offset(const struct insn *i, u64 offset)
 {
@@ -64,7 +68,8 @@ static bool check_direct_code(struct cpu *cpu, u16 selector, const struct descri
     return true;
 }
 
-static bool far_to_code(struct cpu *cpu, const struct insn *i, u16 selector, struct descriptor *d, u64 offset, bool call)
+static bool far_to_code(struct cpu *cpu, const struct insn *i, u16 selector, struct descriptor *d, u64 offset,
+                        bool call)
 {
     TRY(check_direct_code(cpu, selector, d));
     TRY(code_offset_check(cpu, d, offset));
@@ -155,11 +160,13 @@ static bool call_inner(struct cpu *cpu, const struct insn *i, const struct gate 
     return false;
 }
 
-static bool far_through_gate(struct cpu *cpu, const struct insn *i, u16 selector, const struct descriptor *d, bool call)
+static bool far_through_gate(struct cpu *cpu, const struct insn *i, u16 selector, const struct descriptor *d,
+                             bool call)
 {
     struct gate g;
     struct descriptor code;
-    if (seg_dpl(d->attr) < cpu->cpl || (selector & 3u) > seg_dpl(d->attr)) return raise_sel(cpu, EXC_GP, selector);
+    if (seg_dpl(d->attr) < cpu->cpl || (selector & 3u) > seg_dpl(d->attr))
+        return raise_sel(cpu, EXC_GP, selector);
     if (!(d->attr & SEG_P)) return raise_sel(cpu, EXC_NP, selector);
     TRY(read_call_gate(cpu, selector, d, &g));
     if (selector_null(g.selector)) return raise_gp0(cpu);
@@ -189,17 +196,20 @@ static bool far_protected(struct cpu *cpu, const struct insn *i, u16 selector, u
     if (d.attr & SEG_S) return far_to_code(cpu, i, selector, &d, offset, call);
 
     unsigned type = sys_type(d.attr);
-    if (type == SYS_CALL || (type == SYS_CALL16 && !cpu_long(cpu))) return far_through_gate(cpu, i, selector, &d, call);
+    if (type == SYS_CALL || (type == SYS_CALL16 && !cpu_long(cpu)))
+        return far_through_gate(cpu, i, selector, &d, call);
     if (cpu_long(cpu)) return raise_sel(cpu, EXC_GP, selector);
     switch (type) {
     case SYS_TASK_GATE:
-        if (seg_dpl(d.attr) < cpu->cpl || (selector & 3u) > seg_dpl(d.attr)) return raise_sel(cpu, EXC_GP, selector);
+        if (seg_dpl(d.attr) < cpu->cpl || (selector & 3u) > seg_dpl(d.attr))
+            return raise_sel(cpu, EXC_GP, selector);
         if (!(d.attr & SEG_P)) return raise_sel(cpu, EXC_NP, selector);
         tss = (u16)(d.raw >> 16);
         break;
     case SYS_TSS16_AVAIL:
     case SYS_TSS_AVAIL:
-        if (seg_dpl(d.attr) < cpu->cpl || (selector & 3u) > seg_dpl(d.attr)) return raise_sel(cpu, EXC_GP, selector);
+        if (seg_dpl(d.attr) < cpu->cpl || (selector & 3u) > seg_dpl(d.attr))
+            return raise_sel(cpu, EXC_GP, selector);
         break;
     default: return raise_sel(cpu, EXC_GP, selector);
     }
@@ -238,13 +248,15 @@ static bool check_return_cs(struct cpu *cpu, u16 cs, struct descriptor *d)
     TRY(descriptor_read(cpu, cs, EXC_GP, d));
     if (!seg_is_code(d->attr) || rpl < cpu->cpl) return raise_sel(cpu, EXC_GP, cs);
     if (cpu_long(cpu) && (d->attr & SEG_L) && (d->attr & SEG_DB)) return raise_sel(cpu, EXC_GP, cs);
-    if (seg_is_conforming(d->attr) ? seg_dpl(d->attr) > rpl : seg_dpl(d->attr) != rpl) return raise_sel(cpu, EXC_GP, cs);
+    if (seg_is_conforming(d->attr) ? seg_dpl(d->attr) > rpl : seg_dpl(d->attr) != rpl)
+        return raise_sel(cpu, EXC_GP, cs);
     if (!(d->attr & SEG_P)) return raise_sel(cpu, EXC_NP, cs);
     return true;
 }
 
 /* SS of a return to level rpl. A null one is fine for 64-bit code below level 3. */
-static bool check_return_ss(struct cpu *cpu, u16 ss, unsigned rpl, const struct descriptor *code, struct descriptor *d)
+static bool check_return_ss(struct cpu *cpu, u16 ss, unsigned rpl, const struct descriptor *code,
+                            struct descriptor *d)
 {
     if (selector_null(ss)) {
         if (!cpu_long(cpu) || !(code->attr & SEG_L) || rpl == 3) return raise_gp0(cpu);
@@ -252,7 +264,8 @@ static bool check_return_ss(struct cpu *cpu, u16 ss, unsigned rpl, const struct 
         return true;
     }
     TRY(descriptor_read(cpu, ss, EXC_GP, d));
-    if ((ss & 3u) != rpl || !seg_is_writable(d->attr) || seg_dpl(d->attr) != rpl) return raise_sel(cpu, EXC_GP, ss);
+    if ((ss & 3u) != rpl || !seg_is_writable(d->attr) || seg_dpl(d->attr) != rpl)
+        return raise_sel(cpu, EXC_GP, ss);
     if (!(d->attr & SEG_P)) return raise_sel(cpu, EXC_SS, ss);
     return descriptor_set_accessed(cpu, d);
 }
@@ -333,13 +346,15 @@ static bool iret_to_v86(struct cpu *cpu, u64 rip, u16 cs, u32 flags)
     u64 sp, ss, sel[4];
     TRY(stack_peek(cpu, 4, 3, &sp));
     TRY(stack_peek(cpu, 4, 4, &ss));
-    for (unsigned n = 0; n < 4; n++) TRY(stack_peek(cpu, 4, 5 + n, &sel[n]));
+    for (unsigned n = 0; n < 4; n++)
+        TRY(stack_peek(cpu, 4, 5 + n, &sel[n]));
     if (rip > 0xffff) return raise_gp0(cpu);
     cpu_set_eflags(cpu, flags);
     cpu->cpl = 3;
     load_segment_real(cpu, SEG_CS, cs);
     load_segment_real(cpu, SEG_SS, (u16)ss);
-    for (unsigned n = 0; n < 4; n++) load_segment_real(cpu, order[n], (u16)sel[n]);
+    for (unsigned n = 0; n < 4; n++)
+        load_segment_real(cpu, order[n], (u16)sel[n]);
     cpu_update_mode(cpu);
     reg_set(cpu, R_SP, 4, sp);
     cpu->rip = rip;
@@ -376,7 +391,8 @@ bool sys_iret(struct cpu *cpu, const struct insn *i)
     TRY(stack_peek(cpu, unit, 2, &flags64));
     u32 flags = (u32)flags64;
     cs = (u16)cs;
-    if (unit == 4 && (flags & EFLAGS_VM) && cpu->cpl == 0 && !cpu_long(cpu)) return iret_to_v86(cpu, rip, (u16)cs, flags);
+    if (unit == 4 && (flags & EFLAGS_VM) && cpu->cpl == 0 && !cpu_long(cpu))
+        return iret_to_v86(cpu, rip, (u16)cs, flags);
 
     struct descriptor code, ssd;
     const unsigned rpl = cs & 3, old_cpl = cpu->cpl;

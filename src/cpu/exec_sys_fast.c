@@ -1,8 +1,8 @@
 /* Fast system calls, SWAPGS and the FS/GS base instructions.
  *
- * SYSCALL and SYSRET work in 64-bit mode only, as on Intel's processors, but for models that say they are AMD's: those have
- * them in legacy and compatibility mode, and no SYSENTER in IA-32e mode.
- * References: [SDM2] the instructions by name, [APM3] SYSCALL, SYSRET. */
+ * SYSCALL and SYSRET work in 64-bit mode only, as on Intel's processors, but for models that say they are
+ * AMD's: those have them in legacy and compatibility mode, and no SYSENTER in IA-32e mode. References: [SDM2]
+ * the instructions by name, [APM3] SYSCALL, SYSRET. */
 #include "cpu/exec_sys.h"
 
 #include "cpu/cpuid.h"
@@ -11,14 +11,16 @@
 /* Flat code and stack segments, as these instructions load them without looking at descriptors. */
 static void flat_code(struct cpu *cpu, u16 selector, unsigned cpl, bool bits64)
 {
-    cpu->seg[SEG_CS] = (struct segment){
-        .selector = (u16)((selector & 0xfffc) | cpl), .limit = 0xffffffff,
-        .attr = (u16)(SEG_G | (bits64 ? SEG_L : SEG_DB) | SEG_P | cpl << 5 | SEG_S | 0xb)};
+    cpu->seg[SEG_CS] =
+        (struct segment){.selector = (u16)((selector & 0xfffc) | cpl),
+                         .limit = 0xffffffff,
+                         .attr = (u16)(SEG_G | (bits64 ? SEG_L : SEG_DB) | SEG_P | cpl << 5 | SEG_S | 0xb)};
     cpu->cpl = (u8)cpl;
 }
 static void flat_stack(struct cpu *cpu, u16 selector, unsigned cpl)
 {
-    cpu->seg[SEG_SS] = (struct segment){.selector = (u16)((selector & 0xfffc) | cpl), .limit = 0xffffffff,
+    cpu->seg[SEG_SS] = (struct segment){.selector = (u16)((selector & 0xfffc) | cpl),
+                                        .limit = 0xffffffff,
                                         .attr = (u16)(SEG_G | SEG_DB | SEG_P | cpl << 5 | SEG_S | 3)};
 }
 
@@ -39,7 +41,8 @@ static void trap_if_stepping(struct cpu *cpu)
 bool sys_syscall(struct cpu *cpu, const struct insn *i)
 {
     const u16 cs = (u16)(cpu->star >> 32);
-    if (!(cpu->efer & EFER_SCE) || !(cpu_code64(cpu) || (cpu->model->amd && cpu_protected(cpu)))) return raise_ud(cpu);
+    if (!(cpu->efer & EFER_SCE) || !(cpu_code64(cpu) || (cpu->model->amd && cpu_protected(cpu))))
+        return raise_ud(cpu);
     u64 target;
     u32 flags = cpu_get_eflags(cpu) & ~EFLAGS_RF;
     cpu->regs[R_CX] = next_rip(cpu, i);
@@ -62,7 +65,8 @@ bool sys_syscall(struct cpu *cpu, const struct insn *i)
 bool sys_sysret(struct cpu *cpu, const struct insn *i)
 {
     const u16 base = (u16)(cpu->star >> 48);
-    if (!(cpu->efer & EFER_SCE) || !(cpu_code64(cpu) || (cpu->model->amd && sys_protected(cpu)))) return raise_ud(cpu);
+    if (!(cpu->efer & EFER_SCE) || !(cpu_code64(cpu) || (cpu->model->amd && sys_protected(cpu))))
+        return raise_ud(cpu);
     if (cpu->cpl) return raise_gp0(cpu);
     const bool to64 = i->opsize == 8;
     u64 target = to64 ? cpu->regs[R_CX] : (u32)cpu->regs[R_CX];

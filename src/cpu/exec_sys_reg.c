@@ -1,14 +1,15 @@
 /* Control and debug registers, XCR0, PKRU, and TLB invalidation by the guest.
  *
- * References: [SDM3] 2.5 (control registers), 4.10.4 (what invalidates the TLB), 4.4.1 (PDPTE loads), 9.8.5 (entering and
- * leaving IA-32e mode), 17.2 (debug registers); [SDM2] MOV to and from them. */
+ * References: [SDM3] 2.5 (control registers), 4.10.4 (what invalidates the TLB), 4.4.1 (PDPTE loads), 9.8.5
+ * (entering and leaving IA-32e mode), 17.2 (debug registers); [SDM2] MOV to and from them. */
 #include "cpu/exec_sys.h"
 
 #include "cpu/cpuid.h"
 #include "cpu/exception.h"
 #include "cpu/segment.h"
 
-#define CR0_VALID (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
+#define CR0_VALID                                                                                            \
+    (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | CR0_PG)
 
 static bool set_cr0(struct cpu *cpu, u64 v)
 {
@@ -60,10 +61,12 @@ static bool set_cr4(struct cpu *cpu, u64 v)
     if (v & ~cpu->model->cr4_mask) return raise_gp0(cpu);
     if (cpu_long(cpu) && !(v & CR4_PAE)) return raise_gp0(cpu);
     if ((changed & v & CR4_PCIDE) && (!cpu_long(cpu) || (cpu->cr3 & 0xfff))) return raise_gp0(cpu);
-    if ((cpu->cr0 & CR0_PG) && (v & CR4_PAE) && !cpu_long(cpu) && (changed & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP)))
+    if ((cpu->cr0 & CR0_PG) && (v & CR4_PAE) && !cpu_long(cpu) &&
+        (changed & (CR4_PAE | CR4_PGE | CR4_PSE | CR4_SMEP)))
         TRY(mmu_load_pdptes(cpu, cpu->cr3));
     cpu->cr4 = v;
-    if (changed & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE)) tlb_flush_all(cpu);
+    if (changed & (CR4_PSE | CR4_PAE | CR4_PGE | CR4_PCIDE | CR4_SMEP | CR4_SMAP | CR4_PKE))
+        tlb_flush_all(cpu);
     cpu_update_mode(cpu);
     return true;
 }

@@ -1,4 +1,5 @@
-/* Segment and descriptor-table registers: MOV/PUSH/POP of segment registers, LDS and its kin, LGDT..LTR, LAR..ARPL.
+/* Segment and descriptor-table registers: MOV/PUSH/POP of segment registers, LDS and its kin, LGDT..LTR,
+ * LAR..ARPL.
  *
  * References: [SDM2] the instructions by name, [SDM3] 5.10 (pointer validation). */
 #include "cpu/exec_sys.h"
@@ -172,7 +173,8 @@ static bool visible(struct cpu *cpu, u16 selector, u32 types, struct descriptor 
     TRY(descriptor_lookup(cpu, selector, d, ok));
     if (!*ok) return true;
     if (!(d->attr & SEG_S)) *ok = types >> sys_type(d->attr) & 1;
-    if (!seg_is_conforming(d->attr) && (seg_dpl(d->attr) < cpu->cpl || seg_dpl(d->attr) < (selector & 3u))) *ok = false;
+    if (!seg_is_conforming(d->attr) && (seg_dpl(d->attr) < cpu->cpl || seg_dpl(d->attr) < (selector & 3u)))
+        *ok = false;
     return true;
 }
 
@@ -185,7 +187,8 @@ bool sys_lar(struct cpu *cpu, const struct insn *i)
     u16 selector;
     bool ok;
     if (!sys_protected(cpu)) return raise_ud(cpu);
-    if (!cpu_long(cpu)) types |= TYPE(SYS_TSS16_AVAIL) | TYPE(SYS_TSS16_BUSY) | TYPE(SYS_CALL16) | TYPE(SYS_TASK_GATE);
+    if (!cpu_long(cpu))
+        types |= TYPE(SYS_TSS16_AVAIL) | TYPE(SYS_TSS16_BUSY) | TYPE(SYS_CALL16) | TYPE(SYS_TASK_GATE);
     TRY(sys_read16(cpu, i, &i->operands[1], &selector));
     TRY(visible(cpu, selector, types, &d, &ok));
     if (ok) reg_set(cpu, i->operands[0].reg, i->opsize, d.raw >> 32 & 0x00ffff00);

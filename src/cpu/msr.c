@@ -1,85 +1,86 @@
 /* Model-specific registers: the architectural ones, and the few others that operating systems touch unasked.
  *
- * Left out: performance monitoring, last branch records, power and thermal control (those that are read anyway give what an
- * idle, cool part gives). MTRRs and PAT are stored and validated but have no effect, as guest memory is always coherent.
- * Unknown registers are #GP(0) and logged. References: [SDM4] chapter 2, [SDM3] 11.11 (MTRRs), 11.12 (PAT), 15.3 (machine
- * check), 17.17 (TSC). */
+ * Left out: performance monitoring, last branch records, power and thermal control (those that are read
+ * anyway give what an idle, cool part gives). MTRRs and PAT are stored and validated but have no effect, as
+ * guest memory is always coherent. Unknown registers are #GP(0) and logged. References: [SDM4] chapter 2,
+ * [SDM3] 11.11 (MTRRs), 11.12 (PAT), 15.3 (machine check), 17.17 (TSC). */
 #include "cpu/msr.h"
 
 #include "core/log.h"
 #include "cpu/cpuid.h"
 #include "cpu/exec.h"
 
-#define MSR_TSC               0x010u
-#define MSR_PLATFORM_ID       0x017u
-#define MSR_APIC_BASE         0x01bu
-#define MSR_EBL_CR_POWERON    0x02au
-#define MSR_SMI_COUNT         0x034u
-#define MSR_CORE_THREAD_COUNT 0x035u
-#define MSR_FEATURE_CONTROL   0x03au
-#define MSR_TSC_ADJUST        0x03bu
-#define MSR_SPEC_CTRL         0x048u
-#define MSR_PRED_CMD          0x049u
-#define MSR_BIOS_UPDT_TRIG    0x079u
-#define MSR_BIOS_SIGN_ID      0x08bu
-#define MSR_FSB_FREQ          0x0cdu
-#define MSR_PLATFORM_INFO     0x0ceu
-#define MSR_MTRRCAP           0x0feu
-#define MSR_ARCH_CAPABILITIES 0x10au
-#define MSR_BBL_CR_CTL        0x119u
-#define MSR_BBL_CR_CTL3       0x11eu
-#define MSR_SYSENTER_CS       0x174u
-#define MSR_SYSENTER_ESP      0x175u
-#define MSR_SYSENTER_EIP      0x176u
-#define MSR_MCG_CAP           0x179u
-#define MSR_MCG_STATUS        0x17au
-#define MSR_MCG_CTL           0x17bu
-#define MSR_PERF_STATUS       0x198u
-#define MSR_PERF_CTL          0x199u
-#define MSR_CLOCK_MODULATION  0x19au
-#define MSR_THERM_INTERRUPT   0x19bu
-#define MSR_THERM_STATUS      0x19cu
-#define MSR_MISC_ENABLE       0x1a0u
+#define MSR_TSC                0x010u
+#define MSR_PLATFORM_ID        0x017u
+#define MSR_APIC_BASE          0x01bu
+#define MSR_EBL_CR_POWERON     0x02au
+#define MSR_SMI_COUNT          0x034u
+#define MSR_CORE_THREAD_COUNT  0x035u
+#define MSR_FEATURE_CONTROL    0x03au
+#define MSR_TSC_ADJUST         0x03bu
+#define MSR_SPEC_CTRL          0x048u
+#define MSR_PRED_CMD           0x049u
+#define MSR_BIOS_UPDT_TRIG     0x079u
+#define MSR_BIOS_SIGN_ID       0x08bu
+#define MSR_FSB_FREQ           0x0cdu
+#define MSR_PLATFORM_INFO      0x0ceu
+#define MSR_MTRRCAP            0x0feu
+#define MSR_ARCH_CAPABILITIES  0x10au
+#define MSR_BBL_CR_CTL         0x119u
+#define MSR_BBL_CR_CTL3        0x11eu
+#define MSR_SYSENTER_CS        0x174u
+#define MSR_SYSENTER_ESP       0x175u
+#define MSR_SYSENTER_EIP       0x176u
+#define MSR_MCG_CAP            0x179u
+#define MSR_MCG_STATUS         0x17au
+#define MSR_MCG_CTL            0x17bu
+#define MSR_PERF_STATUS        0x198u
+#define MSR_PERF_CTL           0x199u
+#define MSR_CLOCK_MODULATION   0x19au
+#define MSR_THERM_INTERRUPT    0x19bu
+#define MSR_THERM_STATUS       0x19cu
+#define MSR_MISC_ENABLE        0x1a0u
 #define MSR_TEMPERATURE_TARGET 0x1a2u
-#define MSR_DEBUGCTL          0x1d9u
-#define MSR_LASTBRANCHFROMIP  0x1dbu
-#define MSR_LASTINTTOIP       0x1deu
-#define MSR_MTRR_PHYSBASE0    0x200u
-#define MSR_MTRR_PHYSMASK7    0x20fu
-#define MSR_MTRR_FIX64K       0x250u
-#define MSR_MTRR_FIX16K_80    0x258u
-#define MSR_MTRR_FIX16K_A0    0x259u
-#define MSR_MTRR_FIX4K_C0     0x268u
-#define MSR_MTRR_FIX4K_F8     0x26fu
-#define MSR_PAT               0x277u
-#define MSR_MTRR_DEF_TYPE     0x2ffu
-#define MSR_MC0_CTL           0x400u
-#define MSR_TSC_DEADLINE      0x6e0u
-#define MSR_X2APIC_FIRST      0x800u
-#define MSR_X2APIC_LAST       0x8ffu
-#define MSR_XSS               0xda0u
-#define MSR_EFER              0xc0000080u
-#define MSR_STAR              0xc0000081u
-#define MSR_LSTAR             0xc0000082u
-#define MSR_CSTAR             0xc0000083u
-#define MSR_FMASK             0xc0000084u
-#define MSR_FS_BASE           0xc0000100u
-#define MSR_GS_BASE           0xc0000101u
-#define MSR_KERNEL_GS_BASE    0xc0000102u
-#define MSR_TSC_AUX           0xc0000103u
-#define MSR_AMD_FIRST         0xc0010000u
-#define MSR_AMD_LAST          0xc0011fffu
-#define MSR_AMD_DE_CFG        0xc0011029u
+#define MSR_DEBUGCTL           0x1d9u
+#define MSR_LASTBRANCHFROMIP   0x1dbu
+#define MSR_LASTINTTOIP        0x1deu
+#define MSR_MTRR_PHYSBASE0     0x200u
+#define MSR_MTRR_PHYSMASK7     0x20fu
+#define MSR_MTRR_FIX64K        0x250u
+#define MSR_MTRR_FIX16K_80     0x258u
+#define MSR_MTRR_FIX16K_A0     0x259u
+#define MSR_MTRR_FIX4K_C0      0x268u
+#define MSR_MTRR_FIX4K_F8      0x26fu
+#define MSR_PAT                0x277u
+#define MSR_MTRR_DEF_TYPE      0x2ffu
+#define MSR_MC0_CTL            0x400u
+#define MSR_TSC_DEADLINE       0x6e0u
+#define MSR_X2APIC_FIRST       0x800u
+#define MSR_X2APIC_LAST        0x8ffu
+#define MSR_XSS                0xda0u
+#define MSR_EFER               0xc0000080u
+#define MSR_STAR               0xc0000081u
+#define MSR_LSTAR              0xc0000082u
+#define MSR_CSTAR              0xc0000083u
+#define MSR_FMASK              0xc0000084u
+#define MSR_FS_BASE            0xc0000100u
+#define MSR_GS_BASE            0xc0000101u
+#define MSR_KERNEL_GS_BASE     0xc0000102u
+#define MSR_TSC_AUX            0xc0000103u
+#define MSR_AMD_FIRST          0xc0010000u
+#define MSR_AMD_LAST           0xc0011fffu
+#define MSR_AMD_DE_CFG         0xc0011029u
 
 #define MC_BANKS 10u
 /* No microcode to update: any revision will do, but zero reads as "none loaded". */
 #define UCODE_REVISION 1ull
-/* RDCL_NO, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO, PSDP_NO, BHI_NO,
- * PBRSB_NO, GDS_NO, RFDS_NO: an interpreter does not speculate. */
+/* RDCL_NO, SKIP_L1DFL_VMENTRY, SSB_NO, MDS_NO, IF_PSCHANGE_MC_NO, TAA_NO, SBDR_SSDP_NO, FBSDP_NO, PSDP_NO,
+ * BHI_NO, PBRSB_NO, GDS_NO, RFDS_NO: an interpreter does not speculate. */
 #define ARCH_CAPABILITIES_VALUE 0x0d10e179ull
 /* Fast strings; BTS and PEBS unavailable. */
 #define MISC_ENABLE_FIXED 0x1800ull
-/* What may be written of the rest: thermal and EIST enables, MONITOR, CPUID limit, xTPR, XD disable (all without effect). */
+/* What may be written of the rest: thermal and EIST enables, MONITOR, CPUID limit, xTPR, XD disable (all
+ * without effect). */
 #define MISC_ENABLE_WRITABLE 0x400c50089ull
 
 static bool unknown(struct cpu *cpu, u32 index, const char *what)
@@ -109,15 +110,18 @@ static int fixed_index(u32 msr)
 
 static bool is_apic(u32 msr)
 {
-    return msr == MSR_APIC_BASE || msr == MSR_TSC_DEADLINE || (msr >= MSR_X2APIC_FIRST && msr <= MSR_X2APIC_LAST);
+    return msr == MSR_APIC_BASE || msr == MSR_TSC_DEADLINE ||
+           (msr >= MSR_X2APIC_FIRST && msr <= MSR_X2APIC_LAST);
 }
 
 /* Does the model have what this register belongs to? */
 static bool present(const struct cpu *cpu, u32 msr)
 {
     const struct cpu_model *m = cpu->model;
-    if (msr >= MSR_X2APIC_FIRST && msr <= MSR_X2APIC_LAST) return cpu_has_bit(m, CPUID_1_ECX, CPUID_1_ECX_X2APIC);
-    if (msr >= MSR_MC0_CTL && msr < MSR_MC0_CTL + 4 * MC_BANKS) return cpu_has_bit(m, CPUID_1_EDX, CPUID_1_EDX_MCA);
+    if (msr >= MSR_X2APIC_FIRST && msr <= MSR_X2APIC_LAST)
+        return cpu_has_bit(m, CPUID_1_ECX, CPUID_1_ECX_X2APIC);
+    if (msr >= MSR_MC0_CTL && msr < MSR_MC0_CTL + 4 * MC_BANKS)
+        return cpu_has_bit(m, CPUID_1_EDX, CPUID_1_EDX_MCA);
     if ((msr >= MSR_MTRR_PHYSBASE0 && msr <= MSR_MTRR_PHYSMASK7) || fixed_index(msr) >= 0)
         return cpu_has_bit(m, CPUID_1_EDX, CPUID_1_EDX_MTRR);
     if (msr >= MSR_AMD_FIRST && msr <= MSR_AMD_LAST) return m->amd;
@@ -201,9 +205,9 @@ bool msr_read(struct cpu *cpu, u32 index, u64 *value)
         case MSR_TSC_ADJUST: v = cpu->tsc_adjust; break;
         case MSR_SPEC_CTRL: v = cpu->spec_ctrl; break;
         case MSR_BIOS_SIGN_ID: v = m->amd ? UCODE_REVISION : UCODE_REVISION << 32; break;
-        case MSR_FSB_FREQ: v = 5; break;          /* 100 MHz */
+        case MSR_FSB_FREQ: v = 5; break;            /* 100 MHz */
         case MSR_PLATFORM_INFO: v = 10 << 8; break; /* times 10: 1 GHz */
-        case MSR_MTRRCAP: v = 0x508; break;       /* 8 variable, fixed, WC */
+        case MSR_MTRRCAP: v = 0x508; break;         /* 8 variable, fixed, WC */
         case MSR_ARCH_CAPABILITIES: v = ARCH_CAPABILITIES_VALUE; break;
         case MSR_SYSENTER_CS: v = cpu->sysenter_cs; break;
         case MSR_SYSENTER_ESP: v = cpu->sysenter_esp; break;
@@ -284,8 +288,9 @@ bool msr_write(struct cpu *cpu, u32 index, u64 v)
     if (fixed_index(index) >= 0 || (index >= MSR_MTRR_PHYSBASE0 && index <= MSR_MTRR_PHYSMASK7))
         return write_mtrr(cpu, index, v);
     if (index >= MSR_MC0_CTL && index < MSR_MC0_CTL + 4 * MC_BANKS) {
-        if ((index & 3) == 0 && v && v != ~0ull) return raise_gp0(cpu); /* MCi_CTL: all or nothing, [SDM3] 15.3.2.1 */
-        if ((index & 3) == 1 && v) return raise_gp0(cpu);               /* MCi_STATUS can only be cleared */
+        if ((index & 3) == 0 && v && v != ~0ull)
+            return raise_gp0(cpu);                        /* MCi_CTL: all or nothing, [SDM3] 15.3.2.1 */
+        if ((index & 3) == 1 && v) return raise_gp0(cpu); /* MCi_STATUS can only be cleared */
         cpu->mc_bank[index - MSR_MC0_CTL] = v;
         return true;
     }

@@ -1,6 +1,7 @@
 /* Segmentation: descriptor tables, segment register loads in every mode, LDTR and TR, stacks from the TSS.
  *
- * References: [SDM3] chapters 3 (segments), 5 (protection), 7.2 (TSS); the pseudo code of MOV, LLDT, LTR in [SDM2]. */
+ * References: [SDM3] chapters 3 (segments), 5 (protection), 7.2 (TSS); the pseudo code of MOV, LLDT, LTR in
+ * [SDM2]. */
 #include "cpu/segment.h"
 
 void descriptor_unpack(struct descriptor *d, u64 raw)
@@ -42,7 +43,8 @@ bool descriptor_read_high(struct cpu *cpu, u16 selector, int vector, struct desc
     if (!cpu_long(cpu)) return true;
     if ((selector | 7u) + 8 > limit) return raise_sel(cpu, vector, selector);
     TRY(lin_read(cpu, d->addr + 8, &high, 8, ACC_IMPLICIT));
-    /* The type field of the upper half must be clear, so that it cannot be taken for a descriptor (SDM vol 3A 3.5.2). */
+    /* The type field of the upper half must be clear, so that it cannot be taken for a descriptor (SDM vol
+     * 3A 3.5.2). */
     if (high >> 40 & 0x1f) return raise_sel(cpu, vector, selector);
     d->base |= high << 32;
     return canonical(d->base) || raise_sel(cpu, vector, selector);
@@ -60,7 +62,8 @@ bool lin_modify8(struct cpu *cpu, gla addr, u8 clear, u8 set)
     struct bus_target t = bus_lookup(cpu->mem, phys, true, &page_ok);
     if (t.host) {
         v = __atomic_load_n(t.host, __ATOMIC_RELAXED);
-        while (!__atomic_compare_exchange_n(t.host, &v, (u8)((v & ~clear) | set), false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED)) {
+        while (!__atomic_compare_exchange_n(t.host, &v, (u8)((v & ~clear) | set), false, __ATOMIC_SEQ_CST,
+                                            __ATOMIC_RELAXED)) {
         }
         ram_note_write(t.ram, t.ram_offset, 1);
         return true;
@@ -89,7 +92,8 @@ void load_segment_real(struct cpu *cpu, unsigned seg, u16 selector)
         s->limit = 0xffff;
         s->attr = SEG_P | SEG_DPL | SEG_S | 3;
     } else {
-        /* Processors keep limit and size from before in real mode: "unreal mode". A null segment has none to keep. */
+        /* Processors keep limit and size from before in real mode: "unreal mode". A null segment has none to
+         * keep. */
         if (!(s->attr & SEG_P)) s->limit = 0xffff;
         s->attr = (s->attr & 0xff00) | SEG_P | SEG_S | 3;
     }
@@ -186,7 +190,8 @@ bool load_tr(struct cpu *cpu, u16 selector)
     if (selector & 4) return raise_sel(cpu, EXC_GP, selector);
     TRY(descriptor_read(cpu, selector, EXC_GP, &d));
     unsigned type = sys_type(d.attr);
-    if (type != SYS_TSS_AVAIL && (type != SYS_TSS16_AVAIL || cpu_long(cpu))) return raise_sel(cpu, EXC_GP, selector);
+    if (type != SYS_TSS_AVAIL && (type != SYS_TSS16_AVAIL || cpu_long(cpu)))
+        return raise_sel(cpu, EXC_GP, selector);
     if (!(d.attr & SEG_P)) return raise_sel(cpu, EXC_NP, selector);
     TRY(descriptor_read_high(cpu, selector, EXC_GP, &d));
     TRY(lin_modify8(cpu, d.addr + 5, 0, 2));
@@ -200,13 +205,21 @@ bool load_tr(struct cpu *cpu, u16 selector)
 struct stack stack_current(const struct cpu *cpu)
 {
     const struct segment *ss = &cpu->seg[SEG_SS];
-    return (struct stack){.base = ss->base, .mask = stack_mask(cpu), .limit = ss->limit, .attr = ss->attr, .flat64 = cpu_code64(cpu)};
+    return (struct stack){.base = ss->base,
+                          .mask = stack_mask(cpu),
+                          .limit = ss->limit,
+                          .attr = ss->attr,
+                          .flat64 = cpu_code64(cpu)};
 }
 
 struct stack stack_of(const struct descriptor *ss, u16 selector)
 {
-    return (struct stack){.base = ss->base, .mask = ss->attr & SEG_DB ? 0xffffffffu : 0xffffu, .limit = ss->limit,
-                          .attr = ss->attr, .error = selector & 0xfffcu, .acc = ACC_SUPER};
+    return (struct stack){.base = ss->base,
+                          .mask = ss->attr & SEG_DB ? 0xffffffffu : 0xffffu,
+                          .limit = ss->limit,
+                          .attr = ss->attr,
+                          .error = selector & 0xfffcu,
+                          .acc = ACC_SUPER};
 }
 
 struct stack stack_flat64(void) { return (struct stack){.mask = ~0ull, .flat64 = true, .acc = ACC_SUPER}; }
@@ -215,11 +228,13 @@ struct stack stack_flat64(void) { return (struct stack){.mask = ~0ull, .flat64 =
 static bool stack_allows(const struct stack *s, u64 offset, unsigned size)
 {
     u64 last = offset + size - 1;
-    if ((s->attr & (8 | 4)) == 4) return offset > s->limit && last <= (s->attr & SEG_DB ? 0xffffffffu : 0xffffu);
+    if ((s->attr & (8 | 4)) == 4)
+        return offset > s->limit && last <= (s->attr & SEG_DB ? 0xffffffffu : 0xffffu);
     return last <= s->limit;
 }
 
-bool stack_push(struct cpu *cpu, const struct stack *s, u64 sp, const void *frame, unsigned size, unsigned unit)
+bool stack_push(struct cpu *cpu, const struct stack *s, u64 sp, const void *frame, unsigned size,
+                unsigned unit)
 {
     const u8 *bytes = frame;
     u64 offset = (sp - size) & s->mask;
@@ -276,7 +291,8 @@ bool inner_ss_check(struct cpu *cpu, u16 ss, unsigned dpl, struct descriptor *d)
 {
     if (selector_null(ss)) return raise_err(cpu, EXC_TS, 0);
     TRY(descriptor_read(cpu, ss, EXC_TS, d));
-    if ((ss & 3u) != dpl || seg_dpl(d->attr) != dpl || !seg_is_writable(d->attr)) return raise_sel(cpu, EXC_TS, ss);
+    if ((ss & 3u) != dpl || seg_dpl(d->attr) != dpl || !seg_is_writable(d->attr))
+        return raise_sel(cpu, EXC_TS, ss);
     if (!(d->attr & SEG_P)) return raise_sel(cpu, EXC_SS, ss);
     return true;
 }

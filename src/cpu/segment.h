@@ -1,4 +1,5 @@
-/* Descriptors, segment register loads, and the stacks that privilege changes use. For the protected-mode files only. */
+/* Descriptors, segment register loads, and the stacks that privilege changes use. For the protected-mode
+ * files only. */
 #ifndef CPU_SEGMENT_H
 #define CPU_SEGMENT_H
 
@@ -6,8 +7,8 @@
 
 /* An unpacked segment or system descriptor. Bits of attr as in struct segment. */
 struct descriptor {
-    u64 raw;   /* the eight bytes as they are in the table */
-    gla addr;  /* where they are */
+    u64 raw;  /* the eight bytes as they are in the table */
+    gla addr; /* where they are */
     u64 base;
     u32 limit; /* bytes, granularity applied */
     u16 attr;
@@ -15,8 +16,18 @@ struct descriptor {
 
 /* System descriptor types, SDM vol 3A table 3-2: attr & (SEG_S | SEG_TYPE). */
 enum {
-    SYS_TSS16_AVAIL = 1, SYS_LDT = 2, SYS_TSS16_BUSY = 3, SYS_CALL16 = 4, SYS_TASK_GATE = 5, SYS_INT16 = 6, SYS_TRAP16 = 7,
-    SYS_TSS_AVAIL = 9, SYS_TSS_BUSY = 11, SYS_CALL = 12, SYS_INT = 14, SYS_TRAP = 15,
+    SYS_TSS16_AVAIL = 1,
+    SYS_LDT = 2,
+    SYS_TSS16_BUSY = 3,
+    SYS_CALL16 = 4,
+    SYS_TASK_GATE = 5,
+    SYS_INT16 = 6,
+    SYS_TRAP16 = 7,
+    SYS_TSS_AVAIL = 9,
+    SYS_TSS_BUSY = 11,
+    SYS_CALL = 12,
+    SYS_INT = 14,
+    SYS_TRAP = 15,
 };
 
 static inline unsigned seg_dpl(u16 attr) { return attr >> 5 & 3; }
@@ -28,7 +39,10 @@ static inline bool seg_is_readable(u16 attr) { return (attr & SEG_S) && (!(attr 
 static inline unsigned sys_type(u16 attr) { return attr & (SEG_S | SEG_TYPE); }
 
 static inline bool selector_null(u16 selector) { return (selector & 0xfffc) == 0; }
-static inline bool raise_sel(struct cpu *cpu, int vector, u16 selector) { return raise_err(cpu, vector, selector & 0xfffcu); }
+static inline bool raise_sel(struct cpu *cpu, int vector, u16 selector)
+{
+    return raise_err(cpu, vector, selector & 0xfffcu);
+}
 
 /* Fetch a descriptor. Beyond its table: vector(selector) is recorded. */
 bool descriptor_read(struct cpu *cpu, u16 selector, int vector, struct descriptor *d);
@@ -57,7 +71,10 @@ static inline void segment_set_cs(struct cpu *cpu, u16 selector, const struct de
     cpu->cpl = (u8)cpl;
 }
 /* A null selector in a segment register: the base of FS and GS goes too, as Intel's processors have it. */
-static inline void segment_set_null(struct segment *s, u16 selector) { *s = (struct segment){.selector = selector}; }
+static inline void segment_set_null(struct segment *s, u16 selector)
+{
+    *s = (struct segment){.selector = selector};
+}
 
 /* Is rip a valid instruction pointer in the code segment d? False: #GP(0) is recorded. */
 bool code_offset_check(struct cpu *cpu, const struct descriptor *d, u64 rip);
@@ -73,7 +90,7 @@ bool load_tr(struct cpu *cpu, u16 selector);
 
 struct stack {
     u64 base;
-    u64 mask;     /* of the stack pointer */
+    u64 mask; /* of the stack pointer */
     u32 limit;
     u16 attr;     /* SEG_* of the stack segment */
     bool flat64;  /* 64-bit mode: no segmentation */
@@ -86,7 +103,8 @@ struct stack stack_of(const struct descriptor *ss, u16 selector);
 struct stack stack_flat64(void);
 
 /* Push size bytes (in memory order) made of units of that many bytes below sp. All or nothing. */
-bool stack_push(struct cpu *cpu, const struct stack *s, u64 sp, const void *frame, unsigned size, unsigned unit);
+bool stack_push(struct cpu *cpu, const struct stack *s, u64 sp, const void *frame, unsigned size,
+                unsigned unit);
 /* Read the n-th unit above the current stack pointer without popping. */
 bool stack_peek(struct cpu *cpu, unsigned unit, unsigned n, u64 *value);
 

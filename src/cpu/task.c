@@ -1,8 +1,9 @@
 /* The task state segment: task switches, and the I/O permission bitmap.
  *
- * A switch first touches everything it will write, so that a page fault there happens in the old task with nothing changed.
- * After that comes the point of no return: bad selectors in the new TSS are faults of the new task.
- * References: [SDM3] 7.3 (switching, checks and their order in table 7-1), 7.2 (TSS formats), [SDM1] 19.5.2 (I/O bitmap). */
+ * A switch first touches everything it will write, so that a page fault there happens in the old task with
+ * nothing changed. After that comes the point of no return: bad selectors in the new TSS are faults of the
+ * new task. References: [SDM3] 7.3 (switching, checks and their order in table 7-1), 7.2 (TSS formats),
+ * [SDM1] 19.5.2 (I/O bitmap). */
 #include "cpu/task.h"
 
 #include <string.h>
@@ -43,7 +44,8 @@ static bool tss_read(struct cpu *cpu, const struct descriptor *d, bool wide, str
         memcpy(&t->eip, raw + TSS32_EIP, 4);
         memcpy(&t->eflags, raw + TSS32_EIP + 4, 4);
         memcpy(t->regs, raw + TSS32_EIP + 8, 32);
-        for (unsigned n = 0; n < 6; n++) memcpy(&t->segs[n], raw + TSS32_SEGS + 4 * n, 2);
+        for (unsigned n = 0; n < 6; n++)
+            memcpy(&t->segs[n], raw + TSS32_SEGS + 4 * n, 2);
         memcpy(&t->ldt, raw + TSS32_LDT, 2);
         t->trap = raw[TSS32_TRAP] & 1;
         return true;
@@ -55,7 +57,8 @@ static bool tss_read(struct cpu *cpu, const struct descriptor *d, bool wide, str
         memcpy(&t->regs[n], raw + TSS16_IP + 4 + 2 * n, 2);
         t->regs[n] |= 0xffff0000u; /* what processors leave in the upper halves */
     }
-    for (unsigned n = 0; n < 4; n++) memcpy(&t->segs[n], raw + TSS16_SEGS + 2 * n, 2);
+    for (unsigned n = 0; n < 4; n++)
+        memcpy(&t->segs[n], raw + TSS16_SEGS + 2 * n, 2);
     memcpy(&t->ldt, raw + TSS16_LDT, 2);
     return true;
 }
@@ -63,8 +66,10 @@ static bool tss_read(struct cpu *cpu, const struct descriptor *d, bool wide, str
 /* Where the current task is saved: checked for writing by probe_old(), written by save_old(). */
 static bool probe_old(struct cpu *cpu, bool wide)
 {
-    if (cpu->tr.limit < (wide ? TSS32_SEGS + 0x17u : TSS16_SEGS + 7u)) return raise_sel(cpu, EXC_TS, cpu->tr.selector);
-    if (wide) return lin_probe_write(cpu, (u32)(cpu->tr.base + TSS32_EIP), TSS32_LDT - TSS32_EIP, ACC_IMPLICIT);
+    if (cpu->tr.limit < (wide ? TSS32_SEGS + 0x17u : TSS16_SEGS + 7u))
+        return raise_sel(cpu, EXC_TS, cpu->tr.selector);
+    if (wide)
+        return lin_probe_write(cpu, (u32)(cpu->tr.base + TSS32_EIP), TSS32_LDT - TSS32_EIP, ACC_IMPLICIT);
     return lin_probe_write(cpu, (u32)(cpu->tr.base + TSS16_IP), TSS16_LDT - TSS16_IP, ACC_IMPLICIT);
 }
 
@@ -72,17 +77,20 @@ static bool save_old(struct cpu *cpu, bool wide, u64 rip, u32 eflags)
 {
     u8 raw[40];
     unsigned unit = wide ? 4 : 2;
-    gla regs = cpu->tr.base + (wide ? TSS32_EIP : TSS16_IP), segs = cpu->tr.base + (wide ? TSS32_SEGS : TSS16_SEGS);
+    gla regs = cpu->tr.base + (wide ? TSS32_EIP : TSS16_IP),
+        segs = cpu->tr.base + (wide ? TSS32_SEGS : TSS16_SEGS);
     memcpy(raw, &rip, unit);
     memcpy(raw + unit, &eflags, unit);
-    for (unsigned n = 0; n < 8; n++) memcpy(raw + unit * (2 + n), &cpu->regs[n], unit);
+    for (unsigned n = 0; n < 8; n++)
+        memcpy(raw + unit * (2 + n), &cpu->regs[n], unit);
     TRY(lin_write(cpu, regs, raw, 10 * unit, ACC_IMPLICIT));
     for (unsigned n = 0; n < (wide ? 6u : 4u); n++)
         TRY(lin_write(cpu, segs + unit * n, &cpu->seg[n].selector, 2, ACC_IMPLICIT));
     return true;
 }
 
-/* Segment loads of the new task: violations are #TS with the selector, but for absent segments (table 7-1). */
+/* Segment loads of the new task: violations are #TS with the selector, but for absent segments (table 7-1).
+ */
 static bool load_task_cs(struct cpu *cpu, u16 cs)
 {
     struct descriptor d;
@@ -90,7 +98,8 @@ static bool load_task_cs(struct cpu *cpu, u16 cs)
     if (selector_null(cs)) return raise_sel(cpu, EXC_TS, cs);
     TRY(descriptor_read(cpu, cs, EXC_TS, &d));
     if (!seg_is_code(d.attr)) return raise_sel(cpu, EXC_TS, cs);
-    if (seg_is_conforming(d.attr) ? seg_dpl(d.attr) > rpl : seg_dpl(d.attr) != rpl) return raise_sel(cpu, EXC_TS, cs);
+    if (seg_is_conforming(d.attr) ? seg_dpl(d.attr) > rpl : seg_dpl(d.attr) != rpl)
+        return raise_sel(cpu, EXC_TS, cs);
     if (!(d.attr & SEG_P)) return raise_sel(cpu, EXC_NP, cs);
     TRY(descriptor_set_accessed(cpu, &d));
     segment_set_cs(cpu, cs, &d, rpl);
@@ -129,12 +138,14 @@ static bool enter_new(struct cpu *cpu, const struct task_state *t, bool wide, bo
         tlb_flush_all(cpu);
     }
     /* All selectors are visible at once; what they select is loaded, and checked, one by one. */
-    for (unsigned n = 0; n < SEG_COUNT; n++) cpu->seg[n] = (struct segment){.selector = t->segs[n]};
+    for (unsigned n = 0; n < SEG_COUNT; n++)
+        cpu->seg[n] = (struct segment){.selector = t->segs[n]};
     cpu->ldtr = (struct segment){.selector = t->ldt};
 
     if (cpu_v86(cpu)) {
         cpu->cpl = 3;
-        for (unsigned n = 0; n < SEG_COUNT; n++) load_segment_real(cpu, n, t->segs[n]);
+        for (unsigned n = 0; n < SEG_COUNT; n++)
+            load_segment_real(cpu, n, t->segs[n]);
         TRY(load_ldtr(cpu, t->ldt, EXC_TS));
     } else {
         cpu->cpl = t->segs[SEG_CS] & 3;
@@ -156,8 +167,8 @@ static bool enter_new(struct cpu *cpu, const struct task_state *t, bool wide, bo
     return true;
 }
 
-enum task_result task_switch_raw(struct cpu *cpu, u16 selector, enum task_switch_kind kind, bool has_error, u32 error_code,
-                                 u64 next_rip, u32 saved_eflags)
+enum task_result task_switch_raw(struct cpu *cpu, u16 selector, enum task_switch_kind kind, bool has_error,
+                                 u32 error_code, u64 next_rip, u32 saved_eflags)
 {
     const int vector = kind == TASK_IRET ? EXC_TS : EXC_GP;
     const bool old_wide = cpu->tr.attr & 8;
@@ -190,7 +201,8 @@ enum task_result task_switch_raw(struct cpu *cpu, u16 selector, enum task_switch
         ((kind == TASK_CALL || kind == TASK_INT) && !lin_probe_write(cpu, (u32)d.base, 2, ACC_IMPLICIT)))
         return TASK_FAULT_OLD;
 
-    log_printf(LOG_PCALL, "task switch %04x -> %04x, kind %d, eip %08x\n", cpu->tr.selector, selector, kind, t.eip);
+    log_printf(LOG_PCALL, "task switch %04x -> %04x, kind %d, eip %08x\n", cpu->tr.selector, selector, kind,
+               t.eip);
     u16 old_selector = cpu->tr.selector;
     bool ok = true;
     if (kind == TASK_JMP || kind == TASK_IRET) ok = lin_modify8(cpu, old_descriptor + 5, 2, 0);
@@ -207,7 +219,8 @@ enum task_result task_switch_raw(struct cpu *cpu, u16 selector, enum task_switch
     segment_set(&cpu->tr, selector, &d);
     cpu->cr0 |= CR0_TS;
     cpu->dr[7] &= ~0x155ull; /* L0-L3 and LE: [SDM3] 17.2.4 */
-    for (unsigned n = 0; n < 8; n++) cpu->regs[n] = t.regs[n];
+    for (unsigned n = 0; n < 8; n++)
+        cpu->regs[n] = t.regs[n];
     cpu->rip = t.eip;
     cpu->shadow = 0;
     cpu->aflags = (u16)((t.eflags & 0xd5u) << 8 | (t.eflags >> 11 & 1));
@@ -217,7 +230,8 @@ enum task_result task_switch_raw(struct cpu *cpu, u16 selector, enum task_switch
     return TASK_FAULT_NEW;
 }
 
-bool task_switch(struct cpu *cpu, u16 selector, enum task_switch_kind kind, bool has_error, u32 error_code, u64 next_rip)
+bool task_switch(struct cpu *cpu, u16 selector, enum task_switch_kind kind, bool has_error, u32 error_code,
+                 u64 next_rip)
 {
     switch (task_switch_raw(cpu, selector, kind, has_error, error_code, next_rip, cpu_get_eflags(cpu))) {
     case TASK_FAULT_OLD: return false;

@@ -11,7 +11,7 @@ enum task_result {
 };
 
 /* saved_eflags is what the old task's TSS gets; next_rip its instruction pointer. */
-enum task_result task_switch_raw(struct cpu *cpu, u16 selector, enum task_switch_kind kind, bool has_error, u32 error_code,
-                                 u64 next_rip, u32 saved_eflags);
+enum task_result task_switch_raw(struct cpu *cpu, u16 selector, enum task_switch_kind kind, bool has_error,
+                                 u32 error_code, u64 next_rip, u32 saved_eflags);
 
 #endif

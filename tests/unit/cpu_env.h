@@ -1,5 +1,5 @@
-/* A vCPU on 4 MiB of RAM, with tables to fill and single instructions to execute without an engine. For tests of what happens
- * inside one instruction or one delivery. */
+/* A vCPU on 4 MiB of RAM, with tables to fill and single instructions to execute without an engine. For tests
+ * of what happens inside one instruction or one delivery. */
 #ifndef TESTS_UNIT_CPU_ENV_H
 #define TESTS_UNIT_CPU_ENV_H
 
@@ -29,23 +29,54 @@
 
 /* Selectors of the GDT that env_gdt() fills. */
 enum {
-    S_CODE0 = 0x08, S_DATA0 = 0x10, S_CODE3 = 0x1b, S_DATA3 = 0x23, S_TSS = 0x28, S_LDT = 0x30, S_CONF0 = 0x38,
-    S_DATA_NP = 0x40, S_XONLY = 0x48, S_RODATA = 0x50, S_CODE16 = 0x58, S_GATE = 0x60, S_TASKGATE = 0x68, S_TSS2 = 0x70,
-    S_CODE_NP = 0x78, S_DOWN = 0x80, S_GATE_PRIV = 0x88, S_CODE64 = 0x90, S_CODE64U = 0x9b, S_TSS16 = 0xa0, S_GATE16 = 0xa8,
-    S_CODE1 = 0xb0, S_DATA1 = 0xb8, S_FRESH = 0xc0, S_DATA16 = 0xc8, S_GATE64 = 0xd0 /* 16 bytes */, S_END = 0xe0,
+    S_CODE0 = 0x08,
+    S_DATA0 = 0x10,
+    S_CODE3 = 0x1b,
+    S_DATA3 = 0x23,
+    S_TSS = 0x28,
+    S_LDT = 0x30,
+    S_CONF0 = 0x38,
+    S_DATA_NP = 0x40,
+    S_XONLY = 0x48,
+    S_RODATA = 0x50,
+    S_CODE16 = 0x58,
+    S_GATE = 0x60,
+    S_TASKGATE = 0x68,
+    S_TSS2 = 0x70,
+    S_CODE_NP = 0x78,
+    S_DOWN = 0x80,
+    S_GATE_PRIV = 0x88,
+    S_CODE64 = 0x90,
+    S_CODE64U = 0x9b,
+    S_TSS16 = 0xa0,
+    S_GATE16 = 0xa8,
+    S_CODE1 = 0xb0,
+    S_DATA1 = 0xb8,
+    S_FRESH = 0xc0,
+    S_DATA16 = 0xc8,
+    S_GATE64 = 0xd0 /* 16 bytes */,
+    S_END = 0xe0,
 };
 
 static struct ram *ram;
 static struct bus *mem, *io;
 static struct cpu_model *model;
 static struct cpu *cpu;
-static u64 env_tsc;      /* what the TSC hook returns */
+static u64 env_tsc; /* what the TSC hook returns */
 static u64 env_cr8;
 static u64 env_apic_base = 0xfee00900;
 
 static void env_lock(void *opaque) { (void)opaque; }
-static u64 env_tsc_hook(void *opaque) { (void)opaque; return env_tsc; }
-static int env_ack(void *opaque) { (void)opaque; return -1; }
+static u64 env_tsc_hook(void *opaque)
+{
+    (void)opaque;
+    return env_tsc;
+}
+static int env_ack(void *opaque)
+{
+    (void)opaque;
+    return -1;
+}
 static bool env_apic_read(void *opaque, u32 msr, u64 *v)
 {
     (void)opaque;
@@ -58,27 +89,69 @@ static bool env_apic_write(void *opaque, u32 msr, u64 v)
     if (msr == 0x1b) env_apic_base = v;
     return msr == 0x1b;
 }
-static u64 env_cr8_read(void *opaque) { (void)opaque; return env_cr8; }
-static void env_cr8_write(void *opaque, u64 v) { (void)opaque; env_cr8 = v; }
-static u32 env_apic_id(void *opaque) { (void)opaque; return 5; }
-static void env_invalidate(struct cpu *c, u64 offset, u64 size) { (void)c; (void)offset; (void)size; }
+static u64 env_cr8_read(void *opaque)
+{
+    (void)opaque;
+    return env_cr8;
+}
+static void env_cr8_write(void *opaque, u64 v)
+{
+    (void)opaque;
+    env_cr8 = v;
+}
+static u32 env_apic_id(void *opaque)
+{
+    (void)opaque;
+    return 5;
+}
+static void env_invalidate(struct cpu *c, u64 offset, u64 size)
+{
+    (void)c;
+    (void)offset;
+    (void)size;
+}
 
-static const struct cpu_hooks env_hooks = {.lock = env_lock, .unlock = env_lock, .tsc = env_tsc_hook, .ack_interrupt = env_ack,
-    .apic_msr_read = env_apic_read, .apic_msr_write = env_apic_write, .cr8_read = env_cr8_read, .cr8_write = env_cr8_write,
-    .apic_id = env_apic_id};
-static int env_no_create(struct cpu *c) { (void)c; return 0; }
+static const struct cpu_hooks env_hooks = {.lock = env_lock,
+                                           .unlock = env_lock,
+                                           .tsc = env_tsc_hook,
+                                           .ack_interrupt = env_ack,
+                                           .apic_msr_read = env_apic_read,
+                                           .apic_msr_write = env_apic_write,
+                                           .cr8_read = env_cr8_read,
+                                           .cr8_write = env_cr8_write,
+                                           .apic_id = env_apic_id};
+static int env_no_create(struct cpu *c)
+{
+    (void)c;
+    return 0;
+}
 static void env_no_destroy(struct cpu *c) { (void)c; }
-static const struct engine_ops env_engine = {.name = "none", .create = env_no_create, .destroy = env_no_destroy,
-    .invalidate = env_invalidate};
+static const struct engine_ops env_engine = {
+    .name = "none", .create = env_no_create, .destroy = env_no_destroy, .invalidate = env_invalidate};
 
 static inline void poke8(gpa a, u8 v) { ram->host[a] = v; }
 static inline void poke16(gpa a, u16 v) { memcpy(ram->host + a, &v, 2); }
 static inline void poke32(gpa a, u32 v) { memcpy(ram->host + a, &v, 4); }
 static inline void poke64(gpa a, u64 v) { memcpy(ram->host + a, &v, 8); }
 static inline u8 peek8(gpa a) { return ram->host[a]; }
-static inline u16 peek16(gpa a) { u16 v; memcpy(&v, ram->host + a, 2); return v; }
-static inline u32 peek32(gpa a) { u32 v; memcpy(&v, ram->host + a, 4); return v; }
-static inline u64 peek64(gpa a) { u64 v; memcpy(&v, ram->host + a, 8); return v; }
+static inline u16 peek16(gpa a)
+{
+    u16 v;
+    memcpy(&v, ram->host + a, 2);
+    return v;
+}
+static inline u32 peek32(gpa a)
+{
+    u32 v;
+    memcpy(&v, ram->host + a, 4);
+    return v;
+}
+static inline u64 peek64(gpa a)
+{
+    u64 v;
+    memcpy(&v, ram->host + a, 8);
+    return v;
+}
 
 static void env_create(const char *model_spec)
 {
@@ -101,15 +174,17 @@ static inline void env_fini(void)
     ram_destroy(ram);
 }
 
-/* A segment descriptor: access is bits 40-47, flags bits 52-55 (8: G, 4: D, 2: L). limit in its 20-bit form. */
+/* A segment descriptor: access is bits 40-47, flags bits 52-55 (8: G, 4: D, 2: L). limit in its 20-bit form.
+ */
 static inline u64 make_descriptor(u32 base, u32 limit, u8 access, u8 flags)
 {
-    return (limit & 0xffff) | (u64)(base & 0xffffff) << 16 | (u64)access << 40 | (u64)(limit >> 16 & 15) << 48 |
-           (u64)flags << 52 | (u64)(base >> 24) << 56;
+    return (limit & 0xffff) | (u64)(base & 0xffffff) << 16 | (u64)access << 40 |
+           (u64)(limit >> 16 & 15) << 48 | (u64)flags << 52 | (u64)(base >> 24) << 56;
 }
 static inline u64 make_gate(u16 selector, u32 offset, u8 access, u8 count)
 {
-    return (offset & 0xffff) | (u64)selector << 16 | (u64)count << 32 | (u64)access << 40 | (u64)(offset >> 16) << 48;
+    return (offset & 0xffff) | (u64)selector << 16 | (u64)count << 32 | (u64)access << 40 |
+           (u64)(offset >> 16) << 48;
 }
 static inline void gdt_set(u16 selector, u64 raw) { poke64(ENV_GDT + (selector & ~7u), raw); }
 static inline void idt_set(unsigned vector, u64 raw) { poke64(ENV_IDT + vector * 8, raw); }
@@ -192,11 +267,12 @@ static inline void env_long(unsigned cpl)
     memset(ram->host + ENV_TSS, 0, 0x68);
     poke64(ENV_TSS + 4, ENV_STACK0 + 8); /* misaligned on purpose */
     poke64(ENV_TSS + 12, ENV_STACK1);
-    poke64(ENV_TSS + 0x24, ENV_STACK2);  /* IST1 */
+    poke64(ENV_TSS + 0x24, ENV_STACK2); /* IST1 */
     cpu_update_mode(cpu);
 }
 
-/* Execute one instruction at cpu->rip: the vector of the exception it records, or -1. rip moves on as an engine would have it. */
+/* Execute one instruction at cpu->rip: the vector of the exception it records, or -1. rip moves on as an
+ * engine would have it. */
 static inline int exec_bytes(const u8 *bytes, size_t n)
 {
     struct insn insn;
@@ -217,11 +293,12 @@ static inline int exec_bytes(const u8 *bytes, size_t n)
 #define EXEC(...) exec_bytes((const u8[]){__VA_ARGS__}, sizeof((const u8[]){__VA_ARGS__}))
 
 /* The instruction faults with this vector and error code. */
-#define FAULTS(vec, err, ...)                                                                                 \
-    do {                                                                                                      \
-        cr_expect_eq(EXEC(__VA_ARGS__), vec, "vector %d", cpu->exc.vector);                                   \
-        cr_expect_eq(cpu->exc.error_code, (u32)(err), "error code %x", cpu->exc.error_code);                  \
+#define FAULTS(vec, err, ...)                                                                                \
+    do {                                                                                                     \
+        cr_expect_eq(EXEC(__VA_ARGS__), vec, "vector %d", cpu->exc.vector);                                  \
+        cr_expect_eq(cpu->exc.error_code, (u32)(err), "error code %x", cpu->exc.error_code);                 \
     } while (0)
-#define RUNS(...) cr_expect_eq(EXEC(__VA_ARGS__), -1, "exception %d(%x)", cpu->exc.vector, cpu->exc.error_code)
+#define RUNS(...)                                                                                            \
+    cr_expect_eq(EXEC(__VA_ARGS__), -1, "exception %d(%x)", cpu->exc.vector, cpu->exc.error_code)
 
 #endif

@@ -29,10 +29,12 @@ Test(cpuid, vendor_and_brand_of_max, .init = env_init, .fini = env_fini)
 
 Test(cpuid, everything_the_interpreter_promises_is_in_max, .init = env_init, .fini = env_fini)
 {
-    static const enum cpu_feature f[] = {FEAT_FPU, FEAT_CX16, FEAT_SSE2, FEAT_SSE42, FEAT_POPCNT, FEAT_MOVBE, FEAT_XSAVE,
-                                         FEAT_BMI1, FEAT_BMI2, FEAT_LZCNT, FEAT_ADX, FEAT_FSGSBASE, FEAT_INVPCID, FEAT_SMAP,
-                                         FEAT_PKU, FEAT_RDTSCP, FEAT_SYSCALL, FEAT_LM, FEAT_LAHF64, FEAT_RDPID, FEAT_NOP};
-    for (size_t n = 0; n < ARRAY_LEN(f); n++) cr_expect(cpu_has_feature(model, f[n]), "feature %d", f[n]);
+    static const enum cpu_feature f[] = {
+        FEAT_FPU,  FEAT_CX16,   FEAT_SSE2,    FEAT_SSE42, FEAT_POPCNT,   FEAT_MOVBE,   FEAT_XSAVE,
+        FEAT_BMI1, FEAT_BMI2,   FEAT_LZCNT,   FEAT_ADX,   FEAT_FSGSBASE, FEAT_INVPCID, FEAT_SMAP,
+        FEAT_PKU,  FEAT_RDTSCP, FEAT_SYSCALL, FEAT_LM,    FEAT_LAHF64,   FEAT_RDPID,   FEAT_NOP};
+    for (size_t n = 0; n < ARRAY_LEN(f); n++)
+        cr_expect(cpu_has_feature(model, f[n]), "feature %d", f[n]);
     cr_expect_not(cpu_has_feature(model, FEAT_VMX));
     cr_expect_not(cpu_has_feature(model, FEAT_RTM));
     query(7, 0);
@@ -146,7 +148,11 @@ Test(cpuid, without_long_mode_lme_faults, .init = model_32, .fini = env_fini)
 Test(cpuid, parsing)
 {
     struct cpu_model *m;
-    cr_assert_eq(cpu_model_parse("Nehalem,-popcnt,+rdtscp,x2apic=on,sse4.2=off,family=6,model=0x1a,stepping=5,vendor=AuthenticAMD", &m), 0);
+    cr_assert_eq(
+        cpu_model_parse(
+            "Nehalem,-popcnt,+rdtscp,x2apic=on,sse4.2=off,family=6,model=0x1a,stepping=5,vendor=AuthenticAMD",
+            &m),
+        0);
     cr_expect_not(cpu_has_feature(m, FEAT_POPCNT));
     cr_expect(cpu_has_feature(m, FEAT_RDTSCP));
     cr_expect_not(cpu_has_feature(m, FEAT_SSE42));
@@ -164,8 +170,18 @@ Test(cpuid, parsing)
 
 Test(cpuid, bad_input)
 {
-    static const char *const bad[] = {"", "i9", "max,foo", "max,+foo", "max,foo=on", "max,sse=maybe", "max,family=x",
-                                      "max,vendor=me", "max,phys-bits=36", "max,+avx512f,enforce", "max,,", "max,kvm=on"};
+    static const char *const bad[] = {"",
+                                      "i9",
+                                      "max,foo",
+                                      "max,+foo",
+                                      "max,foo=on",
+                                      "max,sse=maybe",
+                                      "max,family=x",
+                                      "max,vendor=me",
+                                      "max,phys-bits=36",
+                                      "max,+avx512f,enforce",
+                                      "max,,",
+                                      "max,kvm=on"};
     for (size_t n = 0; n < ARRAY_LEN(bad); n++) {
         struct cpu_model *m = NULL;
         cr_expect_eq(cpu_model_parse(bad[n], &m), -EINVAL, "'%s'", bad[n]);

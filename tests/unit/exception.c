@@ -1,5 +1,5 @@
-/* build/tests/test_exception: delivery through the IVT and the IDT, frames, error codes, double and triple faults, software
- * interrupts and IRET. */
+/* build/tests/test_exception: delivery through the IVT and the IDT, frames, error codes, double and triple
+ * faults, software interrupts and IRET. */
 #include "unit/cpu_env.h"
 
 #include "core/bus.h"
@@ -191,7 +191,8 @@ Test(exception, benign_first_faults_are_handled_serially)
 Test(exception, a_page_fault_during_a_contributory_one_is_just_a_page_fault)
 {
     env_protected(0);
-    /* 4 MiB identity page; the IDT of #GP points into a code segment, and the IDT itself is in an absent page for #GP only. */
+    /* 4 MiB identity page; the IDT of #GP points into a code segment, and the IDT itself is in an absent page
+     * for #GP only. */
     poke32(ENV_PAGES, 0x83);
     cpu->cr4 = CR4_PSE;
     cpu->cr3 = ENV_PAGES;
@@ -342,7 +343,8 @@ static void v86(unsigned iopl)
     env_protected(3);
     cpu->eflags = 2 | EFLAGS_VM | iopl << 12;
     for (unsigned n = 0; n < SEG_COUNT; n++)
-        cpu->seg[n] = (struct segment){.selector = (u16)(0x100 + n), .base = 0x1000 + 16 * n, .limit = 0xffff, .attr = 0xf3};
+        cpu->seg[n] = (struct segment){
+            .selector = (u16)(0x100 + n), .base = 0x1000 + 16 * n, .limit = 0xffff, .attr = 0xf3};
     cpu->seg[SEG_SS] = (struct segment){.selector = 0x800, .base = 0x8000, .limit = 0xffff, .attr = 0xf3};
     cpu->seg[SEG_CS] = (struct segment){.selector = 0x500, .base = 0x5000, .limit = 0xffff, .attr = 0xf3};
     cpu->regs[R_SP] = 0x200;
@@ -454,14 +456,15 @@ Test(exception, popf_by_privilege)
     u32 sp = (u32)cpu->regs[R_SP];
     poke32(sp, 0xffffffff);
     RUNS(0x9d);
-    cr_expect_eq(cpu_get_eflags(cpu), 0x2 | EFLAGS_ARITH | EFLAGS_TF | EFLAGS_DF | EFLAGS_NT | EFLAGS_AC | EFLAGS_ID);
+    cr_expect_eq(cpu_get_eflags(cpu),
+                 0x2 | EFLAGS_ARITH | EFLAGS_TF | EFLAGS_DF | EFLAGS_NT | EFLAGS_AC | EFLAGS_ID);
     env_protected(0);
     cpu->eflags = 2;
     sp = (u32)cpu->regs[R_SP];
     poke32(sp, 0xffffffff);
     RUNS(0x9d);
-    cr_expect_eq(cpu_get_eflags(cpu),
-                 0x2 | EFLAGS_ARITH | EFLAGS_TF | EFLAGS_IF | EFLAGS_DF | EFLAGS_IOPL | EFLAGS_NT | EFLAGS_AC | EFLAGS_ID);
+    cr_expect_eq(cpu_get_eflags(cpu), 0x2 | EFLAGS_ARITH | EFLAGS_TF | EFLAGS_IF | EFLAGS_DF | EFLAGS_IOPL |
+                                          EFLAGS_NT | EFLAGS_AC | EFLAGS_ID);
     cpu->eflags |= EFLAGS_RF;
     RUNS(0x9c);
     cr_expect_eq(peek32(sp) & (EFLAGS_RF | EFLAGS_VM), 0);

@@ -6,9 +6,9 @@
 
 TestSuite(far, .init = env_init, .fini = env_fini);
 
-#define JMPF(sel)  0xea, 0x00, 0x60, 0x00, 0x00, (sel) & 0xff, (sel) >> 8
-#define CALLF(sel) 0x9a, 0x00, 0x60, 0x00, 0x00, (sel) & 0xff, (sel) >> 8
-#define TARGET 0x6000u
+#define JMPF(sel)  0xea, 0x00, 0x60, 0x00, 0x00, (sel)&0xff, (sel) >> 8
+#define CALLF(sel) 0x9a, 0x00, 0x60, 0x00, 0x00, (sel)&0xff, (sel) >> 8
+#define TARGET     0x6000u
 
 Test(far, real_mode)
 {
@@ -160,7 +160,8 @@ Test(far, jump_from_64_bit_to_compatibility_mode)
 static void iret_frame(u64 at, u64 rip, u64 cs, u64 flags, u64 rsp, u64 ss)
 {
     const u64 v[5] = {rip, cs, flags, rsp, ss};
-    for (unsigned n = 0; n < 5; n++) poke64(at + 8 * n, v[n]);
+    for (unsigned n = 0; n < 5; n++)
+        poke64(at + 8 * n, v[n]);
     cpu->regs[R_SP] = at;
 }
 

@@ -141,7 +141,7 @@ Test(segment, task_register)
     env_protected(0);
     ax(0);
     FAULTS(EXC_GP, 0, 0x0f, 0x00, 0xd8); /* ltr ax */
-    ax(S_TSS); /* busy */
+    ax(S_TSS);                           /* busy */
     FAULTS(EXC_GP, S_TSS, 0x0f, 0x00, 0xd8);
     ax(S_TSS2);
     RUNS(0x0f, 0x00, 0xd8);
@@ -228,9 +228,12 @@ Test(segment, lar_types_in_long_mode)
 
 Test(segment, verr_verw_arpl)
 {
-    static const struct { u16 sel; bool r, w; } t[] = {
-        {S_DATA0, true, true}, {S_RODATA, true, false}, {S_CODE0, true, false}, {S_XONLY, false, false},
-        {S_TSS, false, false}, {0, false, false}, {S_DATA0 | 3, false, false}, {S_CONF0 | 3, true, false}};
+    static const struct {
+        u16 sel;
+        bool r, w;
+    } t[] = {{S_DATA0, true, true},       {S_RODATA, true, false},   {S_CODE0, true, false},
+             {S_XONLY, false, false},     {S_TSS, false, false},     {0, false, false},
+             {S_DATA0 | 3, false, false}, {S_CONF0 | 3, true, false}};
     env_protected(0);
     for (size_t n = 0; n < ARRAY_LEN(t); n++) {
         ax(t[n].sel);

@@ -1,4 +1,5 @@
-/* build/tests/test_sysreg: control and debug registers, MSRs, XCR0 and PKRU: what may be written, and what follows. */
+/* build/tests/test_sysreg: control and debug registers, MSRs, XCR0 and PKRU: what may be written, and what
+ * follows. */
 #include "unit/cpu_env.h"
 
 #include "core/bus.h"
@@ -295,12 +296,33 @@ Test(sysreg, msr_privilege_and_registers)
 
 Test(sysreg, msr_values_that_are_kept)
 {
-    static const struct { u32 msr; u64 value; } t[] = {
-        {0x175, 0xffff800000001234}, {0x176, 0x7fffffffffff}, {0x1a0, 0x400c51889}, {0x277, 0x0007040600070406},
-        {0xc0000081, 0x0023001000000000}, {0xc0000082, 0xffffffff81000000}, {0xc0000083, 0x1000}, {0xc0000084, 0x47700},
-        {0xc0000100, 0x1234}, {0xc0000101, 0xffff888000000000}, {0xc0000102, 0x5678}, {0xc0000103, 0xffffffff},
-        {0x200, 0x80000006}, {0x201, 0xff80000800}, {0x20f, 0x800}, {0x250, 0x0606060606060606}, {0x26f, 0x0505050505050505},
-        {0x2ff, 0xc06}, {0x17a, 4}, {0x17b, 0}, {0x400, ~0ull}, {0x401, 0}, {0x3b, 77},
+    static const struct {
+        u32 msr;
+        u64 value;
+    } t[] = {
+        {0x175, 0xffff800000001234},
+        {0x176, 0x7fffffffffff},
+        {0x1a0, 0x400c51889},
+        {0x277, 0x0007040600070406},
+        {0xc0000081, 0x0023001000000000},
+        {0xc0000082, 0xffffffff81000000},
+        {0xc0000083, 0x1000},
+        {0xc0000084, 0x47700},
+        {0xc0000100, 0x1234},
+        {0xc0000101, 0xffff888000000000},
+        {0xc0000102, 0x5678},
+        {0xc0000103, 0xffffffff},
+        {0x200, 0x80000006},
+        {0x201, 0xff80000800},
+        {0x20f, 0x800},
+        {0x250, 0x0606060606060606},
+        {0x26f, 0x0505050505050505},
+        {0x2ff, 0xc06},
+        {0x17a, 4},
+        {0x17b, 0},
+        {0x400, ~0ull},
+        {0x401, 0},
+        {0x3b, 77},
     };
     for (size_t n = 0; n < ARRAY_LEN(t); n++) {
         cr_expect(wr(t[n].msr, t[n].value), "write %x", t[n].msr);
@@ -310,14 +332,42 @@ Test(sysreg, msr_values_that_are_kept)
 
 Test(sysreg, msr_values_that_fault)
 {
-    static const struct { u32 msr; u64 value; } t[] = {
-        {0x175, 0x800000000000}, {0x176, 0x800000000000}, {0x277, 0x02}, {0x277, 0x0800000000000000},
-        {0xc0000080, 0x2}, {0xc0000080, 1ull << 32}, {0xc0000082, 0x800000000000}, {0xc0000100, 0x800000000000},
-        {0xc0000101, 1ull << 63}, {0xc0000102, 1ull << 63}, {0xc0000103, 1ull << 32}, {0x200, 0x2}, {0x200, 0x106},
-        {0x200, 1ull << 40}, {0x201, 0x400}, {0x250, 0x02}, {0x2ff, 0x1000}, {0x2ff, 0x3}, {0xfe, 0}, {0x179, 0}, {0x17b, 5},
-        {0x400, 1}, {0x401, 1}, {0x428, 0}, {0x3a, 5}, {0xce, 0}, {0x10a, 0}, {0xda0, 1}, {0x210, 0},
+    static const struct {
+        u32 msr;
+        u64 value;
+    } t[] = {
+        {0x175, 0x800000000000},
+        {0x176, 0x800000000000},
+        {0x277, 0x02},
+        {0x277, 0x0800000000000000},
+        {0xc0000080, 0x2},
+        {0xc0000080, 1ull << 32},
+        {0xc0000082, 0x800000000000},
+        {0xc0000100, 0x800000000000},
+        {0xc0000101, 1ull << 63},
+        {0xc0000102, 1ull << 63},
+        {0xc0000103, 1ull << 32},
+        {0x200, 0x2},
+        {0x200, 0x106},
+        {0x200, 1ull << 40},
+        {0x201, 0x400},
+        {0x250, 0x02},
+        {0x2ff, 0x1000},
+        {0x2ff, 0x3},
+        {0xfe, 0},
+        {0x179, 0},
+        {0x17b, 5},
+        {0x400, 1},
+        {0x401, 1},
+        {0x428, 0},
+        {0x3a, 5},
+        {0xce, 0},
+        {0x10a, 0},
+        {0xda0, 1},
+        {0x210, 0},
     };
-    for (size_t n = 0; n < ARRAY_LEN(t); n++) cr_expect_not(wr(t[n].msr, t[n].value), "msr %x", t[n].msr);
+    for (size_t n = 0; n < ARRAY_LEN(t); n++)
+        cr_expect_not(wr(t[n].msr, t[n].value), "msr %x", t[n].msr);
 }
 
 Test(sysreg, tsc)

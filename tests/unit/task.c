@@ -1,5 +1,5 @@
-/* build/tests/test_task: task switches by JMP, CALL, IRET and task gates, their faults in the old and the new task, and the
- * I/O permission bitmap. */
+/* build/tests/test_task: task switches by JMP, CALL, IRET and task gates, their faults in the old and the new
+ * task, and the I/O permission bitmap. */
 #include "unit/cpu_env.h"
 
 #include "core/bus.h"
@@ -7,9 +7,9 @@
 
 TestSuite(task, .init = env_init, .fini = env_fini);
 
-#define JMPF(sel)  0xea, 0x00, 0x60, 0x00, 0x00, (sel) & 0xff, (sel) >> 8
-#define CALLF(sel) 0x9a, 0x00, 0x60, 0x00, 0x00, (sel) & 0xff, (sel) >> 8
-#define TARGET2 0x6600u
+#define JMPF(sel)  0xea, 0x00, 0x60, 0x00, 0x00, (sel)&0xff, (sel) >> 8
+#define CALLF(sel) 0x9a, 0x00, 0x60, 0x00, 0x00, (sel)&0xff, (sel) >> 8
+#define TARGET2    0x6600u
 
 /* TSS2: a complete 32-bit task. */
 static void tss2(void)
@@ -18,9 +18,11 @@ static void tss2(void)
     memset(ram->host + ENV_TSS2, 0, 0x68);
     poke32(ENV_TSS2 + 0x20, TARGET2);
     poke32(ENV_TSS2 + 0x24, 2 | EFLAGS_ARITH);
-    for (unsigned n = 0; n < 8; n++) poke32(ENV_TSS2 + 0x28 + 4 * n, 0x100 + n);
+    for (unsigned n = 0; n < 8; n++)
+        poke32(ENV_TSS2 + 0x28 + 4 * n, 0x100 + n);
     poke32(ENV_TSS2 + 0x38, 0x7800); /* ESP */
-    for (unsigned n = 0; n < 6; n++) poke16(ENV_TSS2 + 0x48 + 4 * n, segs[n]);
+    for (unsigned n = 0; n < 6; n++)
+        poke16(ENV_TSS2 + 0x48 + 4 * n, segs[n]);
     poke16(ENV_TSS2 + 0x60, S_LDT);
     poke16(ENV_TSS2 + 0x66, 0x68);
 }
@@ -36,7 +38,8 @@ static void start(unsigned cpl)
 /* Vectors 10-14 arrive here, 16 bytes apart. */
 static void handlers(void)
 {
-    for (unsigned n = 8; n < 15; n++) idt_set(n, make_gate(S_CODE0, 0xb000 + 16 * n, 0x8e, 0));
+    for (unsigned n = 8; n < 15; n++)
+        idt_set(n, make_gate(S_CODE0, 0xb000 + 16 * n, 0x8e, 0));
     idt_set(1, make_gate(S_CODE0, 0xb000 + 16, 0x8e, 0));
 }
 
@@ -89,7 +92,7 @@ Test(task, call_and_iret)
 Test(task, faults_in_the_old_task)
 {
     start(0);
-    FAULTS(EXC_GP, S_TSS, JMPF(S_TSS)); /* busy */
+    FAULTS(EXC_GP, S_TSS, JMPF(S_TSS));       /* busy */
     FAULTS(EXC_GP, S_TSS2, JMPF(S_TSS2 | 3)); /* RPL above DPL */
     gdt_set(S_TSS2, make_descriptor(ENV_TSS2, 0x67, 0x09, 0));
     FAULTS(EXC_NP, S_TSS2, JMPF(S_TSS2));
@@ -131,8 +134,15 @@ static void expect_new_fault(unsigned vector, u32 error)
 
 Test(task, faults_in_the_new_task)
 {
-    static const struct { u32 offset; u16 sel; unsigned vector; u32 error; } t[] = {
-        {0x54, S_XONLY, EXC_TS, S_XONLY}, {0x54, S_DATA_NP, EXC_NP, S_DATA_NP}, {0x54, S_END, EXC_TS, S_END},
+    static const struct {
+        u32 offset;
+        u16 sel;
+        unsigned vector;
+        u32 error;
+    } t[] = {
+        {0x54, S_XONLY, EXC_TS, S_XONLY},
+        {0x54, S_DATA_NP, EXC_NP, S_DATA_NP},
+        {0x54, S_END, EXC_TS, S_END},
     };
     for (size_t n = 0; n < ARRAY_LEN(t); n++) {
         start(0);
@@ -198,7 +208,8 @@ Test(task, sixteen_bit)
     poke16(ENV_TSS16 + 0x10, 0x202);
     poke16(ENV_TSS16 + 0x12, 0x1111);
     poke16(ENV_TSS16 + 0x1a, 0x7800);
-    for (unsigned n = 0; n < 4; n++) poke16(ENV_TSS16 + 0x22 + 2 * n, segs[n]);
+    for (unsigned n = 0; n < 4; n++)
+        poke16(ENV_TSS16 + 0x22 + 2 * n, segs[n]);
     RUNS(CALLF(S_TSS16));
     cr_expect_eq(cpu->rip, 0x6600);
     cr_expect_eq(cpu->regs[R_AX] & 0xffff, 0x1111);
@@ -214,7 +225,8 @@ Test(task, to_virtual_8086_mode)
 {
     start(0);
     poke32(ENV_TSS2 + 0x24, 2 | EFLAGS_VM);
-    for (unsigned n = 0; n < 6; n++) poke16(ENV_TSS2 + 0x48 + 4 * n, (u16)(0x100 * n));
+    for (unsigned n = 0; n < 6; n++)
+        poke16(ENV_TSS2 + 0x48 + 4 * n, (u16)(0x100 * n));
     RUNS(JMPF(S_TSS2));
     cr_expect_eq(cpu->cpl, 3);
     cr_expect_eq(cpu->seg[SEG_CS].base, 0x1000);
