@@ -63,22 +63,30 @@ add_architecture() {
     unset CALQUE_APT_UPDATED # the lists of that architecture are not there yet
 }
 
+# download_deb PACKAGE[:ARCH]: print the name of that package's .deb, downloaded into guests/debs unless it is there.
+download_deb() {
+    _package=$1
+    _cache="$(calque_root)/guests/debs/$(echo "$_package" | tr : _)"
+    mkdir -p "$_cache" || return 1
+    if ! ls "$_cache"/*.deb >/dev/null 2>&1; then
+        add_architecture "$_package" >&2 || return 1
+        # Lists may be old: try with them first, which costs nothing when they are not.
+        (cd "$_cache" && apt-get -q download "$_package") >/dev/null 2>&1 ||
+            { apt_update >&2 && (cd "$_cache" && apt-get -q download "$_package") >/dev/null; } ||
+            return 1
+    fi
+    ls "$_cache"/*.deb
+}
+
 # fetch_deb PACKAGE[:ARCH] DIR: unpack a package's files under DIR without installing it. The .deb is kept in
 # guests/debs, and an unpacked DIR is not unpacked again.
 fetch_deb() {
     _package=$1 _dir=$2
     _stamp="$_dir/.unpacked-$(echo "$_package" | tr : _)"
     [ ! -e "$_stamp" ] || return 0
-    _cache="$(calque_root)/guests/debs/$(echo "$_package" | tr : _)"
-    mkdir -p "$_cache" "$_dir" || return 1
-    if ! ls "$_cache"/*.deb >/dev/null 2>&1; then
-        add_architecture "$_package" || return 1
-        # Lists may be old: try with them first, which costs nothing when they are not.
-        (cd "$_cache" && apt-get -q download "$_package") >/dev/null 2>&1 ||
-            { apt_update && (cd "$_cache" && apt-get -q download "$_package") >/dev/null; } ||
-            return 1
-    fi
-    dpkg-deb -x "$_cache"/*.deb "$_dir" && touch "$_stamp"
+    _deb=$(download_deb "$_package") || return 1
+    mkdir -p "$_dir" || return 1
+    dpkg-deb -x "$_deb" "$_dir" && touch "$_stamp"
 }
 
 # The package a meta package such as linux-image-amd64 stands for: its first dependency. With :ARCH kept.
