@@ -97,7 +97,7 @@ static inline __attribute__((always_inline)) void *mem_fast(struct cpu *cpu, uns
     if (__builtin_expect(last > (write ? w->write_limit : w->read_limit), 0)) return NULL;
     u64 lin = (w->base + ea) & cpu->lin_mask;
     const struct tlb *t = cpu->tlb;
-    const struct tlb_entry *e = &t->e[(lin >> GUEST_PAGE_SHIFT) & (TLB_ENTRIES - 1)];
+    const struct tlb_entry *e = &t->e[tlb_index(lin)];
     u64 want = ((lin + size - 1) & ~GUEST_PAGE_MASK) | t->gen;
     if (__builtin_expect((write ? e->write_tag : e->read_tag) != want, 0)) return NULL;
     return (void *)(uintptr_t)(lin + e->addend);

@@ -330,7 +330,7 @@ static struct block *cached_block(struct cpu *cpu, struct interp *in, u64 ram_of
  * recorded when the fetch faults. */
 static bool fetch_page(struct cpu *cpu, gla lin, u64 *ram_offset, gpa *phys)
 {
-    const struct tlb_entry *e = &cpu->tlb->e[(lin >> GUEST_PAGE_SHIFT) & (TLB_ENTRIES - 1)];
+    const struct tlb_entry *e = &cpu->tlb->e[tlb_index(lin)];
     if (e->exec_tag == ((lin & ~GUEST_PAGE_MASK) | cpu->tlb->gen)) {
         *ram_offset = (u64)(lin + e->addend - (u64)(uintptr_t)cpu->ram->host);
         return true;
@@ -432,6 +432,9 @@ enum outcome { GO_ON, LEAVE_KICK, LEAVE_HALT, LEAVE_TRIPLE };
 static __attribute__((noinline)) enum outcome handle_events(struct cpu *cpu, struct interp *in)
 {
     u32 ev = __atomic_load_n(&cpu->events, __ATOMIC_SEQ_CST);
+    /* [SDM3] 17.3.1.1: what interrupts a string instruction between two elements is pushed with RF set. */
+    const u32 rf = cpu->unfinished ? EFLAGS_RF : 0;
+    cpu->unfinished = false;
     if (ev & EVENT_INVALIDATE) {
         cpu_event_clear(cpu, EVENT_INVALIDATE);
         take_queue(cpu, in);
@@ -464,6 +467,7 @@ static __attribute__((noinline)) enum outcome handle_events(struct cpu *cpu, str
     cpu_event_clear(cpu, ev & (EVENT_STEP | EVENT_SIPI)); /* a start-up message means nothing to a running processor */
     if (ev & EVENT_SMI) cpu_event_clear(cpu, EVENT_SMI); /* no SMM: docs/LIMITS.md */
     if (cpu->pending_debug && cpu->shadow != 2) {
+        cpu->eflags |= rf;
         raise_err(cpu, EXC_DB, (u32)(cpu->pending_debug & DEBUG_STEP) << 8);
         return take_exception(cpu) ? GO_ON : LEAVE_TRIPLE;
     }
@@ -472,13 +476,17 @@ static __attribute__((noinline)) enum outcome handle_events(struct cpu *cpu, str
             cpu_event_clear(cpu, EVENT_NMI | EVENT_NMI2);
             if (ev & EVENT_NMI2) cpu_event_set(cpu, EVENT_NMI);
             cpu->nmi_blocked = true;
+            cpu->eflags |= rf;
             return take_interrupt(cpu, EXC_NMI, INT_NMI) ? GO_ON : LEAVE_TRIPLE;
         }
         if ((ev & EVENT_INTR) && (cpu->eflags & EFLAGS_IF)) {
             cpu->hooks->lock(cpu->hooks->opaque);
             int vector = cpu->hooks->ack_interrupt(cpu->hooks->opaque);
             cpu->hooks->unlock(cpu->hooks->opaque);
-            if (vector >= 0) return take_interrupt(cpu, (unsigned)vector, INT_EXTERNAL) ? GO_ON : LEAVE_TRIPLE;
+            if (vector >= 0) {
+                cpu->eflags |= rf;
+                return take_interrupt(cpu, (unsigned)vector, INT_EXTERNAL) ? GO_ON : LEAVE_TRIPLE;
+            }
         }
     }
     if (cpu->halted) return LEAVE_HALT;
@@ -510,6 +518,7 @@ static __attribute__((noinline)) enum outcome step_one(struct cpu *cpu, struct i
     struct block *b = find_block(cpu, in);
     unsigned mnemonic = I_invalid;
     bool unfinished = false;
+    cpu->unfinished = false;
     if (b) {
         const struct insn *i = &b->insns[0];
         mnemonic = i->mnemonic;

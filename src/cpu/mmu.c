@@ -233,7 +233,7 @@ void tlb_flush_page(struct cpu *cpu, gla lin)
         return;
     }
     for (unsigned n = 0; n < TLB_CONTEXTS; n++)
-        cpu->tlbs[n].e[(lin >> GUEST_PAGE_SHIFT) & (TLB_ENTRIES - 1)] = (struct tlb_entry){0};
+        cpu->tlbs[n].e[tlb_index(lin)] = (struct tlb_entry){0};
     cpu->code_gen++;
 }
 
@@ -297,7 +297,7 @@ static bool translate(struct cpu *cpu, gla lin, unsigned acc, gpa *phys, struct 
             else if (!(*flags & RAM_PAGE_DIRTY)) e.write_tag = 0;
         }
     }
-    tlb->e[(lin >> GUEST_PAGE_SHIFT) & (TLB_ENTRIES - 1)] = e;
+    tlb->e[tlb_index(lin)] = e;
     if (w.page_mask > GUEST_PAGE_MASK) {
         cpu->large_low = MIN(cpu->large_low, lin & ~w.page_mask);
         cpu->large_high = MAX(cpu->large_high, lin | w.page_mask);
@@ -329,7 +329,7 @@ struct piece {
 static bool resolve(struct cpu *cpu, gla lin, unsigned acc, struct piece *p)
 {
     const struct tlb *tlb = &cpu->tlbs[access_privilege(cpu, acc).context];
-    const struct tlb_entry *e = &tlb->e[(lin >> GUEST_PAGE_SHIFT) & (TLB_ENTRIES - 1)];
+    const struct tlb_entry *e = &tlb->e[tlb_index(lin)];
     u64 want = (lin & ~GUEST_PAGE_MASK) | tlb->gen;
     if ((acc & ACC_WRITE ? e->write_tag : acc & ACC_EXEC ? e->exec_tag : e->read_tag) == want) {
         p->t.host = (u8 *)(uintptr_t)(lin + e->addend);
