@@ -180,6 +180,7 @@ struct cpu {
     /* ---- execution ---- */
     struct exception exc;  /* set by raise_*(), taken by cpu_deliver() */
     u8 shadow;             /* interrupts inhibited after STI (1) or MOV SS (2) until after the next instruction */
+    bool unfinished;       /* a repeated string instruction was left between two elements: its interrupt is pushed with RF */
     bool halted;           /* HLT */
     bool wait_sipi;        /* application processor before SIPI, or after INIT */
     bool shutdown;         /* triple fault */

@@ -81,9 +81,23 @@ BIT_OPS(64)
         SET##bits(i->dst, alu_##op##bits(REG##bits(i->dst), v, &cpu->aflags));                                \
         return true;                                                                                          \
     }
+/* BSF and BSR of zero leave the destination alone, all 64 bits of it: [SDM2] BSF leaves it open, processors agree. */
+#define FIND_OP(op, bits)                                                                                     \
+    HANDLER(op##_##bits)                                                                                      \
+    {                                                                                                         \
+        u##bits v;                                                                                            \
+        if (i->operands[1].kind == OPND_MEM)                                                                  \
+            TRY(mem_read##bits(cpu, i->seg, insn_ea(cpu, i), &v));                                            \
+        else                                                                                                  \
+            v = REG##bits(i->src);                                                                            \
+        u##bits r = alu_##op##bits(REG##bits(i->dst), v, &cpu->aflags);                                       \
+        if (v) SET##bits(i->dst, r);                                                                          \
+        return true;                                                                                          \
+    }
 #define SCAN_OPS(op) SCAN_OP(op, 16) SCAN_OP(op, 32) SCAN_OP(op, 64)
-SCAN_OPS(bsf)
-SCAN_OPS(bsr)
+#define FIND_OPS(op) FIND_OP(op, 16) FIND_OP(op, 32) FIND_OP(op, 64)
+FIND_OPS(bsf)
+FIND_OPS(bsr)
 SCAN_OPS(tzcnt)
 SCAN_OPS(lzcnt)
 SCAN_OPS(popcnt)

@@ -68,12 +68,16 @@ HANDLER(jmp_indirect)
     return jump_to(cpu, target);
 }
 
-/* The target is checked before the push, so that a bad one leaves the stack alone. */
+/* The push comes first: a bad target leaves the return address below the unchanged stack pointer. [SDM2] CALL has it the
+ * other way round; this is what processors do. */
 static bool call_to(struct cpu *cpu, const struct insn *i, u64 target)
 {
-    if (UNLIKELY(target > cpu->code_limit) || UNLIKELY(cpu->code_limit == ~0ull && !canonical(target)))
-        return raise_gp0(cpu);
+    u64 sp = cpu->regs[R_SP];
     TRY(push(cpu, i->opsize, next_rip(cpu, i)));
+    if (UNLIKELY(target > cpu->code_limit) || UNLIKELY(cpu->code_limit == ~0ull && !canonical(target))) {
+        cpu->regs[R_SP] = sp;
+        return raise_gp0(cpu);
+    }
     cpu->rip = target;
     return false;
 }

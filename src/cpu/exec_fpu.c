@@ -77,9 +77,8 @@ void fpu_set_top(struct cpu *cpu, unsigned top)
 bool fpu_aligned(struct cpu *cpu, const struct insn *i, u64 ea, unsigned size, unsigned align, bool write)
 {
     gla lin = (cpu->win[i->seg].base + ea) & cpu->lin_mask;
-    if (LIKELY(!(lin & (align - 1)))) return true;
-    TRY(seg_linear(cpu, i->seg, ea, size, write, &lin));
-    return raise_gp0(cpu);
+    (void)size, (void)write;
+    return LIKELY(!(lin & (align - 1))) ? true : raise_gp0(cpu);
 }
 
 /* ---- vector instructions on the host ---- */
@@ -200,7 +199,7 @@ static void vector_setup(struct fpu_op *op, const struct insn *i)
         if (i->operands[k].kind == OPND_XMM || i->operands[k].kind == OPND_YMM) xmm = true;
         if (i->operands[k].kind == OPND_MM) mm = true;
     }
-    op->guard = attr & ATTR_AVX ? GUARD_AVX : xmm ? GUARD_SSE : GUARD_MMX;
+    op->guard = attr & ATTR_AVX ? GUARD_AVX : xmm || (!mm && (attr & ATTR_SSE)) ? GUARD_SSE : GUARD_MMX;
     if (mm) op->flags |= VEC_MMX;
     if (attr & ATTR_ALIGN) op->flags |= VEC_ALIGNED;
 }

@@ -19,25 +19,27 @@ static unsigned next_run(u32 mask, unsigned n, unsigned *at)
 
 static u64 truncate_ea(const struct insn *i, u64 ea) { return i->addrsize == 8 ? ea : i->addrsize == 4 ? (u32)ea : (u16)ea; }
 
-/* Write the bytes of data[0..n) that the mask names, all or nothing. */
+/* Accesses are by bytes: none is misaligned, as processors raise no #AC for them.
+ *
+ * Write the bytes of data[0..n) that the mask names, all or nothing. */
 static bool masked_write(struct cpu *cpu, const struct insn *i, u64 ea, const u8 *data, u32 mask, unsigned n)
 {
     unsigned len;
     for (unsigned at = 0; (len = next_run(mask, n, &at)); at += len) {
         gla lin;
-        TRY(seg_linear(cpu, i->seg, truncate_ea(i, ea + at), len, true, &lin));
+        TRY(seg_linear(cpu, i->seg, truncate_ea(i, ea + at + len - 1), 1, true, &lin));
+        TRY(seg_linear(cpu, i->seg, truncate_ea(i, ea + at), 1, true, &lin));
         TRY(lin_probe_write(cpu, lin, len, ACC_WRITE));
     }
-    for (unsigned at = 0; (len = next_run(mask, n, &at)); at += len)
-        TRY(mem_write_block(cpu, i->seg, truncate_ea(i, ea + at), data + at, len));
+    for (unsigned k = 0; k < n; k++)
+        if (mask >> k & 1) TRY(mem_write8(cpu, i->seg, truncate_ea(i, ea + k), data[k]));
     return true;
 }
 
 static bool masked_read(struct cpu *cpu, const struct insn *i, u64 ea, u8 *data, u32 mask, unsigned n)
 {
-    unsigned len;
-    for (unsigned at = 0; (len = next_run(mask, n, &at)); at += len)
-        TRY(mem_read_block(cpu, i->seg, truncate_ea(i, ea + at), data + at, len));
+    for (unsigned k = 0; k < n; k++)
+        if (mask >> k & 1) TRY(mem_read8(cpu, i->seg, truncate_ea(i, ea + k), &data[k]));
     return true;
 }
 
@@ -66,6 +68,8 @@ static bool maskmovq(struct cpu *cpu, const struct insn *i)
     unsigned top = fx_top(cpu);
     const u8 *data = st_slot(cpu, (i->operands[0].reg - top) & 7);
     u32 mask = sign_bytes(st_slot(cpu, (i->operands[1].reg - top) & 7), 8);
+    gla lin;
+    TRY(seg_linear(cpu, i->seg, truncate_ea(i, cpu->regs[R_DI]), 8, true, &lin)); /* #AC, by the whole operand */
     TRY(masked_write(cpu, i, truncate_ea(i, cpu->regs[R_DI]), data, mask, 8));
     fpu_set_top(cpu, 0);
     cpu->fpu.legacy[FX_TAG] = 0xff;

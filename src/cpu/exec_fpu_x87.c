@@ -101,8 +101,7 @@ static bool x87_full(struct cpu *cpu, const struct insn *i, const struct fpu_op 
         if (!store) {
             TRY(mem_read_block(cpu, i->seg, ea, bounce, op->mem_size));
         } else {
-            gla lin; /* a store that does not happen does not fault, but its address is checked */
-            TRY(seg_linear(cpu, i->seg, ea, op->mem_size, true, &lin));
+            /* A store that does not happen does not fault, whatever its address. */
             memset(bounce, 0, sizeof bounce);
         }
     }
@@ -603,9 +602,17 @@ static void env_load(struct cpu *cpu, const struct insn *i, const u8 *e)
     fpu_update_ferr(cpu);
 }
 
+/* Environments and states are aligned like their fields [SDM3] table 6-7. */
+static bool env_aligned(struct cpu *cpu, const struct insn *i, bool write)
+{
+    gla lin;
+    return seg_linear(cpu, i->seg, insn_ea(cpu, i), i->opsize == 2 ? 2 : 4, write, &lin);
+}
+
 static bool fnstenv(struct cpu *cpu, const struct insn *i)
 {
     TRY(x87_check_nowait(cpu));
+    TRY(env_aligned(cpu, i, true));
     u8 e[28];
     env_build(cpu, i, e);
     TRY(mem_write_block(cpu, i->seg, insn_ea(cpu, i), e, env_size(i)));
@@ -618,6 +625,7 @@ static bool fnstenv(struct cpu *cpu, const struct insn *i)
 static bool fldenv(struct cpu *cpu, const struct insn *i)
 {
     TRY(x87_check(cpu, i));
+    TRY(env_aligned(cpu, i, false));
     u8 e[28];
     TRY(mem_read_block(cpu, i->seg, insn_ea(cpu, i), e, env_size(i)));
     fpu_set_top(cpu, get16(e + (i->opsize == 2 ? 2 : 4)) >> 11 & 7);
@@ -628,6 +636,7 @@ static bool fldenv(struct cpu *cpu, const struct insn *i)
 static bool fnsave(struct cpu *cpu, const struct insn *i)
 {
     TRY(x87_check_nowait(cpu));
+    TRY(env_aligned(cpu, i, true));
     u8 e[108];
     unsigned size = env_size(i);
     env_build(cpu, i, e);
@@ -640,6 +649,7 @@ static bool fnsave(struct cpu *cpu, const struct insn *i)
 static bool frstor(struct cpu *cpu, const struct insn *i)
 {
     TRY(x87_check(cpu, i));
+    TRY(env_aligned(cpu, i, false));
     u8 e[108];
     unsigned size = env_size(i);
     TRY(mem_read_block(cpu, i->seg, insn_ea(cpu, i), e, size + 80));

@@ -79,7 +79,6 @@ MOVE_FORMS(64)
             SET##bits(i->dst, REG##bits(i->src));                                                             \
         } else {                                                                                              \
             SET##bits(R_AX * 8, d);                                                                           \
-            if (bits == 32 && (i->dst != R_AX * 8)) SET##bits(i->dst, d);                                     \
         }                                                                                                     \
         return true;                                                                                          \
     }                                                                                                         \
@@ -234,6 +233,8 @@ HANDLER(pusha)
             __builtin_memcpy(image + 4 * n, &cpu->regs[7 - n], 4);
     }
     u64 base = (sp - 8u * i->opsize) & mask;
+    gla first; /* the first push decides on #AC before a later one meets a page fault */
+    TRY(seg_linear(cpu, SEG_SS, (sp - i->opsize) & mask, i->opsize, true, &first));
     if (base + 8u * i->opsize - 1 <= mask) {
         TRY(mem_write_block(cpu, SEG_SS, base, image, 8u * i->opsize));
     } else { /* wraps around the stack segment: element by element */
@@ -249,6 +250,8 @@ HANDLER(popa)
     u64 sp = cpu->regs[R_SP], mask = stack_mask(cpu);
     u8 image[32];
     u64 base = sp & mask;
+    gla first;
+    TRY(seg_linear(cpu, SEG_SS, base, i->opsize, false, &first));
     if (base + 8u * i->opsize - 1 <= mask) {
         TRY(mem_read_block(cpu, SEG_SS, base, image, 8u * i->opsize));
     } else {

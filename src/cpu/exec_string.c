@@ -43,6 +43,7 @@ static inline enum next after_run(struct cpu *cpu, const struct insn *i, u64 n)
     if (!left) return NEXT_DONE;
     if (UNLIKELY(cpu->step || (__atomic_load_n(&cpu->events, __ATOMIC_RELAXED) & cpu->event_mask))) {
         cpu->rip = insn_rip(cpu, i);
+        cpu->unfinished = true;
         return NEXT_LEAVE;
     }
     return NEXT_AGAIN;
@@ -116,33 +117,37 @@ static inline enum next after_run(struct cpu *cpu, const struct insn *i, u64 n)
     {                                                                                                         \
         REPEAT({                                                                                              \
             u##bits a, b;                                                                                     \
+            u16 fl;                                                                                           \
             TRY(mem_read##bits(cpu, i->seg, si, &a));                                                         \
             TRY(mem_read##bits(cpu, SEG_ES, di, &b));                                                         \
-            alu_cmp##bits(a, b, &cpu->aflags);                                                                \
+            alu_cmp##bits(a, b, &fl);                                                                         \
             advance(cpu, i, R_SI, n);                                                                         \
             advance(cpu, i, R_DI, n);                                                                         \
-            if (comparison_ends(cpu, i)) return true;                                                         \
+            if (comparison_ends(cpu, i, fl)) return true;                                                     \
         });                                                                                                   \
     }                                                                                                         \
     HANDLER(scas##bits)                                                                                       \
     {                                                                                                         \
         REPEAT({                                                                                              \
             u##bits b;                                                                                        \
+            u16 fl;                                                                                           \
             TRY(mem_read##bits(cpu, SEG_ES, di, &b));                                                         \
-            alu_cmp##bits(REG##bits(R_AX * 8), b, &cpu->aflags);                                              \
+            alu_cmp##bits(REG##bits(R_AX * 8), b, &fl);                                                       \
             advance(cpu, i, R_DI, n);                                                                         \
-            if (comparison_ends(cpu, i)) return true;                                                         \
+            if (comparison_ends(cpu, i, fl)) return true;                                                     \
         });                                                                                                   \
     }
 
-/* REPE/REPNE CMPS and SCAS stop on the flag; then the element that decided is counted here. */
-static inline bool comparison_ends(struct cpu *cpu, const struct insn *i)
+/* REPE/REPNE CMPS and SCAS stop on the flag; then the element that decided is counted here. The flags change only with
+ * the last element: a fault or an interrupt between two finds those from before the instruction ([SDM2] REP says so of
+ * page faults; processors do it for all). */
+static inline bool comparison_ends(struct cpu *cpu, const struct insn *i, u16 flags)
 {
-    if (!repeated(i)) return false;
-    bool equal = cpu->aflags & AFLAG_ZF;
-    if (equal == !!(i->prefixes & PFX_REP)) return false;
-    reg_set(cpu, R_CX, i->addrsize, cpu->regs[R_CX] - 1);
-    return true;
+    bool equal = flags & AFLAG_ZF;
+    bool ends = repeated(i) && equal != !!(i->prefixes & PFX_REP);
+    if (ends || !repeated(i) || ((cpu->regs[R_CX] - 1) & address_mask(i)) == 0) cpu->aflags = flags;
+    if (ends) reg_set(cpu, R_CX, i->addrsize, cpu->regs[R_CX] - 1);
+    return ends;
 }
 
 STRING_FORMS(8)

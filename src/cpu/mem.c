@@ -35,7 +35,9 @@ bool seg_linear(struct cpu *cpu, unsigned seg, u64 offset, unsigned size, bool w
         if (!segment_allows(cpu, s, offset, size, write)) return segment_fault(cpu, seg);
         *lin = (u32)(s->base + offset);
     }
-    if (cpu->cpl == 3 && (cpu->cr0 & CR0_AM) && (cpu->eflags & EFLAGS_AC) && size <= 8 && (*lin & (size - 1)))
+    /* [SDM3] table 6-7: 8 bytes for an x87 extended real or BCD operand. */
+    if (cpu->cpl == 3 && (cpu->cr0 & CR0_AM) && (cpu->eflags & EFLAGS_AC) && size <= 10 &&
+        (*lin & ((size == 10 ? 8 : size) - 1)))
         return raise_err(cpu, EXC_AC, 0);
     return true;
 }

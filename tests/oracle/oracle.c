@@ -10,6 +10,10 @@
  * - The x87 operand pointer: hosts with CPUID.7:EBX[6] update it only on unmasked exceptions. The instruction pointer and
  *   opcode are compared when --x87-pointers is given.
  * - MXCSR_MASK and the reserved bytes of the FXSAVE image.
+ * - Null selectors 0..3 count as equal: the way through the host's kernel (IRET) makes them 0.
+ * - CR2 of operands that are accessed in pieces (masked stores, save areas): which piece faults first is the
+ *   processor's own choice.
+ * - When an MMX instruction faults: whether the x87 is in MMX state (TOP, tags) already.
  * - Instructions in forms.c's list. */
 #include "oracle.h"
 
@@ -45,6 +49,38 @@ static const char *const reg_names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rb
                                           "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
 
 /* ---- comparing ---- */
+
+/* Accessed in pieces, in an order of the processor's own. */
+static bool in_pieces(unsigned mnemonic)
+{
+    switch (mnemonic) {
+    case I_fxsave:
+    case I_fxrstor:
+    case I_fnsave:
+    case I_frstor:
+    case I_fnstenv:
+    case I_fldenv:
+    case I_maskmovq:
+    case I_maskmovdqu:
+    case I_vmaskmovdqu:
+    case I_vmaskmovps:
+    case I_vmaskmovpd:
+    case I_vpmaskmovd:
+    case I_vpmaskmovq: return true;
+    default: return false;
+    }
+}
+
+/* MMX state or x87 state the same: registers in physical order, TOP 0, no tags. */
+static void turn_x87(struct machine_state *s)
+{
+    unsigned top = s->legacy[3] >> 3 & 7;
+    u8 old[128];
+    memcpy(old, s->legacy + 32, sizeof old);
+    for (unsigned k = 0; k < 8; k++) memcpy(s->legacy + 32 + 16 * ((k + top) & 7), old + 16 * k, 16);
+    s->legacy[3] &= 0xc7;
+    s->legacy[4] = 0;
+}
 
 /* The differences as text, one a line; empty: none. */
 struct report {
@@ -85,6 +121,15 @@ static int insn_at(const struct oracle_case *c, u64 rip)
     for (unsigned k = 0; k < c->ninsns; k++)
         if (c->at[k] == off) return (int)k;
     return -1;
+}
+
+static bool uses_mmx(const struct oracle_case *c, unsigned k)
+{
+    struct insn i;
+    if (decode(&i, c->code + c->at[k], c->len[k], c->mode) <= 0) return false;
+    for (unsigned n = 0; n < i.noperands; n++)
+        if (i.operands[n].kind == OPND_MM) return true;
+    return false;
 }
 
 /* Flags that may be anything in this result. */
@@ -170,7 +215,10 @@ static void compare(struct report *r, const struct options *o, const struct orac
     if (n->vector == 14 && n->cr2 >> 47) error |= 1;
     if (n->vector == e->vector && n->error_code != error)
         note(r, "    error    native %llx engine %llx\n", (unsigned long long)n->error_code, (unsigned long long)error);
-    if (n->vector == 14 && e->vector == 14 && n->cr2 != e->cr2)
+    int faulting = n->vector == 3 ? -1 : insn_at(c, a->rip);
+    unsigned mnemonic = faulting >= 0 ? c->mnemonic[faulting] : I_invalid;
+    if (n->vector == 14 && e->vector == 14 && n->cr2 != e->cr2 &&
+        !(in_pieces(mnemonic) && (n->cr2 - e->cr2 < 512 || e->cr2 - n->cr2 < 512)))
         note(r, "    cr2      native %llx engine %llx\n", (unsigned long long)n->cr2, (unsigned long long)e->cr2);
     if ((a->rip & mask) != (b->rip & mask))
         note(r, "    rip      native %llx engine %llx\n", (unsigned long long)a->rip, (unsigned long long)b->rip);
@@ -180,12 +228,19 @@ static void compare(struct report *r, const struct options *o, const struct orac
                  (unsigned long long)b->regs[k]);
     const u16 sa[6] = {a->es, a->cs, a->ss, a->ds, a->fs, a->gs}, sb[6] = {b->es, b->cs, b->ss, b->ds, b->fs, b->gs};
     for (unsigned k = 0; k < 6; k++)
-        if (sa[k] != sb[k]) note(r, "    %.2s       native %04x engine %04x\n", "escsssdsfsgs" + 2 * k, sa[k], sb[k]);
+        if (sa[k] != sb[k] && (sa[k] | sb[k]) > 3) note(r, "    %.2s       native %04x engine %04x\n", "escsssdsfsgs" + 2 * k, sa[k], sb[k]);
     if ((a->fs_base ^ b->fs_base) & mask)
         note(r, "    fs.base  native %llx engine %llx\n", (unsigned long long)a->fs_base, (unsigned long long)b->fs_base);
     if ((a->gs_base ^ b->gs_base) & mask)
         note(r, "    gs.base  native %llx engine %llx\n", (unsigned long long)a->gs_base, (unsigned long long)b->gs_base);
-    compare_fpu(r, o, a, b, m64);
+    if (faulting >= 0 && uses_mmx(c, (unsigned)faulting)) {
+        struct machine_state x = *a, y = *b;
+        turn_x87(&x);
+        turn_x87(&y);
+        compare_fpu(r, o, &x, &y, m64);
+    } else {
+        compare_fpu(r, o, a, b, m64);
+    }
     if (memcmp(n->image, e->image, IMAGE_SIZE) != 0) {
         unsigned shown = 0;
         for (unsigned k = 0; k < IMAGE_SIZE; k += 8) {
