@@ -473,8 +473,9 @@ static __attribute__((noinline)) enum outcome handle_events(struct cpu *cpu, str
     }
     if (!cpu->shadow) {
         if ((ev & EVENT_NMI) && !cpu->nmi_blocked) {
-            cpu_event_clear(cpu, EVENT_NMI | EVENT_NMI2);
-            if (ev & EVENT_NMI2) cpu_event_set(cpu, EVENT_NMI);
+            /* The second one may have come after `ev` was read. */
+            u32 before = __atomic_fetch_and(&cpu->events, ~(EVENT_NMI | EVENT_NMI2), __ATOMIC_SEQ_CST);
+            if (before & EVENT_NMI2) cpu_event_set(cpu, EVENT_NMI);
             cpu->nmi_blocked = true;
             cpu->eflags |= rf;
             return take_interrupt(cpu, EXC_NMI, INT_NMI) ? GO_ON : LEAVE_TRIPLE;
@@ -548,7 +549,8 @@ static __attribute__((noinline)) enum outcome step_one(struct cpu *cpu, struct i
     /* Between two elements of a repeated instruction RF stays: its breakpoint must not hit again. */
     if (rf && mnemonic != I_iret && !unfinished) cpu->eflags &= ~EFLAGS_RF;
     /* Software interrupts and SYSCALL that clear TF take no trap; POPF and IRET that clear it do. */
-    if (tf && ((cpu->eflags & EFLAGS_TF) || mnemonic == I_popf || mnemonic == I_iret)) cpu->pending_debug |= DEBUG_STEP;
+    /* After MOV SS and POP SS there is none: the next instruction's takes its place. */
+    if (tf && cpu->shadow != 2 && ((cpu->eflags & EFLAGS_TF) || mnemonic == I_popf || mnemonic == I_iret)) cpu->pending_debug |= DEBUG_STEP;
     cpu_update_mode(cpu);
     if (cpu->pending_debug) cpu_event_set(cpu, EVENT_STEP);
     return GO_ON;
