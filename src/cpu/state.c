@@ -121,7 +121,7 @@ void cpu_reset(struct cpu *cpu, bool init)
         cpu->pkru = 0;
         memset(&cpu->fpu, 0, sizeof cpu->fpu);
         cpu->fpu.legacy[0] = 0x40; /* FCW 0040H after power-up, SDM vol 3A table 9-1 */
-        memset(&cpu->fpu.legacy[24], 0, 4);
+        cpu->fpu.legacy[4] = 0xff; /* FTW 5555H (all zero), abridged */
         cpu->fpu.legacy[24] = 0x80; /* MXCSR 1F80H */
         cpu->fpu.legacy[25] = 0x1f;
     }
