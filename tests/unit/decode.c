@@ -95,7 +95,7 @@ Test(decode, length_name_and_opsize)
         {CODE_64, "90", 1, "nop", 4, 8},
         {CODE_64, "41 90", 2, "xchg", 4, 8},
         {CODE_64, "f3 90", 2, "pause", 4, 8},
-        {CODE_64, "f3 41 90", 3, "xchg", 4, 8},
+        {CODE_64, "f3 41 90", 3, "pause", 4, 8}, /* seen on Sapphire Rapids */
         {CODE_32, "60", 1, "pushal", 4, 4},
         {CODE_32, "66 61", 2, "popaw", 2, 4},
         {CODE_32, "40", 1, "inc", 4, 4},
