@@ -94,6 +94,18 @@ guest_end() {
     guest_clean
 }
 
+# guest_type TEXT: the same with pauses, for a guest that polls its serial port.
+guest_type() {
+    local text character
+    printf -v text '%b' "$1"
+    while [ -n "$text" ]; do
+        character=${text:0:1}
+        text=${text:1}
+        printf %s "$character" >&9
+        sleep 0.05
+    done
+}
+
 guest_fail() {
     echo "$guest_command"
     tail -c 3000 "$guest_log" | tr -d '\000\r' | tail -n 40
