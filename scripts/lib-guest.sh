@@ -74,10 +74,9 @@ guest_expect() {
     guest_offset=$size
 }
 
-# guest_send TEXT: type it, with printf's escapes.
+# guest_send TEXT: type it; escapes as in printf's %b.
 guest_send() {
-    # shellcheck disable=SC2059 # the escapes are wanted
-    printf "$1" >&9
+    printf '%b' "$1" >&9
 }
 
 # guest_end SECONDS [STATUS]: the emulator must end by itself, with that exit status (0).
