@@ -113,8 +113,8 @@ HANDLER(cmpxchg8b)
         unsigned __int128 old, expect = (unsigned __int128)cpu->regs[R_DX] << 64 | cpu->regs[R_AX];
         unsigned __int128 desired = (unsigned __int128)cpu->regs[R_CX] << 64 | cpu->regs[R_BX];
         gla lin;
+        if ((cpu->win[i->seg].base + ea) & 15) return raise_gp0(cpu); /* before the address itself is judged */
         TRY(seg_linear(cpu, i->seg, ea, 16, true, &lin));
-        if (lin & 15) return raise_gp0(cpu);
         void *p = mem_fast(cpu, i->seg, ea, 16, true);
         bool same;
         if (LIKELY(p)) {

@@ -53,6 +53,8 @@ static inline enum next after_run(struct cpu *cpu, const struct insn *i, u64 n)
 #define REPEAT(...)                                                                                           \
     do {                                                                                                      \
         const u64 mask = address_mask(i);                                                                     \
+        exec_fn *const fn = i->fn;                                                                            \
+        if (repeated(i) && i->addrsize == 4) cpu->regs[R_CX] = (u32)cpu->regs[R_CX]; /* even when it is 0 */  \
         if (repeated(i) && !(cpu->regs[R_CX] & mask)) return true;                                            \
         for (;;) {                                                                                            \
             u64 count = repeated(i) ? cpu->regs[R_CX] & mask : 1, n = 1;                                      \
@@ -62,6 +64,10 @@ static inline enum next after_run(struct cpu *cpu, const struct insn *i, u64 n)
             __VA_ARGS__                                                                                       \
             enum next next = after_run(cpu, i, n);                                                            \
             if (next != NEXT_AGAIN) return next == NEXT_DONE;                                                 \
+            if (UNLIKELY(i->fn != fn)) { /* it has written over itself: go on with what is there now */       \
+                cpu->rip = insn_rip(cpu, i);                                                                  \
+                return false;                                                                                 \
+            }                                                                                                 \
         }                                                                                                     \
     } while (0)
 
@@ -118,8 +124,8 @@ static inline enum next after_run(struct cpu *cpu, const struct insn *i, u64 n)
         REPEAT({                                                                                              \
             u##bits a, b;                                                                                     \
             u16 fl;                                                                                           \
+            TRY(mem_read##bits(cpu, SEG_ES, di, &b)); /* this one first, as processors do */                  \
             TRY(mem_read##bits(cpu, i->seg, si, &a));                                                         \
-            TRY(mem_read##bits(cpu, SEG_ES, di, &b));                                                         \
             alu_cmp##bits(a, b, &fl);                                                                         \
             advance(cpu, i, R_SI, n);                                                                         \
             advance(cpu, i, R_DI, n);                                                                         \

@@ -34,10 +34,21 @@ static bool far_pointer(struct cpu *cpu, const struct insn *i, u64 *offset, u16 
 }
 
 /* Push CS:IP on the current stack. */
-static bool push_return(struct cpu *cpu, unsigned unit, u64 rip)
+static bool push_return(struct cpu *cpu, unsigned unit, u64 rip, bool code64)
 {
     u8 frame[16];
+    if (code64 && !cpu_code64(cpu)) { /* from compatibility mode: the stack is that of 64-bit mode already */
+        u64 sp = cpu->regs[R_SP] - 2 * unit;
+        frame_put(frame, 0, unit, rip);
+        frame_put(frame, 1, unit, cpu->seg[SEG_CS].selector);
+        if (!canonical(sp) || !canonical(sp + 2 * unit - 1)) return raise_err(cpu, EXC_SS, 0);
+        TRY(lin_write(cpu, sp, frame, 2 * unit, ACC_WRITE));
+        cpu->regs[R_SP] = sp;
+        return true;
+    }
     struct stack s = stack_current(cpu);
+    gla first; /* #AC */
+    TRY(seg_linear(cpu, SEG_SS, (cpu->regs[R_SP] - unit) & stack_mask(cpu), unit, true, &first));
     frame_put(frame, 0, unit, rip);
     frame_put(frame, 1, unit, cpu->seg[SEG_CS].selector);
     TRY(stack_push(cpu, &s, cpu->regs[R_SP], frame, 2 * unit, unit));
@@ -71,10 +82,15 @@ static bool check_direct_code(struct cpu *cpu, u16 selector, const struct descri
 static bool far_to_code(struct cpu *cpu, const struct insn *i, u16 selector, struct descriptor *d, u64 offset,
                         bool call)
 {
+    const u64 sp = cpu->regs[R_SP];
     TRY(check_direct_code(cpu, selector, d));
-    TRY(code_offset_check(cpu, d, offset));
-    TRY(descriptor_set_accessed(cpu, d));
-    if (call) TRY(push_return(cpu, i->opsize, next_rip(cpu, i)));
+    if (!cpu_long(cpu) || !(d->attr & SEG_L)) offset = (u32)offset;
+    /* Pushed before the offset is looked at: a bad one leaves the address below the unchanged stack pointer. */
+    if (call) TRY(push_return(cpu, i->opsize, next_rip(cpu, i), cpu_long(cpu) && (d->attr & SEG_L)));
+    if (!code_offset_check(cpu, d, offset) || !descriptor_set_accessed(cpu, d)) {
+        cpu->regs[R_SP] = sp;
+        return false;
+    }
     segment_set_cs(cpu, selector, d, cpu->cpl);
     cpu_update_mode(cpu);
     cpu->rip = offset;
@@ -180,7 +196,7 @@ static bool far_through_gate(struct cpu *cpu, const struct insn *i, u16 selector
 
     TRY(code_offset_check(cpu, &code, g.offset));
     TRY(descriptor_set_accessed(cpu, &code));
-    if (call) TRY(push_return(cpu, g.unit, next_rip(cpu, i)));
+    if (call) TRY(push_return(cpu, g.unit, next_rip(cpu, i), cpu_long(cpu)));
     segment_set_cs(cpu, g.selector, &code, cpu->cpl);
     cpu_update_mode(cpu);
     cpu->rip = g.offset;
@@ -234,11 +250,20 @@ bool sys_callf(struct cpu *cpu, const struct insn *i)
     TRY(far_pointer(cpu, i, &offset, &selector));
     if (sys_protected(cpu)) return far_protected(cpu, i, selector, offset, true);
     if (offset > cpu->seg[SEG_CS].limit) return raise_gp0(cpu);
-    TRY(push_return(cpu, i->opsize, next_rip(cpu, i)));
+    TRY(push_return(cpu, i->opsize, next_rip(cpu, i), false));
     return enter_real(cpu, selector, offset);
 }
 
 /* ---- returns ---- */
+
+/* A selector in the n-th slot of the stack: only its two bytes are read. */
+static bool stack_peek_selector(struct cpu *cpu, unsigned unit, unsigned n, u64 *value)
+{
+    u16 v;
+    TRY(mem_read16(cpu, SEG_SS, (cpu->regs[R_SP] + n * unit) & stack_mask(cpu), &v));
+    *value = v;
+    return true;
+}
 
 /* CS of RETF and IRET: fetched and checked against the selector's RPL, the level returned to. */
 static bool check_return_cs(struct cpu *cpu, u16 cs, struct descriptor *d)
@@ -274,9 +299,8 @@ bool sys_retf(struct cpu *cpu, const struct insn *i)
 {
     const unsigned unit = i->opsize, release = i->noperands ? (u16)i->imm : 0;
     u64 rip, cs;
+    TRY(stack_peek_selector(cpu, unit, 1, &cs)); /* first, as processors do */
     TRY(stack_peek(cpu, unit, 0, &rip));
-    TRY(stack_peek(cpu, unit, 1, &cs));
-    cs = (u16)cs;
     if (!sys_protected(cpu)) {
         if (rip > cpu->seg[SEG_CS].limit) return raise_gp0(cpu);
         stack_set(cpu, cpu->regs[R_SP] + 2 * unit + release);

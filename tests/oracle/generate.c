@@ -57,6 +57,7 @@ struct build {
     u64 value[16];
     u16 undefined;              /* flags undefined at this point */
     unsigned join;              /* index of the furthest jump target: until there definitions may be jumped over */
+    bool x87;                   /* an x87 instruction has changed the pointers */
     u16 keep;                   /* registers that must not be written (loop counters) */
     struct fixup fixups[32];
     unsigned nfixups, nslots;
@@ -319,6 +320,11 @@ static bool passes_flags(unsigned mnemonic)
 static bool defines_flags(const struct insn *i)
 {
     return !((i->prefixes & (PFX_REP | PFX_REPNE)) && (i->mnemonic == I_cmps || i->mnemonic == I_scas));
+}
+
+static bool shows_x87_pointers(unsigned mnemonic)
+{
+    return mnemonic == I_fnstenv || mnemonic == I_fnsave || mnemonic == I_fxsave;
 }
 
 /* ---- operands with a purpose ---- */
@@ -596,6 +602,8 @@ static bool try_instruction(struct build *b)
     if (i.mnemonic == I_int && (i.imm & 0xff) == 0x80) return false;
     if (i.mnemonic == I_xlat && i.addrsize > b->width) return false;
     if (reads_undefined(b, &i)) return false;
+    /* The host has no FCS and FDS, and updates FDP on exceptions only (CPUID.7:EBX[13] and [6]). */
+    if (shows_x87_pointers(i.mnemonic) && (b->x87 || b->keep)) return false;
     if (written(&i) & b->keep) return false;
     /* Wild instruction pointers from FAR operands and returns are mostly plain #GP; now and then is enough. */
     bool cpl0 = i.opcode->attr & ATTR_CPL0;
@@ -672,6 +680,7 @@ static bool try_instruction(struct build *b)
     for (unsigned k = 0; k < 16; k++)
         if ((dead >> k & 1) && k != R_SP) b->state[k] = REG_UNKNOWN;
     track_flags(b, &final);
+    if (final.opcode->attr & ATTR_X87) b->x87 = true;
     return true;
 }
 
@@ -695,7 +704,7 @@ static bool add_instruction(struct build *b)
 /* MOV CX, n; body; LOOP or DEC + JNZ back to the body. */
 static void add_loop(struct build *b)
 {
-    if (b->keep || b->c->ninsns + 10 > MAX_INSNS || b->pos + 180 > CODE_MAX) return;
+    if (b->keep || b->join >= b->c->ninsns || b->c->ninsns + 10 > MAX_INSNS || b->pos + 180 > CODE_MAX) return;
     if (!emit_mov(b, R_CX, 1 + rng_below(&b->rng, 6))) return;
     unsigned head = b->pos, body = 1 + rng_below(&b->rng, 3);
     b->keep = MASK(R_CX);
@@ -738,6 +747,19 @@ static void random_fpu(struct build *b, struct machine_state *s)
     memcpy(s->legacy + 0, &cw, 2);
     memcpy(s->legacy + 2, &sw, 2);
     s->legacy[4] = tags;
+    if (rng_percent(r, 50)) {
+        u64 ip = rng_next(r), dp = rng_next(r);
+        u16 op = (u16)(rng_next(r) & 0x7ff);
+        if (b->mode == CODE_64) {
+            ip = (u64)((s64)ip >> 17);
+            dp = (u64)((s64)dp >> 17);
+        } else {
+            ip = (u32)ip, dp = (u32)dp;
+        }
+        memcpy(s->legacy + 6, &op, 2);
+        memcpy(s->legacy + 8, &ip, 8);
+        memcpy(s->legacy + 16, &dp, 8);
+    }
     memcpy(s->legacy + 24, &mxcsr, 4);
     memset(s->legacy + 28, 0xff, 2);
     bool mmx = rng_percent(r, 25);
