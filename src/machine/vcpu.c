@@ -229,6 +229,7 @@ void vcpu_destroy(struct vcpu *v)
     if (!v->machine) return; /* never created */
     if (v->lapic_page) region_remove(v->lapic_page);
     cpu_destroy(v->cpu);
+    v->cpu = NULL;
     pthread_cond_destroy(&v->wake);
 }
 
