@@ -871,6 +871,26 @@ static void apply_fixups(struct build *b)
     }
 }
 
+/* Undefined here, but defined on hosts that have more: EVEX and AVX-512's mask instructions, AVX-VNNI, AMX, ENQCMD,
+ * PTWRITE. */
+static bool host_has_more(const u8 *p)
+{
+    static const u8 legacy[] = {0x66, 0x67, 0xf2, 0xf3, 0xf0, 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65};
+    unsigned n = 0;
+    while (n < 14 && (memchr(legacy, p[n], sizeof legacy) || (p[n] & 0xf0) == 0x40)) n++;
+    if (n > 10) return false;
+    if (p[n] == 0x62) return true;
+    if (p[n] == 0x0f && p[n + 1] == 0x38 && p[n + 2] == 0xf8) return true;
+    if (p[n] == 0x0f && p[n + 1] == 0x01 && (p[n + 2] & 0xfc) == 0xcc) return true; /* TDX */
+    if (p[n] == 0x0f && p[n + 1] == 0xae && (p[n + 2] & 0x38) == 0x20) return true;
+    if (p[n] != 0xc4 && p[n] != 0xc5) return false;
+    unsigned map = p[n] == 0xc5 ? 1 : p[n + 1] & 31;
+    u8 code = p[n] == 0xc5 ? p[n + 2] : p[n + 3];
+    return map == 1 ? (code >= 0x41 && code <= 0x4b) || (code >= 0x90 && code <= 0x99)
+                    : map == 2 ? (code >= 0x50 && code <= 0x53) || (code >= 0x48 && code <= 0x4b) || (code >= 0x5c && code <= 0x5f)
+                               : map == 3 && code >= 0x30 && code <= 0x33;
+}
+
 /* Any bytes, for what decode() refuses: the host must refuse them too. */
 static bool undefined_bytes(struct build *b)
 {
@@ -890,7 +910,7 @@ static bool undefined_bytes(struct build *b)
         if (kind == 4) code[n++] = 0xc4, code[n++] = (u8)((rng_next(r) & 0xe0) | (1 + rng_below(r, 3))), code[n++] = (u8)rng_next(r);
         while (n < 15) code[n++] = (u8)rng_next(r);
         int len = decode(&i, code, 15, b->mode);
-        if (len != DECODE_UD) continue;
+        if (len != DECODE_UD || host_has_more(code)) continue;
         memcpy(b->c->code, code, 15);
         b->c->at[0] = 0;
         b->c->len[0] = i.len && i.len <= 15 ? i.len : 15;

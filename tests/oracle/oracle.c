@@ -13,6 +13,7 @@
  * - Null selectors 0..3 count as equal: the way through the host's kernel (IRET) makes them 0.
  * - When operands that are accessed in pieces fault (masked stores, save areas, PUSHA, IRET): which piece decides about
  *   CR2, error code and vector, and what is already stored, is the processor's own choice.
+ * - When a gather faults: whether the destination's upper half is cleared already.
  * - When VCVTPS2PH faults on its store: whether MXCSR has its flags already.
  * - When an MMX instruction faults: whether the x87 is in MMX state (TOP, tags) already.
  * - Instructions in forms.c's list. */
@@ -145,6 +146,22 @@ static bool uses_mmx(const struct oracle_case *c, unsigned k)
     return false;
 }
 
+static bool is_gather(unsigned mnemonic)
+{
+    return mnemonic >= I_vgatherdps && mnemonic <= I_vpgatherqq;
+}
+
+/* A case that changed its own code may have come to an instruction that cannot be compared. */
+static bool strayed(const struct oracle_case *c, const struct oracle_result *n, const struct cpu_model *model)
+{
+    struct insn i;
+    u64 linear = n->out.rip + selector_base(n->out.cs);
+    int at = image_offset((unsigned)(linear - WINDOW));
+    if (linear < WINDOW || linear - WINDOW >= WINDOW_SIZE - 16 || at < 0 || at + 15 > (int)IMAGE_SIZE) return false;
+    enum code_size mode = n->out.cs == SEL_CODE64 ? CODE_64 : c->mode;
+    return decode(&i, n->image + at, 15, mode) > 0 && !form_runnable(&i, mode, model);
+}
+
 /* Flags that may be anything in this result. */
 static u16 undefined_flags(const struct oracle_case *c, const struct oracle_result *n)
 {
@@ -252,6 +269,10 @@ static void compare(struct report *r, const struct options *o, const struct orac
         turn_x87(&x);
         turn_x87(&y);
         compare_fpu(r, o, &x, &y, m64);
+    } else if (is_gather(mnemonic)) { /* when the bits above the elements are cleared is not said */
+        struct machine_state y = *b;
+        memcpy(y.ymm_high, a->ymm_high, sizeof y.ymm_high);
+        compare_fpu(r, o, a, &y, m64);
     } else if (mnemonic == I_vcvtps2ph && memory_fault(n->vector)) {
         struct machine_state y = *b;
         memcpy(y.legacy + 24, a->legacy + 24, 4);
@@ -447,8 +468,8 @@ static void print_totals(const struct options *o, const struct generator *g, dou
            (unsigned long long)totals.differences, seconds > 0 ? (double)totals.cases / seconds : 0);
 }
 
-static void run_batch(const struct options *o, struct generator *gen, struct native *n, struct guest *g, u64 first,
-                      unsigned count)
+static void run_batch(const struct options *o, struct generator *gen, struct native *n, struct guest *g, const struct cpu_model *model,
+                      u64 first, unsigned count)
 {
     static struct oracle_case cases[BATCH];
     static u8 image[IMAGE_SIZE];
@@ -477,7 +498,9 @@ static void run_batch(const struct options *o, struct generator *gen, struct nat
         }
         guest_run(g, image, c, &e);
         compare(&r, o, c, &natives[k], &e);
-        if (r.lines) {
+        if (r.lines && strayed(c, &natives[k], model)) {
+            totals.skipped++;
+        } else if (r.lines) {
             totals.differences++;
             report_difference(o, n, g, image, c, &r);
         } else if (r.only_flags) {
@@ -510,7 +533,7 @@ int main(int argc, char **argv)
     clock_gettime(CLOCK_MONOTONIC, &t0);
     for (u64 at = o.first, end = o.first + o.count; at < end;) {
         unsigned count = (unsigned)MIN(end - at, BATCH - at % BATCH);
-        run_batch(&o, gen, n, g, at, count);
+        run_batch(&o, gen, n, g, model, at, count);
         at += count;
     }
     clock_gettime(CLOCK_MONOTONIC, &t1);
