@@ -95,7 +95,8 @@ static void reset_all(struct machine *m)
     pc_reset(m);
     for (int i = 0; i < m->device_count; i++)
         if (m->devices[i]->cls->reset) m->devices[i]->cls->reset(m->devices[i]);
-    for (unsigned i = 0; i < m->options->cpus; i++) vcpu_reset(&m->vcpus[i]);
+    u64 now = clock_now(m->clock);
+    for (unsigned i = 0; i < m->options->cpus; i++) vcpu_reset(&m->vcpus[i], now);
     bus_end_update(m->io);
     bus_end_update(m->mem);
 }

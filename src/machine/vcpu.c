@@ -233,10 +233,10 @@ void vcpu_destroy(struct vcpu *v)
     pthread_cond_destroy(&v->wake);
 }
 
-void vcpu_reset(struct vcpu *v)
+void vcpu_reset(struct vcpu *v, u64 now)
 {
     cpu_reset(v->cpu, false);
-    v->tsc_base = clock_now(v->machine->clock);
+    v->tsc_base = now;
     place_lapic_page(v);
 }
 
