@@ -82,7 +82,6 @@ Test(options, accelerators_are_tried_in_order)
     options_free(&o);
     PARSE("-machine", "pc,accel=kvm:auto");
     options_free(&o);
-    options_free(&o);
     PARSE("-machine", "pc,accel=tcg");
     options_free(&o);
     PARSE("--accel", "auto");
