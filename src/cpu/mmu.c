@@ -290,11 +290,12 @@ static bool translate(struct cpu *cpu, gla lin, unsigned acc, gpa *phys, struct 
     if (w.exec && r.host == t->host) e.exec_tag = tag;
     if (w.write && wr.host == t->host && (acc & ACC_WRITE || write_page_ok)) {
         u8 *flags = &wr.ram->page_flags[wr.ram_offset >> GUEST_PAGE_SHIFT];
-        if (!(__atomic_load_n(flags, __ATOMIC_SEQ_CST) & RAM_PAGE_CODE)) {
+        u8 seen = __atomic_load_n(flags, __ATOMIC_SEQ_CST);
+        if (!(seen & RAM_PAGE_CODE)) {
             e.write_tag = tag;
             /* Stores through the TLB are not seen one by one: count the page as written from now on. */
             if (acc & ACC_WRITE) __atomic_fetch_or(flags, RAM_PAGE_DIRTY, __ATOMIC_RELAXED);
-            else if (!(*flags & RAM_PAGE_DIRTY)) e.write_tag = 0;
+            else if (!(seen & RAM_PAGE_DIRTY)) e.write_tag = 0;
         }
     }
     tlb->e[tlb_index(lin)] = e;
