@@ -194,6 +194,8 @@ struct cpu {
     u8 sipi_vector;
     u32 index;             /* vCPU number */
     bool smp;              /* other vCPUs share the memory */
+    u64 locked_offset;     /* RAM offset of a locked operation in a page that holds code, to be reported after it */
+    u8 locked_size;        /* its bytes; 0: nothing to report */
     struct tlb tlbs[TLB_CONTEXTS];
     struct {
         gpa page;  /* guest physical address, or ~0 */

@@ -27,9 +27,10 @@
     static bool xchg_mem##bits(struct cpu *cpu, const struct insn *i, unsigned reg)                           \
     {                                                                                                         \
         u64 ea = insn_ea(cpu, i);                                                                             \
-        u##bits *p = mem_fast(cpu, i->seg, ea, bits / 8, true), v;                                            \
+        u##bits *p = mem_locked(cpu, i->seg, ea, bits / 8), v;                                                \
         if (LIKELY(p)) {                                                                                      \
             __asm__ volatile("xchg %[v], (%[p])" : [v] "=q"(v) : "0"(REG##bits(reg)), [p] "r"(p) : "memory"); \
+            mem_locked_end(cpu);                                                                              \
         } else {                                                                                              \
             mem_split_lock();                                                                                 \
             bool ok = mem_rmw_slow(cpu, i->seg, ea, &v, bits / 8) &&                                          \
@@ -86,9 +87,10 @@ MOVE_FORMS(64)
     {                                                                                                         \
         u64 ea = insn_ea(cpu, i);                                                                             \
         u##bits a = REG##bits(R_AX * 8), d;                                                                   \
-        u##bits *p = mem_fast(cpu, i->seg, ea, bits / 8, true);                                               \
+        u##bits *p = mem_locked(cpu, i->seg, ea, bits / 8);                                                   \
         if (LIKELY(p)) {                                                                                      \
             d = __sync_val_compare_and_swap(p, a, REG##bits(i->src));                                         \
+            mem_locked_end(cpu);                                                                              \
         } else {                                                                                              \
             mem_split_lock();                                                                                 \
             bool ok = mem_rmw_slow(cpu, i->seg, ea, &d, bits / 8) &&                                          \
@@ -115,7 +117,7 @@ HANDLER(cmpxchg8b)
         gla lin;
         if ((cpu->win[i->seg].base + ea) & 15) return raise_gp0(cpu); /* before the address itself is judged */
         TRY(seg_linear(cpu, i->seg, ea, 16, true, &lin));
-        void *p = mem_fast(cpu, i->seg, ea, 16, true);
+        void *p = mem_locked(cpu, i->seg, ea, 16);
         bool same;
         if (LIKELY(p)) {
             u64 lo = (u64)expect, hi = (u64)(expect >> 64);
@@ -124,6 +126,7 @@ HANDLER(cmpxchg8b)
                              : "b"((u64)desired), "c"((u64)(desired >> 64))
                              : "memory");
             old = (unsigned __int128)hi << 64 | lo;
+            mem_locked_end(cpu);
         } else {
             mem_split_lock();
             bool ok = mem_rmw_slow(cpu, i->seg, ea, &old, 16);
@@ -144,9 +147,10 @@ HANDLER(cmpxchg8b)
     }
     u64 expect = (u64)REG32(R_DX * 8) << 32 | REG32(R_AX * 8), old;
     u64 desired = (u64)REG32(R_CX * 8) << 32 | REG32(R_BX * 8);
-    u64 *p = mem_fast(cpu, i->seg, ea, 8, true);
+    u64 *p = mem_locked(cpu, i->seg, ea, 8);
     if (LIKELY(p)) {
         old = __sync_val_compare_and_swap(p, expect, desired);
+        mem_locked_end(cpu);
     } else {
         mem_split_lock();
         bool ok = mem_rmw_slow(cpu, i->seg, ea, &old, 8) &&
