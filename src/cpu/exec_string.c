@@ -49,12 +49,21 @@ static inline enum next after_run(struct cpu *cpu, const struct insn *i, u64 n)
     return NEXT_AGAIN;
 }
 
+/* With a 32-bit address size registers are cut to 32 bits, even when the count is 0 and when the first element faults: the
+ * count always, the addresses by MOVS and STOS. [SDM2] REP does not say so; processors do it. */
+static void cut_registers(struct cpu *cpu, const struct insn *i)
+{
+    cpu->regs[R_CX] = (u32)cpu->regs[R_CX];
+    if (i->mnemonic == I_movs) cpu->regs[R_SI] = (u32)cpu->regs[R_SI];
+    if (i->mnemonic == I_movs || i->mnemonic == I_stos) cpu->regs[R_DI] = (u32)cpu->regs[R_DI];
+}
+
 /* Loop over runs; `body` moves `n` elements (it may lower n) given `count` left. */
 #define REPEAT(...)                                                                                           \
     do {                                                                                                      \
         const u64 mask = address_mask(i);                                                                     \
         exec_fn *const fn = i->fn;                                                                            \
-        if (repeated(i) && i->addrsize == 4) cpu->regs[R_CX] = (u32)cpu->regs[R_CX]; /* even when it is 0 */  \
+        if (repeated(i) && i->addrsize == 4) cut_registers(cpu, i);                                           \
         if (repeated(i) && !(cpu->regs[R_CX] & mask)) return true;                                            \
         for (;;) {                                                                                            \
             u64 count = repeated(i) ? cpu->regs[R_CX] & mask : 1, n = 1;                                      \

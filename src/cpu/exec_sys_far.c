@@ -313,9 +313,9 @@ bool sys_retf(struct cpu *cpu, const struct insn *i)
     if (rpl == cpu->cpl) {
         TRY(code_offset_check(cpu, &code, rip));
         TRY(descriptor_set_accessed(cpu, &code));
-        stack_set(cpu, cpu->regs[R_SP] + 2 * unit + release);
         segment_set_cs(cpu, (u16)cs, &code, rpl);
         cpu_update_mode(cpu);
+        stack_set(cpu, cpu->regs[R_SP] + 2 * unit + release); /* as wide as the new mode's */
         cpu->rip = rip;
         return false;
     }
