@@ -27,11 +27,21 @@ struct event_source {
     void *opaque;                                 /* its first argument */
 };
 
+struct event_poller {
+    struct event_loop *loop;                       /* where it is in the list */
+    struct event_poller *next;                     /* the loop's list */
+    void (*fill)(void *opaque, int *timeout_ms);   /* before the sleep */
+    void (*done)(void *opaque, bool failed);       /* after it */
+    void *opaque;                                  /* their first argument */
+};
+
 struct event_loop {
     struct clock *clock;           /* whose timers we run */
     struct event_source *sources;  /* in order of creation */
+    struct event_poller *pollers;  /* in order of creation */
     struct pollfd *set;            /* scratch for poll() */
     size_t set_size;               /* entries allocated */
+    size_t set_used;               /* entries of this round */
     int wake_fd;                   /* eventfd of event_loop_wake() */
     int timer_fd;                  /* timerfd at the earliest deadline */
     u64 armed;                     /* the deadline it is set to, UINT64_MAX: none */
@@ -96,6 +106,7 @@ void event_loop_destroy(struct event_loop *l)
         l->sources = s->next;
         free(s);
     }
+    while (l->pollers) event_poller_remove(l->pollers);
     if (l->wake_fd >= 0) close(l->wake_fd);
     if (l->timer_fd >= 0) close(l->timer_fd);
     free(l->set);
@@ -169,27 +180,58 @@ void event_source_remove(struct event_source *s)
     }
 }
 
-/* Fill l->set: [0] the eventfd, [1] the timerfd, then the sources. The number of entries, 0: out of memory. */
-static size_t build_set(struct event_loop *l)
+struct event_poller *event_loop_add_poller(struct event_loop *l, void (*fill)(void *opaque, int *timeout_ms),
+                                           void (*done)(void *opaque, bool failed), void *opaque)
 {
-    size_t n = 2;
-    for (struct event_source *s = l->sources; s; s = s->next) n++;
-    if (n > l->set_size) {
-        struct pollfd *set = realloc(l->set, n * sizeof(*set));
-        if (!set) return 0;
+    struct event_poller *p = calloc(1, sizeof(*p));
+    if (!p) return NULL;
+    *p = (struct event_poller){.loop = l, .fill = fill, .done = done, .opaque = opaque};
+    struct event_poller **end = &l->pollers;
+    while (*end) end = &(*end)->next;
+    *end = p;
+    event_loop_wake(l);
+    return p;
+}
+
+void event_poller_remove(struct event_poller *p)
+{
+    if (!p) return;
+    struct event_poller **at = &p->loop->pollers;
+    while (*at != p) at = &(*at)->next;
+    *at = p->next;
+    free(p);
+}
+
+int event_loop_poll_add(struct event_loop *l, int fd, short events)
+{
+    if (l->set_used == l->set_size) {
+        size_t size = l->set_size ? 2 * l->set_size : 16;
+        struct pollfd *set = realloc(l->set, size * sizeof(*set));
+        if (!set) return -1;
         l->set = set;
-        l->set_size = n;
+        l->set_size = size;
     }
-    l->set[0] = (struct pollfd){.fd = l->wake_fd, .events = POLLIN};
-    l->set[1] = (struct pollfd){.fd = l->timer_fd, .events = POLLIN};
-    n = 2;
+    l->set[l->set_used] = (struct pollfd){.fd = fd, .events = events};
+    return (int)l->set_used++;
+}
+
+short event_loop_poll_result(const struct event_loop *l, int index)
+{
+    return index < 0 ? 0 : l->set[index].revents;
+}
+
+/* Fill l->set: [0] the eventfd, [1] the timerfd, then the sources and what the pollers want. False: out of memory. */
+static bool build_set(struct event_loop *l, int *timeout_ms)
+{
+    l->set_used = 0;
+    if (event_loop_poll_add(l, l->wake_fd, POLLIN) < 0 || event_loop_poll_add(l, l->timer_fd, POLLIN) < 0)
+        return false;
     for (struct event_source *s = l->sources; s; s = s->next) {
-        s->slot = -1;
-        if (!s->enabled) continue;
-        s->slot = (int)n;
-        l->set[n++] = (struct pollfd){.fd = s->fd, .events = s->events};
+        s->slot = s->enabled ? event_loop_poll_add(l, s->fd, s->events) : -1;
+        if (s->enabled && s->slot < 0) return false;
     }
-    return n;
+    for (struct event_poller *p = l->pollers; p; p = p->next) p->fill(p->opaque, timeout_ms);
+    return true;
 }
 
 static void drain(int fd)
@@ -200,12 +242,12 @@ static void drain(int fd)
 
 void event_loop_run_once(struct event_loop *l)
 {
-    size_t n = build_set(l);
+    int timeout_ms = -1;
+    if (!build_set(l, &timeout_ms)) return;
     arm(l);
-    if (!n) return;
 
     if (l->unlock) l->unlock(l->lock_opaque);
-    int ready = poll(l->set, n, -1);
+    int ready = poll(l->set, l->set_used, timeout_ms);
     if (l->lock) l->lock(l->lock_opaque);
 
     if (ready > 0) {
@@ -224,6 +266,7 @@ void event_loop_run_once(struct event_loop *l)
             if (revents && s->enabled) s->ready(s->opaque, revents);
         }
     }
+    for (struct event_poller *p = l->pollers; p; p = p->next) p->done(p->opaque, ready < 0);
     l->dispatching = false;
     sweep(l);
 }

@@ -29,6 +29,18 @@ void event_source_set_enabled(struct event_source *s, bool enabled);
 /* May be called from its own callback. Does not close the fd. */
 void event_source_remove(struct event_source *s);
 
+/* A library that has its own idea of what to wait for. Before each sleep fill() adds descriptors by
+ * event_loop_poll_add() and may lower *timeout_ms (-1: none); after it, done() asks for each with
+ * event_loop_poll_result(). Both with the lock. NULL when memory is short. */
+struct event_poller;
+struct event_poller *event_loop_add_poller(struct event_loop *l, void (*fill)(void *opaque, int *timeout_ms),
+                                           void (*done)(void *opaque, bool failed), void *opaque);
+/* Not from its own callbacks. */
+void event_poller_remove(struct event_poller *p);
+/* The index to ask for later, -1 when memory is short. */
+int event_loop_poll_add(struct event_loop *l, int fd, short events);
+short event_loop_poll_result(const struct event_loop *l, int index);
+
 /* Sleep until something is to be done and do it: called and returns with the lock held. */
 void event_loop_run_once(struct event_loop *l);
 

@@ -16,7 +16,7 @@
 
 static const char *const places[] = {
     "/usr/local/share/calque", "/usr/share/calque", "/usr/local/share/seabios", "/usr/share/seabios",
-    "/usr/local/share/qemu",   "/usr/share/qemu",
+    "/usr/local/share/qemu",   "/usr/share/qemu",   "/usr/lib/ipxe/qemu",
 };
 
 /* The path of a readable file called name in dir; NULL: there is none. */
@@ -47,6 +47,14 @@ bool firmware_read(struct firmware *f, const struct options *o, const char *name
     f->data = path ? loader_read_file(path, "firmware", max, &f->size) : NULL;
     free(path);
     return f->data != NULL;
+}
+
+bool firmware_exists(const struct options *o, const char *name)
+{
+    char *path = find(o, name);
+    bool exists = path && access(path, R_OK) == 0;
+    free(path);
+    return exists;
 }
 
 void firmware_free(struct firmware *f)

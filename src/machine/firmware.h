@@ -8,6 +8,7 @@
 
 #define FIRMWARE_DEFAULT_BIOS "bios-256k.bin"
 #define FIRMWARE_VGA_BIOS     "vgabios-stdvga.bin"
+#define FIRMWARE_E1000        "efi-e1000.rom"
 
 /* A file's contents. */
 struct firmware {
@@ -18,6 +19,8 @@ struct firmware {
 /* Read a file given by path or, when there is no such file, by name in the -L directories, $CALQUE_DATADIR and the
  * usual places. False with a message. */
 bool firmware_read(struct firmware *f, const struct options *o, const char *name, size_t max);
+/* Is there a file of that name? */
+bool firmware_exists(const struct options *o, const char *name);
 void firmware_free(struct firmware *f);
 
 /* Is it a BIOS image: a multiple of 64 KiB up to 16 MiB? False with a message. */

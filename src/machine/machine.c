@@ -147,6 +147,16 @@ static void set_clock(struct machine *m)
     }
 }
 
+static bool open_networks(struct machine *m)
+{
+    const struct options *o = m->options;
+    for (int i = 0; i < o->net_count; i++)
+        if (!(m->nets[i] = net_open(m->loop, &o->nets[i]))) return false;
+    for (int i = 0; i < o->dump_count; i++)
+        if (net_dump_start(m->nets[o->dumps[i].net], m->clock, o->dumps[i].file, o->dumps[i].snap_length)) return false;
+    return true;
+}
+
 struct machine *machine_create(const struct options *options)
 {
     struct machine *m = calloc(1, sizeof(*m));
@@ -179,7 +189,7 @@ struct machine *machine_create(const struct options *options)
             return NULL;
         }
     }
-    if (!pc_create(m)) {
+    if (!open_networks(m) || !pc_create(m)) {
         machine_destroy(m);
         return NULL;
     }
@@ -204,6 +214,7 @@ void machine_destroy(struct machine *m)
     for (int i = m->device_count - 1; i >= 0; i--) m->devices[i]->cls->destroy(m->devices[i]);
     for (unsigned i = 0; i < m->options->cpus; i++) vcpu_destroy(&m->vcpus[i]);
     pc_destroy(m);
+    for (int i = 0; i < m->options->net_count; i++) netdev_close(m->nets[i]);
     for (int i = 0; i < m->options->chardev_count; i++) chardev_close(m->chardevs[i]);
     if (m->mem) bus_destroy(m->mem);
     if (m->io) bus_destroy(m->io);

@@ -9,6 +9,7 @@
 #include "core/clock.h"
 #include "core/device.h"
 #include "core/irq.h"
+#include "core/netdev.h"
 #include "core/types.h"
 #include "cpu/cpu.h"
 #include "devices/lapic.h"
@@ -42,6 +43,7 @@ struct machine {
     struct bus *mem, *io;          /* address spaces */
     struct pc *pc;                 /* the board's parts (pc.c) */
     struct chardev *chardevs[OPTIONS_CHARDEVS]; /* as options->chardevs */
+    struct netdev *nets[OPTIONS_NETS];          /* as options->nets */
     struct device *devices[MACHINE_DEVICES];    /* in order of creation and reset */
     int device_count;              /* used entries */
     struct vcpu *vcpus;            /* options->cpus of them */

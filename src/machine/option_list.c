@@ -92,6 +92,17 @@ const char *option_list_get(struct option_list *l, const char *key)
     return value;
 }
 
+const char *option_list_next(struct option_list *l, const char *key, int *at)
+{
+    while (*at < l->count) {
+        int i = (*at)++;
+        if (strcmp(l->items[i].key, key)) continue;
+        l->items[i].used = true;
+        return l->items[i].value;
+    }
+    return NULL;
+}
+
 int option_list_bool(struct option_list *l, const char *key, bool *value)
 {
     const char *text = option_list_get(l, key);

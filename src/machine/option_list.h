@@ -22,6 +22,8 @@ int option_list_parse(struct option_list *l, const char *option, const char *tex
 void option_list_free(struct option_list *l);
 /* The last value of key, NULL when it is absent; marks it as used. */
 const char *option_list_get(struct option_list *l, const char *key);
+/* All values of a key that may be given several times: *at starts at 0. NULL: no more. */
+const char *option_list_next(struct option_list *l, const char *key, int *at);
 /* "on", "off" and their synonyms; absent: leaves *value alone. 0, or -EINVAL with a message. */
 int option_list_bool(struct option_list *l, const char *key, bool *value);
 /* A number in C notation, at most max. */

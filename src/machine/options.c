@@ -31,6 +31,12 @@ struct deferred {
     const char *debugcon;
     const char *device[OPTIONS_DEVICES];
     int device_count;
+    const char *netdev[OPTIONS_NETS];
+    int netdev_count;
+    const char *net[OPTIONS_NETS];
+    int net_count;
+    const char *object[OPTIONS_NETS];
+    int object_count;
     bool accel_said;   /* an -accel was given */
     bool accel_found;  /* one of them exists here */
     char accel_name[32]; /* the last that does not */
@@ -385,11 +391,39 @@ static int opt_debugcon(struct context *c, const char *option, const char *arg)
 static int opt_device(struct context *c, const char *option, const char *arg)
 {
     if (!strcmp(arg, "help") || !strcmp(arg, "?")) {
-        printf("isa-debug-exit\nisa-debugcon\nisa-serial\npc-testdev\npci-testdev\nVGA\n");
+        printf("isa-debug-exit\nisa-debugcon\nisa-serial\npc-testdev\npci-testdev\nVGA\ne1000\n");
         return 1;
     }
     if (c->d.device_count == OPTIONS_DEVICES) return bad(option, arg, "too many devices");
     c->d.device[c->d.device_count++] = arg;
+    return 0;
+}
+
+static int opt_netdev(struct context *c, const char *option, const char *arg)
+{
+    if (!strcmp(arg, "help") || !strcmp(arg, "?")) return options_netdev(c->o, arg);
+    if (c->d.netdev_count == OPTIONS_NETS) return bad(option, arg, "too many networks");
+    c->d.netdev[c->d.netdev_count++] = arg;
+    return 0;
+}
+
+static int opt_nic(struct context *c, const char *option, const char *arg)
+{
+    (void)option;
+    return options_nic(c->o, arg);
+}
+
+static int opt_net(struct context *c, const char *option, const char *arg)
+{
+    if (c->d.net_count == OPTIONS_NETS) return bad(option, arg, "too many networks");
+    c->d.net[c->d.net_count++] = arg;
+    return 0;
+}
+
+static int opt_object(struct context *c, const char *option, const char *arg)
+{
+    if (c->d.object_count == OPTIONS_NETS) return bad(option, arg, "too many objects");
+    c->d.object[c->d.object_count++] = arg;
     return 0;
 }
 
@@ -579,9 +613,10 @@ static const struct option {
     {"display", "none", opt_nothing, "there is no display"},
     {"vnc", "none", opt_nothing, NULL},
     {"vga", "std|none", opt_vga, "select the graphics adapter"},
-    {"net", "none", opt_nothing, NULL},
-    {"nic", "none", opt_nothing, "there is no network"},
-    {"netdev", "none", opt_nothing, NULL},
+    {"nic", "user|tap|socket|stream|none[,model=][,mac=][,prop=value...]", opt_nic, "a network card and its network"},
+    {"netdev", "user|tap|socket|stream,id=id[,prop=value...]", opt_netdev, "a network, for -device e1000,netdev=id"},
+    {"net", "nic|user|tap|socket|none[,prop=value...]", opt_net, NULL},
+    {"object", "filter-dump,id=id,netdev=id,file=file[,maxlen=n]", opt_object, "write a network's frames to a pcap file"},
     {"rtc", "[base=utc|localtime|date][,clock=host|rt|vm]", opt_rtc, "the guest's real-time clock"},
     {"no-reboot", NULL, opt_flag, "exit instead of rebooting"},
     {"no-shutdown", NULL, opt_flag, "stop instead of exiting on power-off"},
@@ -676,6 +711,7 @@ static int add_device(struct options *o, struct option_list *l)
         fprintf(stderr, "calque: -device: no driver named\n");
         return -EINVAL;
     }
+    if (options_net_driver(driver)) return options_net_device(o, driver, l);
     if (!strcasecmp(driver, "VGA")) {
         o->vga = true;
         return option_list_check(l);
@@ -708,10 +744,37 @@ static int add_device(struct options *o, struct option_list *l)
     return 0;
 }
 
+static int add_object(struct options *o, const char *text)
+{
+    struct option_list l;
+    int err = option_list_parse(&l, "-object", text, "qom-type");
+    if (err) return err;
+    const char *kind = option_list_get(&l, "qom-type");
+    option_list_get(&l, "id");
+    if (kind && !strcmp(kind, "filter-dump")) {
+        err = options_net_dump(o, &l);
+    } else {
+        fprintf(stderr, "calque: -object %s: not supported\n", kind ? kind : text);
+        err = -EINVAL;
+    }
+    option_list_free(&l);
+    return err;
+}
+
+static int finish_networks(struct context *c)
+{
+    int err = 0;
+    for (int i = 0; i < c->d.net_count && !err; i++) err = options_net(c->o, c->d.net[i]);
+    if (!err) err = options_net_finish(c->o);
+    for (int i = 0; i < c->d.object_count && !err; i++) err = add_object(c->o, c->d.object[i]);
+    return err;
+}
+
 static int finish_chardevs(struct context *c)
 {
     struct options *o = c->o;
     int err = 0;
+    for (int i = 0; i < c->d.netdev_count && !err; i++) err = options_netdev(o, c->d.netdev[i]);
     for (int i = 0; i < c->d.chardev_count && !err; i++) err = options_chardev_define(o, c->d.chardev[i]);
     for (int i = 0; i < c->d.serial_count && !err; i++) {
         static const char *const labels[OPTIONS_SERIALS] = {"serial0", "serial1", "serial2", "serial3"};
@@ -802,6 +865,7 @@ int options_parse(struct options *o, int argc, char **argv)
     if (!result && o->nodefaults && !vga_said) o->vga = false;
     if (!result) result = check(o);
     if (!result) result = finish_chardevs(&c);
+    if (!result) result = finish_networks(&c);
     if (!result) result = cpu_model_parse(o->cpu ? o->cpu : "max", &o->cpu_model);
     if (!result) cpu_model_set_topology(o->cpu_model, o->cores, o->threads);
     return result;
@@ -809,6 +873,7 @@ int options_parse(struct options *o, int argc, char **argv)
 
 void options_free(struct options *o)
 {
+    options_net_free(o);
     if (o->cpu_model) cpu_model_destroy(o->cpu_model);
     char *const strings[] = {o->cpu,  o->kernel,    o->initrd,   o->append, o->bios,
                              o->name, o->log_items, o->log_file, o->pidfile};

@@ -5,12 +5,15 @@
 #include "core/types.h"
 #include "cpu/cpuid.h"
 #include "host/chardev_open.h"
+#include "host/net_open.h"
+#include "machine/option_list.h"
 
 #define OPTIONS_CHARDEVS 16
 #define OPTIONS_SERIALS  4
 #define OPTIONS_DEVICES  16
 #define OPTIONS_FILES    32
 #define OPTIONS_PATHS    16
+#define OPTIONS_NETS     8
 
 /* What a guest device is connected to. */
 enum { CHARDEV_UNSET = -2, CHARDEV_NONE = -1 }; /* not given; given as "none"; else an index of chardevs[] */
@@ -28,6 +31,25 @@ struct fw_cfg_option {
     char *name;       /* of the item */
     char *file;       /* its contents are this file's, or */
     char *string;     /* this string without its terminating zero */
+};
+
+enum nic_model { NIC_E1000 };
+
+struct nic_option {
+    enum nic_model model; /* which card */
+    int net;              /* index of nets[], -1: no cable */
+    bool has_mac;         /* mac was given */
+    u8 mac[6];            /* the card's address */
+    int devfn;            /* PCI address, -1: any */
+    int bootindex;        /* place in the boot order, -1: none */
+    bool rom;             /* it has its expansion ROM */
+    char *romfile;        /* NULL: the model's default, if it is installed */
+};
+
+struct dump_option {
+    int net;         /* index of nets[] */
+    char *file;      /* where to */
+    u32 snap_length; /* bytes kept of each frame */
 };
 
 struct options {
@@ -62,6 +84,15 @@ struct options {
     struct device_option devices[OPTIONS_DEVICES];
     int device_count;                    /* used entries */
 
+    struct net_config nets[OPTIONS_NETS];
+    bool net_used[OPTIONS_NETS]; /* a card has it */
+    int net_count;               /* used entries */
+    struct nic_option nics[OPTIONS_NETS];
+    int nic_count;               /* used entries */
+    struct dump_option dumps[OPTIONS_NETS];
+    int dump_count;              /* used entries */
+    bool net_said;               /* -nic, -net or a card's -device: no default card */
+
     bool rtc_localtime;          /* base=localtime */
     bool rtc_fixed;              /* base=DATE */
     s64 rtc_base;                /* that date, seconds since 1970 UTC */
@@ -88,5 +119,21 @@ int options_chardev_define(struct options *o, const char *text);
 int options_chardev_take(struct options *o, const char *option, const char *id, int *ref);
 /* Make a back end of that kind: its index or -EINVAL with a message. */
 int options_chardev_add(struct options *o, const char *option, const struct chardev_config *config);
+
+/* ---- options_net.c ---- */
+
+/* -netdev KIND,id=ID,...; -nic KIND|none,...; -net nic|KIND|none,...: 0, 1 after -nic help and its like, or -EINVAL
+ * with a message. */
+int options_netdev(struct options *o, const char *text);
+int options_nic(struct options *o, const char *text);
+int options_net(struct options *o, const char *text);
+/* Is that -device driver a network card? Then options_net_device() makes it. */
+bool options_net_driver(const char *driver);
+int options_net_device(struct options *o, const char *driver, struct option_list *l);
+/* -object filter-dump,... behind its kind */
+int options_net_dump(struct options *o, struct option_list *l);
+/* Default card and addresses, when all options were seen. */
+int options_net_finish(struct options *o);
+void options_net_free(struct options *o);
 
 #endif

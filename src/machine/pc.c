@@ -17,6 +17,7 @@
 #include "devices/acpi_tables.h"
 #include "devices/apic_bus.h"
 #include "devices/debug_port.h"
+#include "devices/e1000.h"
 #include "devices/fw_cfg.h"
 #include "devices/hpet.h"
 #include "devices/i440fx.h"
@@ -44,6 +45,7 @@
 #define A20_BIT          (1ull << 20)
 #define HPET_FREE_ROUTES 0x00f00104u /* pins 2, 8 and 20-23: not shared with a PIRQ */
 #define ROM_SLACK        (1ull << 20) /* expansion ROMs of PCI devices, and page rounding */
+#define NIC_ROM_MAX      (1u << 19)   /* a network card's expansion ROM */
 #define FIRMWARE_PORT    0x402
 #define FIRMWARE_READBACK 0xe9
 
@@ -60,6 +62,7 @@ struct pc {
     struct mc146818 *rtc;       /* clock and CMOS */
     struct fw_cfg *fw_cfg;      /* what firmware is told */
     struct vga *vga;            /* NULL with -vga none */
+    int nic_devfn[OPTIONS_NETS]; /* where the network cards are */
     u64 low_ram, high_ram;      /* bytes of DRAM below and above 4 GiB */
     bool a20;                   /* the gate is open */
 };
@@ -163,7 +166,7 @@ static bool create_memory(struct machine *m, struct firmware *bios, struct firmw
     if (!host_has(o->ram_size)) return false;
     m->pc->low_ram = i440fx_low_size(o->ram_size);
     m->pc->high_ram = o->ram_size - m->pc->low_ram;
-    m->ram = ram_create(o->ram_size + bios->size + VGA_VRAM_SIZE + ROM_SLACK);
+    m->ram = ram_create(o->ram_size + bios->size + VGA_VRAM_SIZE + ROM_SLACK + (u64)NIC_ROM_MAX * (u64)o->nic_count);
     return m->ram != NULL;
 }
 
@@ -299,6 +302,26 @@ static bool create_pci_devices(struct machine *m, const struct firmware *vga_bio
     return pc->vga && add(m, vga_device(pc->vga));
 }
 
+static bool create_network_cards(struct machine *m)
+{
+    const struct options *o = m->options;
+    for (int i = 0; i < o->nic_count; i++) {
+        const struct nic_option *nic = &o->nics[i];
+        struct firmware rom = {0};
+        /* Machines without the default ROM just do not boot from the network. */
+        const char *name = nic->romfile ? nic->romfile : FIRMWARE_E1000;
+        if (nic->rom && (nic->romfile || firmware_exists(o, name)) && !firmware_read(&rom, o, name, NIC_ROM_MAX))
+            return false;
+        struct netdev *net = nic->net >= 0 ? m->nets[nic->net] : NULL;
+        struct device *card =
+            e1000_create(m->pc->pci, nic->devfn, m->clock, net, nic->mac, m->ram, rom.data, rom.size);
+        firmware_free(&rom);
+        if (!add(m, card)) return false;
+        m->pc->nic_devfn[i] = ((struct pci_device *)card)->devfn;
+    }
+    return true;
+}
+
 /* ---- what firmware is told ---- */
 
 /* CMOS fields as SeaBIOS and older firmware read them. */
@@ -395,6 +418,19 @@ static bool add_kernel(struct machine *m, char *boot_order, size_t boot_order_si
         if (load_kernel(&l)) return false;
         snprintf(boot_order, boot_order_size, "/rom@%s", l.rom_name);
     }
+    /* Cards with a bootindex, in its order. */
+    for (int last = -1;;) {
+        int next = -1;
+        for (int i = 0; i < o->nic_count; i++) {
+            int index = o->nics[i].bootindex;
+            if (index > last && (next < 0 || index < o->nics[next].bootindex)) next = i;
+        }
+        if (next < 0) break;
+        size_t n = strlen(boot_order);
+        snprintf(boot_order + n, boot_order_size - n, "%s/pci@i0cf8/ethernet@%x/ethernet-phy@0", n ? "\n" : "",
+                 m->pc->nic_devfn[next] >> 3);
+        last = o->nics[next].bootindex;
+    }
     if (o->boot_strict) {
         size_t n = strlen(boot_order);
         snprintf(boot_order + n, boot_order_size - n, "%sHALT", n ? "\n" : "");
@@ -450,7 +486,7 @@ static bool create_fw_cfg(struct machine *m)
     u16 menu_wait = (u16)o->splash_time;
     if (o->splash_time != UINT64_MAX && fw_cfg_add_file(f, "etc/boot-menu-wait", &menu_wait, sizeof(menu_wait)))
         return false;
-    char boot_order[96];
+    char boot_order[256];
     if (!add_tables(m) || !add_option_roms(m) || !add_kernel(m, boot_order, sizeof(boot_order))) return false;
     if (boot_order[0] && fw_cfg_add_file(f, "bootorder", boot_order, strlen(boot_order) + 1)) return false;
     return add_user_items(m);
@@ -476,6 +512,7 @@ bool pc_create(struct machine *m)
               create_legacy(m) &&
               create_serial_ports(m) &&
               create_pci_devices(m, &vga_bios) &&
+              create_network_cards(m) &&
               create_debug_devices(m) &&
               create_fw_cfg(m);
     bus_end_update(m->io);
