@@ -5,10 +5,13 @@
 #include "core/types.h"
 #include "cpu/cpuid.h"
 #include "host/chardev_open.h"
+#include "host/disk.h"
+#include "machine/option_list.h"
 
 #define OPTIONS_CHARDEVS 16
 #define OPTIONS_SERIALS  4
 #define OPTIONS_DEVICES  16
+#define OPTIONS_DRIVES   16
 #define OPTIONS_FILES    32
 #define OPTIONS_PATHS    16
 
@@ -22,6 +25,26 @@ struct device_option {
     u16 iobase, iosize; /* DEBUG_EXIT and DEBUG_CONSOLE */
     u8 readback;        /* DEBUG_CONSOLE */
     int chardev;        /* DEBUG_CONSOLE: index of chardevs[] or CHARDEV_NONE */
+};
+
+enum drive_interface { DRIVE_IDE, DRIVE_NONE }; /* NONE: waits for a -device */
+
+struct drive_option {
+    char *option;             /* what it comes from, for messages */
+    char *file;               /* image; NULL: an empty CD drive */
+    char *id;                 /* for -device drive=; NULL: none */
+    char *serial, *model;     /* for the guest; NULL: default */
+    enum drive_interface interface; /* where it is connected */
+    enum disk_format format;  /* of the image */
+    int index;                /* IDE: 2 * channel + unit; -1: any of */
+    int first, last;          /* these; last 0: all */
+    int bootindex;            /* -1: none */
+    bool cdrom;               /* media=cdrom */
+    bool readonly, snapshot;  /* writes fail; writes are forgotten */
+    bool write_through;       /* cache=: the drive's write cache starts switched off */
+    bool unsafe;              /* flushes do nothing */
+    bool discard;             /* discard=unmap */
+    bool taken;               /* a -device has it */
 };
 
 struct fw_cfg_option {
@@ -62,6 +85,10 @@ struct options {
     struct device_option devices[OPTIONS_DEVICES];
     int device_count;                    /* used entries */
 
+    struct drive_option drives[OPTIONS_DRIVES];
+    int drive_count;             /* used entries */
+    bool snapshot;               /* -snapshot: of all drives */
+
     bool rtc_localtime;          /* base=localtime */
     bool rtc_fixed;              /* base=DATE */
     s64 rtc_base;                /* that date, seconds since 1970 UTC */
@@ -88,5 +115,19 @@ int options_chardev_define(struct options *o, const char *text);
 int options_chardev_take(struct options *o, const char *option, const char *id, int *ref);
 /* Make a back end of that kind: its index or -EINVAL with a message. */
 int options_chardev_add(struct options *o, const char *option, const struct chardev_config *config);
+
+/* ---- options_drive.c ---- */
+
+/* -hda FILE and its like, -cdrom; option "FILE" itself: a disk image without an option. */
+int options_drive_file(struct options *o, const char *option, const char *file);
+/* -drive file=FILE,... */
+int options_drive(struct options *o, const char *text);
+/* -device ide-hd and ide-cd, after all -drive; keys that nobody asked for are left to the caller. */
+int options_device_ide(struct options *o, struct option_list *l, const char *driver);
+/* Take -drive if=none,id=ID for a device: its index in drives[]. */
+int options_drive_take(struct options *o, const char *option, const char *id, int *ref);
+/* Give all IDE drives their places. */
+int options_drive_finish(struct options *o);
+void options_drive_free(struct options *o);
 
 #endif
