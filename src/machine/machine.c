@@ -205,6 +205,7 @@ void machine_destroy(struct machine *m)
     if (m->leaked) {
         /* Send what waits; under the lock, which is never given back. */
         pthread_mutex_lock(&m->lock);
+        pc_close_drives(m);
         for (int i = 0; i < m->options->chardev_count; i++) chardev_close(m->chardevs[i]);
         return;
     }

@@ -104,6 +104,8 @@ void pc_ferr(struct machine *m, int level);
 bool pc_create(struct machine *m);
 /* What is not in the list of devices. */
 void pc_destroy(struct machine *m);
+/* Finish what the disks' back ends have to do; devices must not be used any more. */
+void pc_close_drives(struct machine *m);
 /* Reset what is not a device. */
 void pc_reset(struct machine *m);
 

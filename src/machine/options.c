@@ -391,7 +391,7 @@ static int opt_debugcon(struct context *c, const char *option, const char *arg)
 static int opt_device(struct context *c, const char *option, const char *arg)
 {
     if (!strcmp(arg, "help") || !strcmp(arg, "?")) {
-        printf("isa-debug-exit\nisa-debugcon\nisa-serial\npc-testdev\npci-testdev\nVGA\ne1000\n");
+        printf("e1000\nisa-debug-exit\nisa-debugcon\nisa-serial\nide-cd\nide-hd\npc-testdev\npci-testdev\nVGA\n");
         return 1;
     }
     if (c->d.device_count == OPTIONS_DEVICES) return bad(option, arg, "too many devices");
@@ -425,6 +425,19 @@ static int opt_object(struct context *c, const char *option, const char *arg)
     if (c->d.object_count == OPTIONS_NETS) return bad(option, arg, "too many objects");
     c->d.object[c->d.object_count++] = arg;
     return 0;
+}
+
+/* ---- disks ---- */
+
+static int opt_disk(struct context *c, const char *option, const char *arg)
+{
+    return options_drive_file(c->o, option, arg);
+}
+
+static int opt_drive(struct context *c, const char *option, const char *arg)
+{
+    (void)option;
+    return options_drive(c->o, arg);
 }
 
 /* Options whose argument must be one that means "nothing". */
@@ -563,6 +576,7 @@ static int opt_flag(struct context *c, const char *option, const char *arg)
     if (!strcmp(name, "no-hpet")) c->o->hpet = false;
     if (!strcmp(name, "no-acpi")) c->o->acpi = false;
     if (!strcmp(name, "nodefaults")) c->o->nodefaults = true;
+    if (!strcmp(name, "snapshot")) c->o->snapshot = true;
     return 0;
 }
 
@@ -596,6 +610,13 @@ static const struct option {
     {"smp", "[cpus=]n[,sockets=][,cores=][,threads=]", opt_smp, "number of CPUs"},
     {"m", "[size=]megabytes", opt_m, "guest memory, suffixes M and G (default: 128M)"},
     {"boot", "[order=drives][,menu=on|off][,strict=on|off]", opt_boot, "where to boot from"},
+    {"hda", "file", opt_disk, "hard disk image, IDE primary master; likewise -hdb, -hdc and -hdd"},
+    {"hdb", "file", opt_disk, NULL},
+    {"hdc", "file", opt_disk, NULL},
+    {"hdd", "file", opt_disk, NULL},
+    {"cdrom", "file", opt_disk, "CD image, IDE secondary master"},
+    {"drive", "[file=]file[,if=ide|none][,media=disk|cdrom][,index=n][,format=raw|qcow2][,readonly=on][,snapshot=on]"
+              "[,cache=mode][,discard=unmap][,id=name][,serial=text]", opt_drive, "a drive"},
     {"kernel", "file", opt_kernel, "boot a Linux, Multiboot or ELF kernel"},
     {"initrd", "file", opt_initrd, "its initial RAM disk, or Multiboot modules (\"file args,file...\")"},
     {"append", "text", opt_append, "its command line"},
@@ -624,7 +645,7 @@ static const struct option {
     {"no-hpet", NULL, opt_flag, "no HPET"},
     {"nodefaults", NULL, opt_flag, "no devices that were not asked for"},
     {"no-user-config", NULL, opt_flag, NULL},
-    {"snapshot", NULL, opt_flag, NULL},
+    {"snapshot", NULL, opt_flag, "write to temporary files instead of disk images"},
     {"uuid", "uuid", opt_uuid, "the machine's identity in SMBIOS"},
     {"name", "text", opt_name, "the machine's name"},
     {"d", "item,...", opt_log, "log (-d help lists the items)"},
@@ -720,6 +741,10 @@ static int add_device(struct options *o, struct option_list *l)
         err = add_serial(o, l);
         return err ? err : option_list_check(l);
     }
+    if (!strcmp(driver, "ide-hd") || !strcmp(driver, "ide-cd")) {
+        err = options_device_ide(o, l, driver);
+        return err ? err : option_list_check(l);
+    }
     if (!strcmp(driver, "isa-debug-exit")) {
         d.kind = DEVICE_DEBUG_EXIT;
         err = device_ports(l, &d, 0x501, 2);
@@ -812,8 +837,9 @@ static int parse(struct context *c, int argc, char **argv)
 {
     for (int i = 1; i < argc; i++) {
         if (argv[i][0] != '-' || !argv[i][1]) {
-            fprintf(stderr, "calque: %s: disk images not supported\n", argv[i]);
-            return -EINVAL;
+            int err = options_drive_file(c->o, argv[i], argv[i]);
+            if (err) return err;
+            continue;
         }
         const struct option *option = lookup(argv[i]);
         if (!option) {
@@ -866,6 +892,7 @@ int options_parse(struct options *o, int argc, char **argv)
     if (!result) result = check(o);
     if (!result) result = finish_chardevs(&c);
     if (!result) result = finish_networks(&c);
+    if (!result) result = options_drive_finish(o);
     if (!result) result = cpu_model_parse(o->cpu ? o->cpu : "max", &o->cpu_model);
     if (!result) cpu_model_set_topology(o->cpu_model, o->cores, o->threads);
     return result;
@@ -878,6 +905,7 @@ void options_free(struct options *o)
     char *const strings[] = {o->cpu,  o->kernel,    o->initrd,   o->append, o->bios,
                              o->name, o->log_items, o->log_file, o->pidfile};
     for (size_t i = 0; i < ARRAY_LEN(strings); i++) free(strings[i]);
+    options_drive_free(o);
     for (int i = 0; i < o->path_count; i++) free(o->paths[i]);
     for (int i = 0; i < o->option_rom_count; i++) free(o->option_roms[i]);
     for (int i = 0; i < o->fw_cfg_count; i++) {

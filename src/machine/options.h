@@ -6,11 +6,13 @@
 #include "cpu/cpuid.h"
 #include "host/chardev_open.h"
 #include "host/net_open.h"
+#include "host/disk.h"
 #include "machine/option_list.h"
 
 #define OPTIONS_CHARDEVS 16
 #define OPTIONS_SERIALS  4
 #define OPTIONS_DEVICES  16
+#define OPTIONS_DRIVES   16
 #define OPTIONS_FILES    32
 #define OPTIONS_PATHS    16
 #define OPTIONS_NETS     8
@@ -25,6 +27,26 @@ struct device_option {
     u16 iobase, iosize; /* DEBUG_EXIT and DEBUG_CONSOLE */
     u8 readback;        /* DEBUG_CONSOLE */
     int chardev;        /* DEBUG_CONSOLE: index of chardevs[] or CHARDEV_NONE */
+};
+
+enum drive_interface { DRIVE_IDE, DRIVE_NONE }; /* NONE: waits for a -device */
+
+struct drive_option {
+    char *option;             /* what it comes from, for messages */
+    char *file;               /* image; NULL: an empty CD drive */
+    char *id;                 /* for -device drive=; NULL: none */
+    char *serial, *model;     /* for the guest; NULL: default */
+    enum drive_interface interface; /* where it is connected */
+    enum disk_format format;  /* of the image */
+    int index;                /* IDE: 2 * channel + unit; -1: any of */
+    int first, last;          /* these; last 0: all */
+    int bootindex;            /* -1: none */
+    bool cdrom;               /* media=cdrom */
+    bool readonly, snapshot;  /* writes fail; writes are forgotten */
+    bool write_through;       /* cache=: the drive's write cache starts switched off */
+    bool unsafe;              /* flushes do nothing */
+    bool discard;             /* discard=unmap */
+    bool taken;               /* a -device has it */
 };
 
 struct fw_cfg_option {
@@ -92,6 +114,9 @@ struct options {
     struct dump_option dumps[OPTIONS_NETS];
     int dump_count;              /* used entries */
     bool net_said;               /* -nic, -net or a card's -device: no default card */
+    struct drive_option drives[OPTIONS_DRIVES];
+    int drive_count;             /* used entries */
+    bool snapshot;               /* -snapshot: of all drives */
 
     bool rtc_localtime;          /* base=localtime */
     bool rtc_fixed;              /* base=DATE */
@@ -135,5 +160,18 @@ int options_net_dump(struct options *o, struct option_list *l);
 /* Default card and addresses, when all options were seen. */
 int options_net_finish(struct options *o);
 void options_net_free(struct options *o);
+/* ---- options_drive.c ---- */
+
+/* -hda FILE and its like, -cdrom; option "FILE" itself: a disk image without an option. */
+int options_drive_file(struct options *o, const char *option, const char *file);
+/* -drive file=FILE,... */
+int options_drive(struct options *o, const char *text);
+/* -device ide-hd and ide-cd, after all -drive; keys that nobody asked for are left to the caller. */
+int options_device_ide(struct options *o, struct option_list *l, const char *driver);
+/* Take -drive if=none,id=ID for a device: its index in drives[]. */
+int options_drive_take(struct options *o, const char *option, const char *id, int *ref);
+/* Give all IDE drives their places. */
+int options_drive_finish(struct options *o);
+void options_drive_free(struct options *o);
 
 #endif

@@ -32,6 +32,7 @@
 #include "devices/pci.h"
 #include "devices/pci_testdev.h"
 #include "devices/piix3.h"
+#include "devices/piix3_ide.h"
 #include "devices/port92.h"
 #include "devices/ps2_keyboard.h"
 #include "devices/ps2_mouse.h"
@@ -63,6 +64,8 @@ struct pc {
     struct fw_cfg *fw_cfg;      /* what firmware is told */
     struct vga *vga;            /* NULL with -vga none */
     int nic_devfn[OPTIONS_NETS]; /* where the network cards are */
+    struct piix3_ide *ide;      /* 00:01.1 */
+    struct block *drives[OPTIONS_DRIVES]; /* as options->drives; NULL: no image */
     u64 low_ram, high_ram;      /* bytes of DRAM below and above 4 GiB */
     bool a20;                   /* the gate is open */
 };
@@ -289,6 +292,42 @@ static bool create_debug_devices(struct machine *m)
     return !firmware_port || add(m, debug_port_create(m->io, FIRMWARE_PORT, FIRMWARE_READBACK, NULL));
 }
 
+/* Open the images, and give the IDE drives theirs. */
+static bool create_drives(struct machine *m)
+{
+    const struct options *o = m->options;
+    struct pc *pc = m->pc;
+    pc->ide = piix3_ide_create(pc->pci, PCI_DEVFN(1, 1), isa_line(pc, 14), isa_line(pc, 15));
+    if (!pc->ide || !add(m, piix3_ide_device(pc->ide))) return false;
+    for (int i = 0; i < o->drive_count; i++) {
+        const struct drive_option *d = &o->drives[i];
+        struct disk_config config = {.option = d->option, .path = d->file, .format = d->format, .readonly = d->readonly,
+                                     .snapshot = d->snapshot, .unsafe = d->unsafe, .discard = d->discard};
+        if (d->file) {
+            struct disk *disk = disk_open(&config);
+            if (!disk || !(pc->drives[i] = disk_queue_create(disk, &config, m->loop))) return false;
+        }
+        if (d->interface != DRIVE_IDE) continue;
+        struct piix3_ide_drive drive = {.block = pc->drives[i], .cdrom = d->cdrom, .write_through = d->write_through,
+                                        .serial = d->serial, .model = d->model};
+        if (!d->cdrom && !pc->drives[i]->size) {
+            fprintf(stderr, "calque: %s %s: the image is empty\n", d->option, d->file);
+            return false;
+        }
+        if (piix3_ide_attach(pc->ide, d->index, &drive)) return false;
+    }
+    return true;
+}
+
+void pc_close_drives(struct machine *m)
+{
+    if (!m->pc) return;
+    for (int i = 0; i < OPTIONS_DRIVES; i++) {
+        disk_queue_destroy(m->pc->drives[i]);
+        m->pc->drives[i] = NULL;
+    }
+}
+
 static bool create_pci_devices(struct machine *m, const struct firmware *vga_bios)
 {
     struct pc *pc = m->pc;
@@ -324,6 +363,29 @@ static bool create_network_cards(struct machine *m)
 
 /* ---- what firmware is told ---- */
 
+/* Types and geometries of the first channel's disks, as old BIOSes keep them, and how INT 13h translates those of all:
+ * not at all, or by LBA, when there are more cylinders than it can name. */
+static void fill_cmos_disks(struct machine *m)
+{
+    struct mc146818 *rtc = m->pc->rtc;
+    u8 types = 0, translation = 0;
+    for (int i = 0; i < IDE_DRIVES; i++) {
+        u16 cylinders;
+        u8 heads, sectors;
+        if (!piix3_ide_geometry(m->pc->ide, i, &cylinders, &heads, &sectors)) continue;
+        if (cylinders > 1024) translation |= (u8)(1u << (2 * i));
+        if (i > 1) continue;
+        types |= i ? 0x0f : 0xf0; /* see 19h and 1ah */
+        mc146818_set_cmos(rtc, (u8)(0x19 + i), 47); /* the type with a geometry of its own */
+        u8 at = (u8)(0x1b + 9 * i);
+        const u8 entry[9] = {(u8)cylinders, (u8)(cylinders >> 8), heads, 0xff, 0xff, /* no write precompensation */
+                             (u8)(0xc0 | (heads > 8) << 3), (u8)cylinders, (u8)(cylinders >> 8), sectors};
+        for (u8 k = 0; k < sizeof(entry); k++) mc146818_set_cmos(rtc, (u8)(at + k), entry[k]);
+    }
+    mc146818_set_cmos(rtc, 0x12, types);
+    mc146818_set_cmos(rtc, 0x39, translation);
+}
+
 /* CMOS fields as SeaBIOS and older firmware read them. */
 static void fill_cmos(struct machine *m)
 {
@@ -346,6 +408,8 @@ static void fill_cmos(struct machine *m)
     mc146818_set_cmos(rtc, 0x5d, (u8)(high >> 32));
     mc146818_set_cmos(rtc, 0x5f, (u8)(m->options->cpus - 1));
     mc146818_set_cmos(rtc, 0x14, 0x06); /* equipment: x87, PS/2 mouse; no floppy drive */
+
+    fill_cmos_disks(m);
 
     /* Boot order: three nibbles; 1 floppy, 2 hard disk, 3 CD, 4 network. */
     const char *order = m->options->boot_order[0] ? m->options->boot_order : "cad";
@@ -403,6 +467,23 @@ static bool add_user_items(struct machine *m)
     return true;
 }
 
+/* Drives with a bootindex, lowest first, by their Open Firmware paths. */
+static void add_boot_indexes(const struct options *o, char *boot_order, size_t size)
+{
+    for (int done = -1;;) {
+        const struct drive_option *best = NULL;
+        for (int i = 0; i < o->drive_count; i++) {
+            const struct drive_option *d = &o->drives[i];
+            if (d->interface == DRIVE_IDE && d->bootindex > done && (!best || d->bootindex < best->bootindex)) best = d;
+        }
+        if (!best) return;
+        done = best->bootindex;
+        size_t n = strlen(boot_order);
+        snprintf(boot_order + n, size - n, "%s/pci@i0cf8/ide@1,1/drive@%x/disk@%x", n ? "\n" : "", best->index >> 1,
+                 best->index & 1);
+    }
+}
+
 static bool add_kernel(struct machine *m, char *boot_order, size_t boot_order_size)
 {
     const struct options *o = m->options;
@@ -431,6 +512,7 @@ static bool add_kernel(struct machine *m, char *boot_order, size_t boot_order_si
                  m->pc->nic_devfn[next] >> 3);
         last = o->nics[next].bootindex;
     }
+    add_boot_indexes(o, boot_order, boot_order_size);
     if (o->boot_strict) {
         size_t n = strlen(boot_order);
         snprintf(boot_order + n, boot_order_size - n, "%sHALT", n ? "\n" : "");
@@ -486,7 +568,7 @@ static bool create_fw_cfg(struct machine *m)
     u16 menu_wait = (u16)o->splash_time;
     if (o->splash_time != UINT64_MAX && fw_cfg_add_file(f, "etc/boot-menu-wait", &menu_wait, sizeof(menu_wait)))
         return false;
-    char boot_order[256];
+    char boot_order[512];
     if (!add_tables(m) || !add_option_roms(m) || !add_kernel(m, boot_order, sizeof(boot_order))) return false;
     if (boot_order[0] && fw_cfg_add_file(f, "bootorder", boot_order, strlen(boot_order) + 1)) return false;
     return add_user_items(m);
@@ -511,6 +593,7 @@ bool pc_create(struct machine *m)
               create_timers(m) &&
               create_legacy(m) &&
               create_serial_ports(m) &&
+              create_drives(m) &&
               create_pci_devices(m, &vga_bios) &&
               create_network_cards(m) &&
               create_debug_devices(m) &&
@@ -532,6 +615,7 @@ void pc_reset(struct machine *m)
 void pc_destroy(struct machine *m)
 {
     if (!m->pc) return;
+    pc_close_drives(m);
     if (m->pc->pci) pci_bus_destroy(m->pc->pci);
     if (m->pc->apics) apic_bus_destroy(m->pc->apics);
     free(m->pc);

@@ -1,0 +1,34 @@
+/* The PIIX3's IDE function: two channels of two drives each, with bus-master DMA. */
+#ifndef DEVICES_PIIX3_IDE_H
+#define DEVICES_PIIX3_IDE_H
+
+#include "core/block.h"
+#include "core/device.h"
+#include "core/irq.h"
+#include "devices/pci.h"
+
+#define IDE_DRIVES 4 /* primary master and slave, secondary master and slave */
+
+struct piix3_ide;
+
+/* A drive; strings are copied, NULL: a default. */
+struct piix3_ide_drive {
+    struct block *block; /* its contents; NULL for a CD drive: no disc in it */
+    bool cdrom;          /* ATAPI CD-ROM drive instead of an ATA disk */
+    bool write_through;  /* the drive's write cache is off after reset */
+    const char *serial;  /* at most 20 characters */
+    const char *model;   /* at most 40 */
+};
+
+/* Plugs in at devfn (00:01.1); irq: ISA interrupts 14 and 15. NULL with a message. */
+struct piix3_ide *piix3_ide_create(struct pci_bus *pci, int devfn, struct irq_line irq14, struct irq_line irq15);
+struct device *piix3_ide_device(struct piix3_ide *ide);
+/* Put a drive in; before the guest runs. 0 or -errno with a message. */
+int piix3_ide_attach(struct piix3_ide *ide, int index, const struct piix3_ide_drive *config);
+/* Change a CD drive's disc; NULL takes it out. -EBUSY: the guest has locked the tray and force is not set;
+ * -EINVAL: no CD drive. */
+int piix3_ide_change_medium(struct piix3_ide *ide, int index, struct block *block, bool force);
+/* The geometry that the drive reports: false when there is no ATA disk. */
+bool piix3_ide_geometry(const struct piix3_ide *ide, int index, u16 *cylinders, u8 *heads, u8 *sectors);
+
+#endif

@@ -1,0 +1,77 @@
+/* Disk images: what is in a file, by format, and the worker thread that serves a disk controller from it.
+ *
+ * A struct disk is synchronous and used by one thread at a time; disk_queue makes a struct block of it. */
+#ifndef HOST_DISK_H
+#define HOST_DISK_H
+
+#include "core/block.h"
+#include "core/types.h"
+#include "host/event_loop.h"
+
+struct disk;
+
+/* A format. Offsets and sizes are multiples of BLOCK_SECTOR and inside the disk. 0 or -errno. */
+struct disk_ops {
+    const char *name; /* as in format= */
+    int (*read)(struct disk *d, u64 offset, u8 *buf, size_t size);
+    int (*write)(struct disk *d, u64 offset, const u8 *buf, size_t size);
+    int (*flush)(struct disk *d);                              /* to stable storage */
+    int (*discard)(struct disk *d, u64 offset, u64 size);      /* NULL: does nothing */
+    /* Does this layer hold [offset, ...)? *size: how far that answer holds, at most as asked. For backing files. */
+    bool (*allocated)(struct disk *d, u64 offset, u64 *size);  /* NULL: all of it */
+    int (*close)(struct disk *d);                              /* writes what is pending, frees */
+};
+
+/* First member of each format's private struct. */
+struct disk {
+    const struct disk_ops *ops; /* the format */
+    u64 size;                   /* bytes, a multiple of BLOCK_SECTOR */
+    bool readonly;              /* no writes */
+};
+
+enum disk_format { DISK_AUTO, DISK_RAW, DISK_QCOW2 };
+
+struct disk_config {
+    const char *option;      /* "-hda", for messages */
+    const char *path;        /* the image */
+    enum disk_format format; /* AUTO: by its contents */
+    bool readonly;           /* opened read-only */
+    bool snapshot;           /* writes go to a temporary file */
+    bool unsafe;             /* cache=unsafe: flushes are ignored */
+    bool discard;            /* discard=unmap */
+};
+
+/* Open an image, with the formats it is made of. NULL with one message that names option and file. */
+struct disk *disk_open(const struct disk_config *config);
+/* 0, or the error of the last writes, with a message. */
+int disk_close(struct disk *d);
+/* "raw", "qcow2"; false: unknown. */
+bool disk_format_parse(const char *name, enum disk_format *format);
+
+/* ---- a worker thread (disk_queue.c) ---- */
+
+/* Takes the disk over. NULL with a message; then the disk is closed. */
+struct block *disk_queue_create(struct disk *d, const struct disk_config *config, struct event_loop *loop);
+/* Finish all requests, write everything back, close the disk. Requests' done() is still called. */
+int disk_queue_destroy(struct block *b);
+
+/* ---- formats ---- */
+
+/* They take fd over, in any case. NULL with a message. */
+struct disk *disk_raw_open(int fd, const struct disk_config *config, bool probed);
+struct disk *disk_qcow2_open(int fd, const struct disk_config *config, int depth);
+/* Writes go to a temporary file; takes base over. */
+struct disk *disk_overlay_open(struct disk *base, const struct disk_config *config);
+/* disk_open() for the backing file of another image. */
+struct disk *disk_open_backing(const struct disk_config *config, int depth);
+
+/* ---- helpers ---- */
+
+/* All bytes; what is behind the end of the file reads as zero. 0 or -errno. */
+int disk_pread(int fd, u64 offset, void *buf, size_t size);
+int disk_pwrite(int fd, u64 offset, const void *buf, size_t size);
+/* Tell other programs, by locks on bytes of the file, that it is read or written; refuse what does not go together.
+ * 0, or -EAGAIN when another process has it. */
+int disk_lock(int fd, bool write);
+
+#endif

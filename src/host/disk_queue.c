@@ -1,0 +1,219 @@
+/* One worker thread per disk: it takes requests from the vCPU threads and the event loop, which calls done(). */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "host/disk.h"
+
+struct request_list {
+    struct block_request *first, **end; /* in order */
+};
+
+struct disk_queue {
+    struct block block;           /* must stay first */
+    struct disk *disk;            /* only the worker uses it */
+    bool unsafe;                  /* flushes do nothing */
+    char *option, *path;          /* for messages */
+    bool failed;                  /* an error was reported on stderr */
+    pthread_t thread;             /* the worker */
+    bool started;                 /* it exists */
+    pthread_mutex_t lock;         /* of the lists */
+    pthread_cond_t work;          /* waiting is not empty, or stop is set */
+    struct request_list waiting;  /* for the worker */
+    struct request_list over;     /* for the event loop */
+    bool stop;                    /* the worker ends when nothing waits */
+    int event;                    /* eventfd: over is not empty */
+    struct event_source *source;  /* its watcher */
+};
+
+static void list_init(struct request_list *l)
+{
+    l->first = NULL;
+    l->end = &l->first;
+}
+
+static void list_append(struct request_list *l, struct block_request *r)
+{
+    r->next = NULL;
+    *l->end = r;
+    l->end = &r->next;
+}
+
+static struct block_request *list_take(struct request_list *l)
+{
+    struct block_request *r = l->first;
+    if (!r) return NULL;
+    l->first = r->next;
+    if (!l->first) l->end = &l->first;
+    return r;
+}
+
+/* ---- the worker ---- */
+
+static int transfer(struct disk *d, const struct block_request *r, size_t at, size_t size)
+{
+    if (r->op == BLOCK_READ) return d->ops->read(d, r->offset + at, r->buf + at, size);
+    return d->ops->write(d, r->offset + at, r->buf + at, size);
+}
+
+static void execute(struct disk_queue *q, struct block_request *r)
+{
+    struct disk *d = q->disk;
+    r->good = 0;
+    if (r->op != BLOCK_FLUSH && (r->offset > d->size || r->size > d->size - r->offset)) {
+        r->error = -EINVAL;
+        return;
+    }
+    switch (r->op) {
+    case BLOCK_READ:
+    case BLOCK_WRITE:
+        r->error = r->op == BLOCK_WRITE && d->readonly ? -EROFS : transfer(d, r, 0, r->size);
+        if (!r->error) {
+            r->good = r->size;
+            break;
+        }
+        /* Which sector is it? */
+        while (r->good < r->size && (r->op == BLOCK_READ || !d->readonly)) {
+            int err = transfer(d, r, r->good, BLOCK_SECTOR);
+            if (err) {
+                r->error = err;
+                break;
+            }
+            r->good += BLOCK_SECTOR;
+        }
+        if (r->good == r->size) r->error = 0; /* it was transient */
+        break;
+    case BLOCK_FLUSH: r->error = q->unsafe ? 0 : d->ops->flush(d); break;
+    case BLOCK_DISCARD: r->error = q->block.discards && d->ops->discard ? d->ops->discard(d, r->offset, r->size) : 0; break;
+    }
+    if (r->error && !q->failed) {
+        static const char *const names[] = {"read", "write", "flush", "discard"};
+        fprintf(stderr, "calque: %s %s: %s error at byte %llu: %s; the guest is told of this and later ones\n", q->option,
+                q->path, names[r->op], (unsigned long long)(r->offset + r->good), strerror(-r->error));
+        q->failed = true;
+    }
+}
+
+static void *worker(void *opaque)
+{
+    static const u64 one = 1;
+    struct disk_queue *q = opaque;
+    pthread_mutex_lock(&q->lock);
+    for (;;) {
+        struct block_request *r = list_take(&q->waiting);
+        if (!r) {
+            if (q->stop) break;
+            pthread_cond_wait(&q->work, &q->lock);
+            continue;
+        }
+        pthread_mutex_unlock(&q->lock);
+        execute(q, r);
+        pthread_mutex_lock(&q->lock);
+        bool first = !q->over.first;
+        list_append(&q->over, r);
+        if (first) {
+            while (write(q->event, &one, sizeof(one)) < 0 && errno == EINTR) continue;
+        }
+    }
+    pthread_mutex_unlock(&q->lock);
+    return NULL;
+}
+
+/* ---- the other side ---- */
+
+static void submit(struct block *b, struct block_request *r)
+{
+    struct disk_queue *q = (struct disk_queue *)b;
+    pthread_mutex_lock(&q->lock);
+    list_append(&q->waiting, r);
+    pthread_cond_signal(&q->work);
+    pthread_mutex_unlock(&q->lock);
+}
+
+static void complete(struct disk_queue *q)
+{
+    for (;;) {
+        pthread_mutex_lock(&q->lock);
+        struct block_request *r = list_take(&q->over);
+        pthread_mutex_unlock(&q->lock);
+        if (!r) return;
+        r->done(r);
+    }
+}
+
+static void event_ready(void *opaque, short revents)
+{
+    struct disk_queue *q = opaque;
+    u64 count;
+    (void)revents;
+    while (read(q->event, &count, sizeof(count)) < 0 && errno == EINTR) continue;
+    complete(q);
+}
+
+static const struct block_ops queue_ops = {.submit = submit};
+
+struct block *disk_queue_create(struct disk *d, const struct disk_config *config, struct event_loop *loop)
+{
+    struct disk_queue *q = calloc(1, sizeof(*q));
+    if (!q) {
+        fprintf(stderr, "calque: out of memory\n");
+        disk_close(d);
+        return NULL;
+    }
+    q->block = (struct block){.ops = &queue_ops, .size = d->size, .readonly = d->readonly,
+                              .discards = config->discard && d->ops->discard};
+    q->disk = d;
+    q->unsafe = config->unsafe;
+    q->option = strdup(config->option);
+    q->path = strdup(config->path);
+    pthread_mutex_init(&q->lock, NULL);
+    pthread_cond_init(&q->work, NULL);
+    list_init(&q->waiting);
+    list_init(&q->over);
+    q->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+    if (q->event >= 0) q->source = event_loop_add(loop, q->event, POLLIN, event_ready, q);
+
+    sigset_t all, old;
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &old); /* signals are the main thread's */
+    int err = q->source && q->option && q->path ? pthread_create(&q->thread, NULL, worker, q) : ENOMEM;
+    pthread_sigmask(SIG_SETMASK, &old, NULL);
+    q->started = !err;
+    if (err) {
+        fprintf(stderr, "calque: %s %s: cannot start a disk thread: %s\n", config->option, config->path, strerror(err));
+        disk_queue_destroy(&q->block);
+        return NULL;
+    }
+    return &q->block;
+}
+
+int disk_queue_destroy(struct block *b)
+{
+    struct disk_queue *q = (struct disk_queue *)b;
+    if (!q) return 0;
+    if (q->started) {
+        pthread_mutex_lock(&q->lock);
+        q->stop = true;
+        pthread_cond_signal(&q->work);
+        pthread_mutex_unlock(&q->lock);
+        pthread_join(q->thread, NULL);
+    }
+    complete(q);
+    event_source_remove(q->source);
+    if (q->event >= 0) close(q->event);
+    int err = disk_close(q->disk);
+    if (err && q->path) fprintf(stderr, "calque: %s %s: cannot finish writing: %s\n", q->option, q->path, strerror(-err));
+    pthread_cond_destroy(&q->work);
+    pthread_mutex_destroy(&q->lock);
+    free(q->option);
+    free(q->path);
+    free(q);
+    return err;
+}

@@ -1,0 +1,249 @@
+/* -hda to -hdd, -cdrom, -drive and the -device options of disks. */
+#define _GNU_SOURCE
+#include "machine/options.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "devices/piix3_ide.h"
+
+static int refuse(const char *option, const char *what, const char *why)
+{
+    fprintf(stderr, "calque: %s: %s: %s\n", option, what, why);
+    return -EINVAL;
+}
+
+static struct drive_option *new_drive(struct options *o, const char *option)
+{
+    if (o->drive_count == OPTIONS_DRIVES) {
+        fprintf(stderr, "calque: %s: too many drives\n", option);
+        return NULL;
+    }
+    struct drive_option *d = &o->drives[o->drive_count++];
+    memset(d, 0, sizeof(*d));
+    d->index = -1;
+    d->bootindex = -1;
+    d->option = strdup(option);
+    return d;
+}
+
+static int copy(char **to, const char *text)
+{
+    if (!text) return 0;
+    free(*to);
+    *to = strdup(text);
+    return *to ? 0 : -ENOMEM;
+}
+
+int options_drive_file(struct options *o, const char *option, const char *file)
+{
+    static const char *const names[] = {"hda", "hdb", "hdc", "hdd"};
+    const char *name = *option == '-' ? option + 1 + (option[1] == '-') : "hda"; /* a file alone is -hda */
+    struct drive_option *d = new_drive(o, option);
+    if (!d) return -EINVAL;
+    d->interface = DRIVE_IDE;
+    for (int i = 0; i < 4; i++)
+        if (!strcmp(name, names[i])) d->index = i;
+    if (!strcmp(name, "cdrom")) {
+        d->cdrom = d->readonly = true;
+        d->index = 2;
+    }
+    return *file || !d->cdrom ? copy(&d->file, file) : 0;
+}
+
+/* cache=: when a write counts as done. Reads go through the host's page cache in all modes. */
+static int cache_mode(struct drive_option *d, const char *mode)
+{
+    if (!strcmp(mode, "writeback") || !strcmp(mode, "none") || !strcmp(mode, "off")) return 0;
+    if (!strcmp(mode, "writethrough") || !strcmp(mode, "directsync")) d->write_through = true;
+    else if (!strcmp(mode, "unsafe")) d->unsafe = true;
+    else return refuse("-drive", mode, "invalid cache option");
+    return 0;
+}
+
+/* Keys that may ask for what is the case anyway. */
+static int fixed_keys(struct option_list *l)
+{
+    static const struct {
+        const char *key, *values[4];
+    } fixed[] = {
+        {"aio", {"threads", "native", "io_uring"}},
+        {"werror", {"report", "enospc"}},
+        {"rerror", {"report"}},
+        {"copy-on-read", {"off"}},
+        {"detect-zeroes", {"off"}},
+    };
+    for (size_t i = 0; i < ARRAY_LEN(fixed); i++) {
+        const char *value = option_list_get(l, fixed[i].key);
+        bool fits = !value;
+        for (size_t k = 0; k < ARRAY_LEN(fixed[i].values) && fixed[i].values[k] && !fits; k++)
+            fits = !strcmp(value, fixed[i].values[k]);
+        if (!fits) {
+            fprintf(stderr, "calque: -drive: %s=%s not supported\n", fixed[i].key, value);
+            return -EINVAL;
+        }
+    }
+    return 0;
+}
+
+static int drive_keys(struct options *o, struct option_list *l)
+{
+    struct drive_option *d = new_drive(o, "-drive");
+    if (!d) return -EINVAL;
+    const char *file = option_list_get(l, "file"), *interface = option_list_get(l, "if");
+    const char *media = option_list_get(l, "media"), *format = option_list_get(l, "format");
+    const char *cache = option_list_get(l, "cache"), *discard = option_list_get(l, "discard");
+    u64 index = UINT64_MAX, bus = 0, unit = UINT64_MAX;
+
+    int err = copy(&d->file, file && *file ? file : NULL);
+    if (!err) err = copy(&d->id, option_list_get(l, "id"));
+    if (!err) err = copy(&d->serial, option_list_get(l, "serial"));
+    if (err) return err;
+    if (!interface || !strcmp(interface, "ide")) d->interface = DRIVE_IDE;
+    else if (!strcmp(interface, "none")) d->interface = DRIVE_NONE;
+    else return refuse("-drive", interface, "bus not supported (there are ide and none)");
+    if (media && !strcmp(media, "cdrom")) d->cdrom = d->readonly = true;
+    else if (media && strcmp(media, "disk")) return refuse("-drive", media, "invalid media");
+    if (format && !disk_format_parse(format, &d->format))
+        return refuse("-drive", format, "image format not supported (there are raw and qcow2)");
+    if (cache) err = cache_mode(d, cache);
+    if (discard && (!strcmp(discard, "unmap") || !strcmp(discard, "on"))) d->discard = true;
+    else if (discard && strcmp(discard, "ignore") && strcmp(discard, "off"))
+        return refuse("-drive", discard, "invalid discard option");
+    if (!err) err = option_list_bool(l, "readonly", &d->readonly);
+    if (!err) err = option_list_bool(l, "read-only", &d->readonly);
+    if (!err) err = option_list_bool(l, "snapshot", &d->snapshot);
+    if (!err) err = option_list_number(l, "index", IDE_DRIVES - 1, &index);
+    if (!err) err = option_list_number(l, "bus", 1, &bus);
+    if (!err) err = option_list_number(l, "unit", 1, &unit);
+    if (!err) err = fixed_keys(l);
+    if (!err) err = option_list_check(l);
+    if (err) return err;
+    if (index != UINT64_MAX) d->index = (int)index;
+    else if (unit != UINT64_MAX) d->index = (int)(2 * bus + unit);
+    if (!d->file && !d->cdrom) return refuse("-drive", "file", "a disk needs an image");
+    if (d->interface == DRIVE_NONE && !d->id) return refuse("-drive", "if=none", "nobody can refer to it without an id");
+    for (struct drive_option *e = o->drives; e < d && d->id; e++)
+        if (e->id && !strcmp(e->id, d->id)) return refuse("-drive", d->id, "a drive with that id exists");
+    return 0;
+}
+
+int options_drive(struct options *o, const char *text)
+{
+    struct option_list l;
+    int err = option_list_parse(&l, "-drive", text, "file");
+    if (err) return err;
+    err = drive_keys(o, &l);
+    option_list_free(&l);
+    return err;
+}
+
+int options_drive_take(struct options *o, const char *option, const char *id, int *ref)
+{
+    for (int i = 0; i < o->drive_count; i++) {
+        struct drive_option *d = &o->drives[i];
+        if (!d->id || strcmp(d->id, id)) continue;
+        if (d->interface != DRIVE_NONE || d->taken) return refuse(option, id, "the drive is in use");
+        d->taken = true;
+        *ref = i;
+        return 0;
+    }
+    return refuse(option, id, "no such drive");
+}
+
+/* -device ide-hd and ide-cd: a drive with a place. */
+int options_device_ide(struct options *o, struct option_list *l, const char *driver)
+{
+    char option[32];
+    bool cdrom = !strcmp(driver, "ide-cd");
+    const char *id = option_list_get(l, "drive"), *bus = option_list_get(l, "bus");
+    const char *serial = option_list_get(l, "serial"), *model = option_list_get(l, "model");
+    u64 unit = UINT64_MAX, bootindex = UINT64_MAX, channel = 0;
+    struct drive_option *d;
+
+    snprintf(option, sizeof(option), "-device %s", driver);
+    int err = option_list_number(l, "unit", 1, &unit);
+    if (!err) err = option_list_number(l, "bootindex", INT32_MAX, &bootindex);
+    if (err) return err;
+    if (id) {
+        int ref;
+        if ((err = options_drive_take(o, option, id, &ref))) return err;
+        d = &o->drives[ref];
+    } else if (cdrom) {
+        if (!(d = new_drive(o, option))) return -EINVAL;
+    } else {
+        return refuse(option, "drive", "property missing");
+    }
+    if (!cdrom && !d->file) return refuse(option, id, "the drive is empty");
+    if (cdrom) d->cdrom = d->readonly = true;
+    d->interface = DRIVE_IDE;
+    d->index = -1;
+    if (bus) {
+        if (strncmp(bus, "ide.", 4) || !option_number(bus + 4, 1, &channel)) return refuse(option, bus, "no such bus");
+        d->first = (int)(2 * channel);
+        d->last = d->first + 1;
+        if (unit != UINT64_MAX) d->index = (int)(2 * channel + unit);
+    } else if (unit != UINT64_MAX) {
+        d->index = (int)unit;
+    }
+    if (bootindex != UINT64_MAX) d->bootindex = (int)bootindex;
+    if (!(err = copy(&d->serial, serial))) err = copy(&d->model, model);
+    return err;
+}
+
+/* Places for drives that were not given one; -1 when all are taken. */
+static int free_index(const struct options *o, const struct drive_option *d)
+{
+    int last = d->last ? d->last : IDE_DRIVES - 1;
+    for (int index = d->first; index <= last; index++) {
+        bool taken = false;
+        for (int i = 0; i < o->drive_count; i++)
+            taken |= o->drives[i].interface == DRIVE_IDE && o->drives[i].index == index;
+        if (!taken) return index;
+    }
+    return -1;
+}
+
+int options_drive_finish(struct options *o)
+{
+    bool have_cd = false;
+    for (int i = 0; i < o->drive_count; i++) {
+        struct drive_option *d = &o->drives[i];
+        if (o->snapshot && !d->readonly) d->snapshot = true;
+        if (d->interface != DRIVE_IDE) continue;
+        have_cd |= d->cdrom;
+        if (d->index < 0 && (d->index = free_index(o, d)) < 0)
+            return refuse(d->option, d->file ? d->file : "CD drive", "no place left on the IDE channels");
+        for (int k = 0; k < o->drive_count; k++) {
+            const struct drive_option *e = &o->drives[k];
+            if (e == d || e->interface != DRIVE_IDE || e->index != d->index) continue;
+            fprintf(stderr, "calque: %s %s: there is a drive at bus=%d,unit=%d (index=%d) already\n", d->option,
+                    d->file ? d->file : "", d->index >> 1, d->index & 1, d->index);
+            return -EINVAL;
+        }
+    }
+    /* The board comes with a CD drive, master of the second channel. */
+    struct drive_option probe = {.first = 2, .last = 2};
+    if (!o->nodefaults && !have_cd && free_index(o, &probe) == 2) {
+        struct drive_option *d = new_drive(o, "-cdrom");
+        if (!d) return -EINVAL;
+        d->interface = DRIVE_IDE;
+        d->cdrom = d->readonly = true;
+        d->index = 2;
+    }
+    return 0;
+}
+
+void options_drive_free(struct options *o)
+{
+    for (int i = 0; i < o->drive_count; i++) {
+        struct drive_option *d = &o->drives[i];
+        free(d->option);
+        free(d->file);
+        free(d->id);
+        free(d->serial);
+        free(d->model);
+    }
+}
