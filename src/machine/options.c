@@ -140,7 +140,10 @@ static int opt_cpu(struct context *c, const char *option, const char *arg)
 static int accelerator(struct context *c, const char *name, size_t len)
 {
     c->d.accel_said = true;
-    if ((len == 6 && !strncmp(name, "interp", 6)) || (len == 4 && !strncmp(name, "auto", 4)))
+    if (len == 2 && !strncmp(name, "bt", 2) && !c->d.accel_found) {
+        c->d.accel_found = true;
+        c->o->translate = true;
+    } else if ((len == 6 && !strncmp(name, "interp", 6)) || (len == 4 && !strncmp(name, "auto", 4)))
         c->d.accel_found = true;
     else
         snprintf(c->d.accel_name, sizeof(c->d.accel_name), "%.*s", (int)len, name);
@@ -154,7 +157,7 @@ static int opt_accel(struct context *c, const char *option, const char *arg)
     if (err) return err;
     const char *name = option_list_get(&l, "accel");
     if (name && (!strcmp(name, "help") || !strcmp(name, "?"))) {
-        printf("Accelerators supported:\ninterp\nauto\n");
+        printf("Accelerators supported:\ninterp\nbt\nauto\n");
         err = 1;
     } else if (!name || !*name) {
         err = bad(option, arg, "no accelerator named");
@@ -552,7 +555,7 @@ static const struct option {
     {"machine", "[type=]pc[,prop=value...]", opt_machine, "select the machine (accel=, hpet=, acpi=, ...)"},
     {"M", "pc", opt_machine, NULL},
     {"cpu", "model[,feature=on|off...]", opt_cpu, "select the CPU (-cpu help lists them)"},
-    {"accel", "interp|auto", opt_accel, "select the engine that runs guest code"},
+    {"accel", "interp|bt|auto", opt_accel, "select the engine that runs guest code"},
     {"enable-kvm", NULL, opt_enable_kvm, NULL},
     {"smp", "[cpus=]n[,sockets=][,cores=][,threads=]", opt_smp, "number of CPUs"},
     {"m", "[size=]megabytes", opt_m, "guest memory, suffixes M and G (default: 128M)"},
