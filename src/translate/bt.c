@@ -52,7 +52,7 @@ static bool eligible(const struct cpu *cpu) { return cpu->mode_key & MODE_FLAT; 
 /* The block is about to be interpreted once more: translate it if it is hot. */
 static void warm(struct cpu *cpu, struct bt *bt, struct block *b)
 {
-    if (b->page == ~0ull || ++b->hot < HOT || !eligible(cpu)) return;
+    if (b->page == ~0ull || ++b->hot < bt->hot || !eligible(cpu)) return;
     if (bt->code.size - bt->code.used < ROOM || !translate_block(bt, cpu, b)) return;
     struct jump_entry *j = jump_slot(&bt->cache, block_lin(cpu));
     if (j->block == b) j->host = b->host;
@@ -127,6 +127,12 @@ static enum cpu_exit bt_run(struct cpu *cpu)
     }
 }
 
+void bt_set_threshold(struct cpu *cpu, unsigned count)
+{
+    struct bt *bt = cpu->engine;
+    bt->hot = count;
+}
+
 static void bt_invalidate(struct cpu *cpu, u64 offset, u64 size)
 {
     struct bt *bt = cpu->engine;
@@ -143,6 +149,7 @@ static int bt_create(struct cpu *cpu)
     }
     if ((err = code_memory_create(&bt->code, CODE_BYTES)) < 0) goto fail;
     if ((err = block_cache_init(&bt->cache, cpu)) < 0) goto fail_code;
+    bt->hot = HOT;
     translate_thunks(bt);
     cpu->engine = bt;
     return 0;

@@ -6,4 +6,7 @@
 
 extern const struct engine_ops bt_engine;
 
+/* For tests: translate a block when it is run for the count-th time. */
+void bt_set_threshold(struct cpu *cpu, unsigned count);
+
 #endif
