@@ -144,6 +144,9 @@ struct cpu_hooks {
     void (*event_others)(void *opaque, u32 bits);           /* cpu_event_set() on every other vCPU; NULL when alone */
 };
 
+/* cpu->mode_key: enum code_size in bits 0-1, the TLB context in bits 2-3, and: */
+#define MODE_FLAT 0x10u /* translated code may ignore ES, SS, DS and the limit of CS, and alignment checks */
+
 struct cpu_model; /* what CPUID reports; cpuid.h */
 
 struct cpu {
@@ -174,6 +177,7 @@ struct cpu {
 
     /* ---- derived state: recompute with cpu_update_mode() ---- */
     struct segment_window win[SEG_COUNT];
+    u8 mode_key;           /* what decoded and translated code depends on: MODE_* */
     u64 code_limit;        /* highest valid instruction offset: CS limit, or all ones in 64-bit mode */
     struct tlb *tlb;       /* the part of tlbs[] for the current privilege, SMAP and AC */
 
@@ -204,6 +208,12 @@ struct cpu {
     gla large_low, large_high; /* holds every large page in the TLB: INVLPG in it flushes all; empty: low > high */
     u64 code_gen;              /* changes with every TLB flush, of one page too: validates caches of code by linear address */
     u64 insn_count;        /* instructions retired (approximately: counted by blocks) */
+
+    /* ---- the translator's ---- */
+    u64 page_rip;          /* RIP of the page that translated code runs in */
+    u64 target;            /* of an indirect call, while its return address is pushed */
+    void *jumps;           /* the block cache's jump_entry table */
+    struct cpu *self;      /* this */
 
     /* ---- wiring ---- */
     struct bus *mem, *io;

@@ -279,6 +279,8 @@ static bool translate(struct cpu *cpu, gla lin, unsigned acc, gpa *phys, struct 
     struct tlb *tlb = &cpu->tlbs[who.context];
     gla page = lin & ~GUEST_PAGE_MASK;
     if (page_watched(cpu, page)) return true;
+    /* An access that wraps around the top of the 64-bit space would match page 0's tag. */
+    if (!page && cpu_long(cpu)) return true;
     struct bus_target r = t[0], wr = t[0];
     if (acc & ACC_WRITE)
         r = bus_lookup(cpu->mem, w.phys, false, &page_ok);

@@ -43,6 +43,21 @@ static void update_window(struct cpu *cpu, unsigned n, bool aligned_only)
     if (aligned_only) w->read_limit = w->write_limit = 0;
 }
 
+/* See MODE_FLAT. */
+static bool is_flat(const struct cpu *cpu, bool aligned_only)
+{
+    static const u8 segs[3] = {SEG_ES, SEG_SS, SEG_DS};
+    if (aligned_only) return false;
+    if (cpu->code_size == CODE_64) return true;
+    if (cpu->code_size != CODE_32 || cpu->seg[SEG_CS].base || cpu->code_limit != 0xffffffffu) return false;
+    if (!(cpu->seg[SEG_SS].attr & SEG_DB)) return false;
+    for (unsigned n = 0; n < 3; n++) {
+        const struct segment_window *w = &cpu->win[segs[n]];
+        if (w->base || w->read_limit != 0xffffffffu || w->write_limit != 0xffffffffu) return false;
+    }
+    return true;
+}
+
 void cpu_update_mode(struct cpu *cpu)
 {
     const struct segment *cs = &cpu->seg[SEG_CS];
@@ -61,6 +76,7 @@ void cpu_update_mode(struct cpu *cpu)
                        : (cpu->cr4 & CR4_SMAP) && !(cpu->eflags & EFLAGS_AC)     ? TLB_SUPERVISOR_SMAP
                                                                                  : TLB_SUPERVISOR;
     cpu->tlb = &cpu->tlbs[context];
+    cpu->mode_key = (u8)(cpu->code_size | context << 2 | (is_flat(cpu, aligned_only) ? MODE_FLAT : 0));
 
     /* DR7: Ln/Gn at bits 2n, 2n+1; R/Wn at 16+4n (SDM vol 3B 17.2.4). */
     bool code_break = false;
@@ -174,6 +190,7 @@ struct cpu *cpu_create(u32 index, struct bus *mem, struct bus *io, struct ram *r
     }
     memset(cpu, 0, sizeof *cpu);
     cpu->index = index;
+    cpu->self = cpu;
     cpu->mem = mem;
     cpu->io = io;
     cpu->ram = ram;

@@ -147,10 +147,11 @@ static int accelerator(struct context *c, const char *name, size_t len)
 {
     c->d.accel_said = true;
     /* QEMU's name for running without KVM means the engine in software here. */
-    static const char *const software[] = {"interp", "auto", "tcg"};
+    static const char *const software[] = {"interp", "auto", "tcg", "bt"};
     bool known = false;
     for (size_t i = 0; i < ARRAY_LEN(software); i++)
         known |= len == strlen(software[i]) && !strncmp(name, software[i], len);
+    if (known && !c->d.accel_found) c->o->translate = len == 2; /* bt: the first that exists decides */
     if (known)
         c->d.accel_found = true;
     else
@@ -165,7 +166,7 @@ static int opt_accel(struct context *c, const char *option, const char *arg)
     if (err) return err;
     const char *name = option_list_get(&l, "accel");
     if (name && (!strcmp(name, "help") || !strcmp(name, "?"))) {
-        printf("Accelerators supported:\ninterp\nauto\ntcg (the same as auto)\n");
+        printf("Accelerators supported:\ninterp\nbt\nauto\ntcg (the same as auto)\n");
         err = 1;
     } else if (!name || !*name) {
         err = bad(option, arg, "no accelerator named");
@@ -605,7 +606,7 @@ static const struct option {
     {"machine", "[type=]pc[,prop=value...]", opt_machine, "select the machine (accel=, hpet=, acpi=, ...)"},
     {"M", "pc", opt_machine, NULL},
     {"cpu", "model[,feature=on|off...]", opt_cpu, "select the CPU (-cpu help lists them)"},
-    {"accel", "interp|auto|tcg", opt_accel, "select the engine that runs guest code"},
+    {"accel", "interp|bt|auto|tcg", opt_accel, "select the engine that runs guest code"},
     {"enable-kvm", NULL, opt_enable_kvm, NULL},
     {"smp", "[cpus=]n[,sockets=][,cores=][,threads=]", opt_smp, "number of CPUs"},
     {"m", "[size=]megabytes", opt_m, "guest memory, suffixes M and G (default: 128M)"},

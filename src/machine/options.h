@@ -84,6 +84,7 @@ struct options {
     bool vga;                    /* the VGA adapter is there */
     bool nographic;              /* firmware and user are on the serial port */
     bool nodefaults;             /* no serial port unless asked for */
+    bool translate;              /* -accel bt */
     bool no_reboot, no_shutdown; /* what the guest's reset and power-off do */
 
     char *kernel, *initrd, *append; /* direct boot; NULL: not given */

@@ -9,6 +9,7 @@
 #include "cpu/cpuid.h"
 #include "cpu/engine.h"
 #include "devices/apic_bus.h"
+#include "translate/bt.h"
 
 #define PHYS_ADDRESS_BITS   40
 #define LAPIC_PAGE_PRIORITY 1 /* above the window where devices' writes are message-signalled interrupts */
@@ -215,7 +216,8 @@ bool vcpu_create(struct machine *m, struct vcpu *v, u32 index, struct apic_bus *
         .ns_to_tsc = apic_ns_to_tsc,
         .tsc_to_ns = apic_tsc_to_ns,
     };
-    v->cpu = cpu_create(index, m->mem, m->io, m->ram, &v->hooks, model, &interp_engine);
+    v->cpu = cpu_create(index, m->mem, m->io, m->ram, &v->hooks, model,
+                        m->options->translate ? &bt_engine : &interp_engine);
     if (!v->cpu) return false;
     v->cpu->smp = m->options->cpus > 1;
     v->lapic = lapic_create(apics, m->clock, &config, &wires);

@@ -15,6 +15,7 @@
 #include "cpu/cpu.h"
 #include "cpu/cpuid.h"
 #include "cpu/engine.h"
+#include "translate/bt.h"
 
 /* Guest-physical layout. */
 enum {
@@ -156,7 +157,8 @@ static void build_tables(struct guest *g, const u64 *ldt)
 
 struct guest *guest_create(const char *engine, const struct cpu_model *model, const u64 *ldt)
 {
-    if (strcmp(engine, interp_engine.name) != 0) {
+    const bool translate = !strcmp(engine, bt_engine.name);
+    if (!translate && strcmp(engine, interp_engine.name) != 0) {
         fprintf(stderr, "oracle: no engine '%s'\n", engine);
         return NULL;
     }
@@ -175,8 +177,9 @@ struct guest *guest_create(const char *engine, const struct cpu_model *model, co
     bus_add_ram(g->mem, "ram", 0, PHYS_SIZE, 0, g->ram, offset, false);
     build_pages(g);
     build_tables(g, ldt);
-    g->cpu = cpu_create(0, g->mem, g->io, g->ram, &g->hooks, model, &interp_engine);
+    g->cpu = cpu_create(0, g->mem, g->io, g->ram, &g->hooks, model, translate ? &bt_engine : &interp_engine);
     if (!g->cpu) goto fail;
+    if (translate) bt_set_threshold(g->cpu, 1);
     timer_guest = g;
     signal(SIGVTALRM, on_timer);
     struct itimerval tick = {.it_interval = {.tv_usec = 100000}, .it_value = {.tv_usec = 100000}};

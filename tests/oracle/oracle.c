@@ -404,7 +404,7 @@ static void report_difference(const struct options *o, struct native *n, struct 
 static int usage(void)
 {
     fprintf(stderr, "usage: oracle [--mode 64|32|16] [--seed N] [--first N] [--count N] [--insns N[..M]] [--only MNEMONIC]\n"
-                    "              [--engine interp] [--cpu MODEL] [--report N] [--strict-flags] [--ud]\n"
+                    "              [--engine interp|bt] [--cpu MODEL] [--report N] [--strict-flags] [--ud]\n"
                     "              [--verbose]\n");
     return 2;
 }

@@ -1,0 +1,374 @@
+/* Decoding and caching of blocks. See block.h. */
+#include "cpu/block.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "cpu/cpuid.h"
+#include "cpu/disasm.h"
+#include "cpu/exec_local.h"
+
+/* ---- handlers that are no instructions ---- */
+
+/* The sentinel after a block's last instruction, and every instruction of a dead block. */
+bool exec_block_end(struct cpu *cpu, const struct insn *i)
+{
+    cpu->rip = insn_rip(cpu, i);
+    return false;
+}
+
+bool exec_undefined(struct cpu *cpu, const struct insn *i)
+{
+    (void)i;
+    return raise_ud(cpu);
+}
+
+static bool exec_too_long(struct cpu *cpu, const struct insn *i)
+{
+    (void)i;
+    return raise_gp0(cpu);
+}
+
+exec_fn *exec_select_int(const struct insn *i)
+{
+    exec_fn *fn;
+    if ((fn = exec_select_alu(i)) || (fn = exec_select_move(i)) || (fn = exec_select_flow(i)) ||
+        (fn = exec_select_string(i)))
+        return fn;
+    return exec_select_bits(i);
+}
+
+/* ---- decoding ---- */
+
+static u8 gpr_offset(const struct operand *o)
+{
+    return o->kind == OPND_GPR ? (u8)(o->reg * 8) : o->kind == OPND_GPRH ? (u8)(o->reg * 8 + 1) : 0;
+}
+
+/* F3 0F BC/BD are BSF/BSR with an ignored prefix where TZCNT/LZCNT do not exist. */
+static bool without_feature(struct insn *i)
+{
+    switch (i->mnemonic) {
+    case I_tzcnt: i->mnemonic = I_bsf; return true;
+    case I_lzcnt: i->mnemonic = I_bsr; return true;
+    default: return false;
+    }
+}
+
+/* Complete a decoded instruction that stands `off` bytes into its block. */
+static void prepare(struct cpu *cpu, struct insn *i, unsigned off)
+{
+    i->off = (u16)off;
+    i->dst = gpr_offset(&i->operands[0]);
+    i->src = gpr_offset(&i->operands[1]);
+    if (i->base == REG_RIP) i->disp += (s64)off + i->len;
+    i->fn = NULL;
+    if (!cpu_has_feature(cpu->model, i->opcode->feature) && !without_feature(i)) {
+        i->fn = exec_undefined;
+        return;
+    }
+    if (!(i->fn = exec_select_int(i)) && !(i->fn = exec_select_sys(i)) && !(i->fn = exec_select_fpu(i))) {
+        log_printf(LOG_UNIMP, "interp: no handler for %s\n", i->opcode->name);
+        i->fn = exec_undefined;
+    }
+}
+
+/* An instruction that only faults. */
+static void prepare_fault(struct insn *i, int decoded, unsigned off)
+{
+    u8 len = i->len;
+    memset(i, 0, sizeof *i);
+    i->len = len ? len : 1;
+    i->off = (u16)off;
+    i->fn = decoded == DECODE_LONG ? exec_too_long : exec_undefined;
+}
+
+static void log_block(const struct cpu *cpu, const struct block *b, const u8 *code)
+{
+    gla lin = cpu_code64(cpu) ? cpu->rip : (u32)(cpu->seg[SEG_CS].base + cpu->rip);
+    fprintf(log_stream(), "----------------\nIN: cpl=%u rip=%llx\n", cpu->cpl, (unsigned long long)cpu->rip);
+    disasm_print(log_stream(), code, b->bytes, lin, cpu->code_size);
+}
+
+/* Decode from `code` up to a block end, the end of the bytes, or BLOCK_MAX. Returns NULL (with no block) only when the first
+ * instruction needs more bytes than there are. */
+static struct block *decode_block(struct cpu *cpu, const u8 *code, unsigned avail, unsigned max)
+{
+    static _Thread_local struct insn insns[BLOCK_MAX + 1];
+    unsigned n = 0, off = 0;
+    while (n < max && off < avail) {
+        struct insn *i = &insns[n];
+        int len = decode(i, code + off, avail - off, cpu->code_size);
+        if (len == DECODE_MORE) break;
+        n++;
+        if (len <= 0) {
+            prepare_fault(i, len, off);
+            off += i->len;
+            break;
+        }
+        prepare(cpu, i, off);
+        off += (unsigned)len;
+        if (i->opcode->attr & ATTR_END) break;
+    }
+    if (!n) return NULL;
+    insns[n] = (struct insn){.fn = exec_block_end, .off = (u16)off};
+    struct block *b = malloc(sizeof *b + (n + 1) * sizeof(struct insn));
+    if (!b) return NULL;
+    b->next = NULL;
+    b->bytes = (u16)off;
+    b->count = (u16)n;
+    b->mode = cpu->mode_key;
+    b->host = b->host_forward = NULL;
+    b->hot = 0;
+    b->page = ~0ull;
+    b->dead = false;
+    memcpy(b->insns, insns, (n + 1) * sizeof(struct insn));
+    if (log_enabled(LOG_IN_ASM)) log_block(cpu, b, code);
+    return b;
+}
+
+/* ---- the cache ---- */
+
+static u64 block_size(const struct block *b) { return sizeof *b + (b->count + 1u) * sizeof(struct insn); }
+
+static void granule_range(unsigned from, unsigned bytes, unsigned *first, unsigned *last)
+{
+    *first = from >> GRANULE_SHIFT;
+    *last = (from + bytes - 1) >> GRANULE_SHIFT;
+    if (*last >= GUEST_PAGE_SIZE >> GRANULE_SHIFT) *last = (GUEST_PAGE_SIZE >> GRANULE_SHIFT) - 1;
+}
+
+/* Drop all blocks of a page. They are not freed yet: one of them may be running. */
+static void kill_page(struct cpu *cpu, struct block_cache *in, u64 page)
+{
+    struct code_page *p = in->pages[page];
+    if (!p) return;
+    for (unsigned n = 0; n < PAGE_BUCKETS; n++) {
+        for (struct block *b = p->buckets[n], *next; b; b = next) {
+            next = b->next;
+            b->dead = true;
+            b->host = b->host_forward = NULL;
+            for (unsigned k = 0; k < b->count; k++) b->insns[k].fn = exec_block_end;
+            b->next = in->graveyard;
+            in->graveyard = b;
+        }
+    }
+    free(p);
+    in->pages[page] = NULL;
+    in->kills++;
+    cpu->code_gen++; /* empties the jump cache */
+    /* With several vCPUs another one may hold code of the page: then its stores stay slow. */
+    if (!cpu->smp) __atomic_fetch_and(&cpu->ram->page_flags[page], (u8)~RAM_PAGE_CODE, __ATOMIC_SEQ_CST);
+}
+
+void block_kill_all(struct cpu *cpu, struct block_cache *in)
+{
+    for (u64 n = 0; n < in->page_count; n++)
+        if (in->pages[n]) kill_page(cpu, in, n);
+}
+
+void block_bury(struct block_cache *in)
+{
+    while (in->graveyard) {
+        struct block *b = in->graveyard;
+        in->graveyard = b->next;
+        in->bytes -= block_size(b);
+        free(b);
+    }
+}
+
+/* [offset, offset + size) of RAM was written: drop the code it hits. */
+static void invalidate_range(struct cpu *cpu, struct block_cache *in, u64 offset, u64 size)
+{
+    if (!size) {
+        block_kill_all(cpu, in);
+        return;
+    }
+    u64 end = offset + size;
+    for (u64 page = offset >> GUEST_PAGE_SHIFT; page < in->page_count && page << GUEST_PAGE_SHIFT < end; page++) {
+        struct code_page *p = in->pages[page];
+        if (!p) continue;
+        u64 base = page << GUEST_PAGE_SHIFT;
+        unsigned from = offset > base ? (unsigned)(offset - base) : 0;
+        unsigned to = end < base + GUEST_PAGE_SIZE ? (unsigned)(end - base) : GUEST_PAGE_SIZE;
+        unsigned first, last;
+        granule_range(from, to - from, &first, &last);
+        for (unsigned g = first; g <= last; g++) {
+            if (p->map[g >> 6] >> (g & 63) & 1) {
+                kill_page(cpu, in, page);
+                break;
+            }
+        }
+    }
+}
+
+void block_invalidate(struct cpu *cpu, struct block_cache *in, u64 offset, u64 size)
+{
+    if (!in->running || pthread_equal(pthread_self(), in->thread)) {
+        invalidate_range(cpu, in, offset, size);
+        return;
+    }
+    pthread_mutex_lock(&in->mutex);
+    if (in->queued < QUEUED_RANGES && size) {
+        in->queue[in->queued].offset = offset;
+        in->queue[in->queued].size = size;
+        in->queued++;
+    } else {
+        in->queued = QUEUED_RANGES + 1;
+    }
+    pthread_mutex_unlock(&in->mutex);
+    cpu_event_set(cpu, EVENT_INVALIDATE);
+}
+
+void block_take_queue(struct cpu *cpu, struct block_cache *in)
+{
+    pthread_mutex_lock(&in->mutex);
+    if (in->queued > QUEUED_RANGES) {
+        block_kill_all(cpu, in);
+    } else {
+        for (unsigned n = 0; n < in->queued; n++) invalidate_range(cpu, in, in->queue[n].offset, in->queue[n].size);
+    }
+    in->queued = 0;
+    pthread_mutex_unlock(&in->mutex);
+}
+
+/* The page starts to hold code: from now on stores to it take the slow path, here and on the other vCPUs. */
+static struct code_page *new_code_page(struct cpu *cpu, struct block_cache *in, u64 page)
+{
+    struct code_page *p = calloc(1, sizeof *p);
+    if (!p) return NULL;
+    in->pages[page] = p;
+    u8 before = __atomic_fetch_or(&cpu->ram->page_flags[page], RAM_PAGE_CODE, __ATOMIC_SEQ_CST);
+    if (!(before & RAM_PAGE_CODE)) {
+        tlb_protect_code(cpu, page << GUEST_PAGE_SHIFT);
+        if (cpu->smp && cpu->hooks->event_others) cpu->hooks->event_others(cpu->hooks->opaque, EVENT_TLB_FLUSH);
+    }
+    return p;
+}
+
+/* The block at this RAM offset, decoded if need be; NULL when its first instruction crosses into the next page. */
+static struct block *cached_block(struct cpu *cpu, struct block_cache *in, u64 ram_offset)
+{
+    u64 page = ram_offset >> GUEST_PAGE_SHIFT;
+    unsigned offset = (unsigned)(ram_offset & GUEST_PAGE_MASK);
+    struct code_page *p = in->pages[page];
+    if (p) {
+        for (struct block *b = p->buckets[offset % PAGE_BUCKETS]; b; b = b->next)
+            if (b->offset == offset && b->mode == cpu->mode_key) return b;
+    } else {
+        if (in->bytes > CACHE_LIMIT) {
+            block_kill_all(cpu, in);
+            block_bury(in);
+        }
+        if (!(p = new_code_page(cpu, in, page))) return NULL;
+    }
+    struct block *b = decode_block(cpu, cpu->ram->host + ram_offset, GUEST_PAGE_SIZE - offset, BLOCK_MAX);
+    if (!b) return NULL;
+    b->offset = (u16)offset;
+    b->page = page;
+    b->next = p->buckets[offset % PAGE_BUCKETS];
+    p->buckets[offset % PAGE_BUCKETS] = b;
+    unsigned first, last;
+    granule_range(offset, b->bytes, &first, &last);
+    for (unsigned g = first; g <= last; g++) p->map[g >> 6] |= 1ull << (g & 63);
+    in->bytes += block_size(b);
+    return b;
+}
+
+/* Instruction bytes by linear address, one page's worth: their RAM offset, or false for a device page. False with an exception
+ * recorded when the fetch faults. */
+static bool fetch_page(struct cpu *cpu, gla lin, u64 *ram_offset, gpa *phys)
+{
+    const struct tlb_entry *e = &cpu->tlb->e[tlb_index(lin)];
+    if (e->exec_tag == ((lin & ~GUEST_PAGE_MASK) | cpu->tlb->gen)) {
+        *ram_offset = (u64)(lin + e->addend - (u64)(uintptr_t)cpu->ram->host);
+        return true;
+    }
+    TRY(mmu_translate(cpu, lin, ACC_EXEC, phys));
+    bool page_ok;
+    struct bus_target t = bus_lookup(cpu->mem, *phys, false, &page_ok);
+    if (!t.host || !page_ok) return false;
+    *ram_offset = t.ram_offset;
+    return true;
+}
+
+/* One instruction that crosses a page or lies outside RAM, in the scratch block. */
+static struct block *uncached_block(struct cpu *cpu, struct block_cache *in, gla lin)
+{
+    u8 code[15];
+    unsigned have = 0;
+    free(in->scratch);
+    in->scratch = NULL;
+    while (have < sizeof code) {
+        gla at = cpu_code64(cpu) ? lin + have : (u32)(lin + have);
+        unsigned n = MIN((unsigned)sizeof code - have, GUEST_PAGE_SIZE - (unsigned)(at & GUEST_PAGE_MASK));
+        u64 offset;
+        gpa phys = 0;
+        if (cpu_code64(cpu) && !canonical(at)) {
+            raise_gp0(cpu);
+            return NULL;
+        }
+        if (fetch_page(cpu, at, &offset, &phys)) {
+            memcpy(code + have, cpu->ram->host + offset, n);
+        } else {
+            if (cpu->exc.vector >= 0) return NULL;
+            cpu->hooks->lock(cpu->hooks->opaque);
+            bus_read_block(cpu->mem, phys, code + have, n);
+            cpu->hooks->unlock(cpu->hooks->opaque);
+        }
+        have += n;
+        in->scratch = decode_block(cpu, code, have, 1);
+        if (in->scratch) return in->scratch;
+    }
+    raise_gp0(cpu);
+    return NULL;
+}
+
+struct block *find_block_slow(struct cpu *cpu, struct block_cache *in, gla lin, struct jump_entry *j)
+{
+    u64 offset;
+    gpa phys;
+    if (cpu->rip > cpu->code_limit || (cpu_code64(cpu) && !canonical(lin))) {
+        raise_gp0(cpu);
+        return NULL;
+    }
+    struct block *b = NULL;
+    if (fetch_page(cpu, lin, &offset, &phys))
+        b = cached_block(cpu, in, offset);
+    else if (cpu->exc.vector >= 0)
+        return NULL;
+    if (!b) return uncached_block(cpu, in, lin);
+    *j = (struct jump_entry){.lin = lin, .key = jump_key(cpu), .block = b, .host = b->host ? b->host : in->no_host};
+    return b;
+}
+
+int block_cache_init(struct block_cache *in, struct cpu *cpu)
+{
+    in->page_count = cpu->ram->size >> GUEST_PAGE_SHIFT;
+    in->pages = calloc(in->page_count, sizeof in->pages[0]);
+    if (!in->pages) {
+        fprintf(stderr, "calque: no memory for the code cache\n");
+        return -ENOMEM;
+    }
+    for (unsigned n = 0; n < JUMP_ENTRIES; n++) in->jumps[n].key = ~0ull;
+    pthread_mutex_init(&in->mutex, NULL);
+    return 0;
+}
+
+void block_cache_destroy(struct block_cache *in, struct cpu *cpu)
+{
+    block_kill_all(cpu, in);
+    block_bury(in);
+    free(in->scratch);
+    free(in->pages);
+    pthread_mutex_destroy(&in->mutex);
+}
+
+void block_cache_start(struct block_cache *in)
+{
+    in->thread = pthread_self();
+    in->running = true;
+}

@@ -1,0 +1,107 @@
+/* Decoded guest code, cached per physical page: what the interpreter and the translator run from.
+ *
+ * A block is a run of instructions within one physical page. It knows nothing of linear addresses, so that every mapping of
+ * the page shares it. Instructions that cross a page boundary, or lie outside RAM, are decoded anew each time.
+ *
+ * Blocks die when their page is written (block_invalidate()). The running block may be among them: a dead block's handlers
+ * are replaced by one that leaves the block, and its memory is freed once the run loop is back at its top. */
+#ifndef CPU_BLOCK_H
+#define CPU_BLOCK_H
+
+#include <pthread.h>
+
+#include "cpu/exec.h"
+
+#define JUMP_ENTRIES    8192u
+#define PAGE_BUCKETS    64u
+#define BLOCK_MAX       64u          /* instructions */
+#define CACHE_LIMIT     (256u << 20) /* bytes of decoded code, then start over */
+#define GRANULE_SHIFT   4            /* code bitmap: 16 bytes a bit */
+#define QUEUED_RANGES   64u
+
+struct block {
+    void *host;         /* translated code: entered from anywhere (looks at events); NULL: none */
+    void *host_forward; /* ... by a forward jump within the page */
+    u64 page;           /* RAM page number; ~0: the uncached block */
+    u32 hot;            /* times it was interpreted, for the translator */
+    struct block *next; /* in its page's bucket, or in the graveyard */
+    u16 offset;         /* in the page */
+    u16 bytes;          /* guest bytes covered */
+    u16 count;          /* instructions, without the sentinel */
+    u8 mode;            /* cpu->mode_key it was decoded for */
+    bool dead;          /* its page was written */
+    struct insn insns[];
+};
+
+/* Decoded code of one physical page. */
+struct code_page {
+    struct block *buckets[PAGE_BUCKETS];                                /* by offset */
+    u64 map[GUEST_PAGE_SIZE >> GRANULE_SHIFT >> 6]; /* granules that decoded code covers */
+};
+
+/* Linear address -> block, while nothing was flushed. */
+struct jump_entry {
+    gla lin;
+    u64 key; /* jump_key() it was made under */
+    struct block *block;
+    void *host; /* its translated code, or what leaves translated code */
+};
+
+struct block_cache {
+    struct jump_entry jumps[JUMP_ENTRIES];
+    struct code_page **pages; /* by RAM page number */
+    u64 page_count;
+    u64 bytes;                /* held by blocks */
+    struct block *graveyard;  /* dead, maybe still running */
+    struct block *scratch;    /* the uncached one-instruction block */
+    void *no_host;            /* jump_entry.host of blocks without translated code */
+    u64 kills;                /* pages whose blocks died: what was remembered about blocks may be stale */
+    pthread_t thread;         /* the vCPU's thread, once running */
+    bool running;             /* thread is valid */
+    pthread_mutex_t mutex;    /* protects what follows */
+    struct {
+        u64 offset, size;
+    } queue[QUEUED_RANGES]; /* invalidations from other threads */
+    unsigned queued;        /* entries; more than there are means: everything */
+};
+
+
+/* 0 or -errno with a message. */
+int block_cache_init(struct block_cache *in, struct cpu *cpu);
+void block_cache_destroy(struct block_cache *in, struct cpu *cpu);
+/* The vCPU's thread runs from now on; it is the only one to touch the cache. */
+void block_cache_start(struct block_cache *in);
+void block_invalidate(struct cpu *cpu, struct block_cache *in, u64 offset, u64 size);
+/* Apply what other threads invalidated. */
+void block_take_queue(struct cpu *cpu, struct block_cache *in);
+void block_kill_all(struct cpu *cpu, struct block_cache *in);
+/* Free the dead blocks; none of them may be running. */
+void block_bury(struct block_cache *in);
+struct block *find_block_slow(struct cpu *cpu, struct block_cache *in, gla lin, struct jump_entry *j);
+/* The handler of a dead block's instructions, and of the sentinel at the end. */
+bool exec_block_end(struct cpu *cpu, const struct insn *i);
+/* The handler of instructions that do not exist. */
+bool exec_undefined(struct cpu *cpu, const struct insn *i);
+
+static inline u64 jump_key(const struct cpu *cpu) { return cpu->code_gen + ((u64)cpu->mode_key << 56); }
+
+static inline gla block_lin(const struct cpu *cpu)
+{
+    return cpu->code_size == CODE_64 ? cpu->rip : (u32)(cpu->seg[SEG_CS].base + cpu->rip);
+}
+
+static inline struct jump_entry *jump_slot(struct block_cache *in, gla lin)
+{
+    return &in->jumps[(lin ^ lin >> 13) & (JUMP_ENTRIES - 1)];
+}
+
+/* The block at the current CS:RIP; NULL: an exception is recorded. */
+static inline struct block *find_block(struct cpu *cpu, struct block_cache *in)
+{
+    gla lin = block_lin(cpu);
+    struct jump_entry *j = jump_slot(in, lin);
+    if (__builtin_expect(j->lin == lin && j->key == jump_key(cpu), 1)) return j->block;
+    return find_block_slow(cpu, in, lin, j);
+}
+
+#endif
