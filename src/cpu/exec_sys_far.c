@@ -33,26 +33,18 @@ static bool far_pointer(struct cpu *cpu, const struct insn *i, u64 *offset, u16 
     return mem_read16(cpu, i->seg, sys_ea_add(i, ea, i->opsize), selector);
 }
 
-/* Push CS:IP on the current stack. */
+/* Push CS:IP on the current stack, which between 64-bit and compatibility mode is already as wide as that of the code called:
+ * code64 says what that is. */
 static bool push_return(struct cpu *cpu, unsigned unit, u64 rip, bool code64)
 {
     u8 frame[16];
-    if (code64 && !cpu_code64(cpu)) { /* from compatibility mode: the stack is that of 64-bit mode already */
-        u64 sp = cpu->regs[R_SP] - 2 * unit;
-        frame_put(frame, 0, unit, rip);
-        frame_put(frame, 1, unit, cpu->seg[SEG_CS].selector);
-        if (!canonical(sp) || !canonical(sp + 2 * unit - 1)) return raise_err(cpu, EXC_SS, 0);
-        TRY(lin_write(cpu, sp, frame, 2 * unit, ACC_WRITE));
-        cpu->regs[R_SP] = sp;
-        return true;
-    }
     struct stack s = stack_current(cpu);
-    gla first; /* #AC */
-    TRY(seg_linear(cpu, SEG_SS, (cpu->regs[R_SP] - unit) & stack_mask(cpu), unit, true, &first));
+    s.flat64 = code64;
+    s.mask = code64 ? ~0ull : s.attr & SEG_DB ? 0xffffffffull : 0xffffull;
     frame_put(frame, 0, unit, rip);
     frame_put(frame, 1, unit, cpu->seg[SEG_CS].selector);
     TRY(stack_push(cpu, &s, cpu->regs[R_SP], frame, 2 * unit, unit));
-    stack_set(cpu, cpu->regs[R_SP] - 2 * unit);
+    reg_set(cpu, R_SP, code64 ? 8 : s.mask == 0xffff ? 2 : 4, cpu->regs[R_SP] - 2 * unit);
     return true;
 }
 
@@ -313,9 +305,11 @@ bool sys_retf(struct cpu *cpu, const struct insn *i)
     if (rpl == cpu->cpl) {
         TRY(code_offset_check(cpu, &code, rip));
         TRY(descriptor_set_accessed(cpu, &code));
+        const bool narrow = stack_mask(cpu) == 0xffff;
         segment_set_cs(cpu, (u16)cs, &code, rpl);
         cpu_update_mode(cpu);
-        stack_set(cpu, cpu->regs[R_SP] + 2 * unit + release); /* as wide as the new mode's */
+        /* As wide as the new mode's, but the sum to add as wide as the old one's. */
+        stack_set(cpu, cpu->regs[R_SP] + (narrow ? (u16)(2 * unit + release) : 2 * unit + release));
         cpu->rip = rip;
         return false;
     }
