@@ -142,6 +142,7 @@ struct cpu_hooks {
     void (*ferr)(void *opaque, int level);                  /* L: FERR# output (IRQ13) when CR0.NE is 0 */
     u32 (*apic_id)(void *opaque);                           /* for CPUID */
     void (*event_others)(void *opaque, u32 bits);           /* cpu_event_set() on every other vCPU; NULL when alone */
+    bool (*others_passed)(void *opaque, u32 bits); /* has every other vCPU that is in_guest taken these events? or NULL */
 };
 
 struct cpu_model; /* what CPUID reports; cpuid.h */
@@ -194,6 +195,7 @@ struct cpu {
     u8 sipi_vector;
     u32 index;             /* vCPU number */
     bool smp;              /* other vCPUs share the memory */
+    bool in_guest;         /* run() is executing: __atomic accesses; others read it */
     u64 locked_offset;     /* RAM offset of a locked operation in a page that holds code, to be reported after it */
     u8 locked_size;        /* its bytes; 0: nothing to report */
     struct tlb tlbs[TLB_CONTEXTS];
