@@ -94,8 +94,8 @@ struct descriptor_table {
 /* What a segment register allows, in the form the access fast path wants; derived by cpu_update_mode(). */
 struct segment_window {
     u64 base;        /* added to the offset (0 in 64-bit mode but for FS, GS) */
-    u64 read_limit;  /* offset + size - 1 must not exceed it; 0: take the slow path */
-    u64 write_limit; /* likewise for writes */
+    u64 read_end;  /* offset + size must not exceed it; 0: always take the slow path */
+    u64 write_end; /* likewise for writes */
 };
 
 /* XSAVE standard-format area: legacy FXSAVE image, header, AVX upper halves, PKRU. */

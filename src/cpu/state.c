@@ -30,17 +30,17 @@ static void update_window(struct cpu *cpu, unsigned n, bool aligned_only)
 
     if (cpu_code64(cpu)) {
         w->base = n == SEG_FS || n == SEG_GS ? s->base : 0;
-        w->read_limit = w->write_limit = ~0ull;
+        w->read_end = w->write_end = ~0ull;
     } else {
         bool code = s->attr & 8, expand_down = !code && (s->attr & 4);
         w->base = s->base;
-        w->read_limit = w->write_limit = 0;
+        w->read_end = w->write_end = 0;
         if ((s->attr & SEG_P) && !expand_down) {
-            if (real || !code || (s->attr & 2)) w->read_limit = s->limit;
-            if (real || (!code && (s->attr & 2))) w->write_limit = s->limit;
+            if (real || !code || (s->attr & 2)) w->read_end = s->limit + 1ull;
+            if (real || (!code && (s->attr & 2))) w->write_end = s->limit + 1ull;
         }
     }
-    if (aligned_only) w->read_limit = w->write_limit = 0;
+    if (aligned_only) w->read_end = w->write_end = 0;
 }
 
 void cpu_update_mode(struct cpu *cpu)
