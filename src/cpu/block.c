@@ -2,6 +2,7 @@
 #include "cpu/block.h"
 
 #include <errno.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -235,6 +236,22 @@ void block_take_queue(struct cpu *cpu, struct block_cache *in)
     pthread_mutex_unlock(&in->mutex);
 }
 
+/* Wait until no other vCPU can store to code pages by an old TLB entry. Two vCPUs may wait for each other. */
+static void await_flushes(struct cpu *cpu)
+{
+    if (!cpu->smp || !cpu->hooks->others_passed) return;
+    while (!cpu->hooks->others_passed(cpu->hooks->opaque, EVENT_TLB_FLUSH)) {
+        u32 ev = __atomic_load_n(&cpu->events, __ATOMIC_SEQ_CST);
+        if (ev & EVENT_TLB_FLUSH) {
+            cpu_event_clear(cpu, EVENT_TLB_FLUSH);
+            mmu_forget_map(cpu);
+            tlb_flush_all(cpu);
+        }
+        if (ev & EVENT_KICK) return; /* somebody wants this thread: never hold him up */
+        sched_yield();
+    }
+}
+
 /* The page starts to hold code: from now on stores to it take the slow path, here and on the other vCPUs. */
 static struct code_page *new_code_page(struct cpu *cpu, struct block_cache *in, u64 page)
 {
@@ -246,6 +263,7 @@ static struct code_page *new_code_page(struct cpu *cpu, struct block_cache *in, 
         tlb_protect_code(cpu, page << GUEST_PAGE_SHIFT);
         if (cpu->smp && cpu->hooks->event_others) cpu->hooks->event_others(cpu->hooks->opaque, EVENT_TLB_FLUSH);
     }
+    await_flushes(cpu);
     return p;
 }
 

@@ -97,8 +97,7 @@ void mem_locked_report(struct cpu *cpu);
 static inline __attribute__((always_inline)) void *mem_fast(struct cpu *cpu, unsigned seg, u64 ea, unsigned size, bool write)
 {
     const struct segment_window *w = &cpu->win[seg];
-    u64 last = ea + size - 1;
-    if (__builtin_expect(last > (write ? w->write_limit : w->read_limit), 0)) return NULL;
+    if (__builtin_expect(ea + size > (write ? w->write_end : w->read_end), 0)) return NULL;
     u64 lin = (w->base + ea) & cpu->lin_mask;
     const struct tlb *t = cpu->tlb;
     const struct tlb_entry *e = &t->e[tlb_index(lin)];

@@ -87,8 +87,8 @@ static void cut_registers(struct cpu *cpu, const struct insn *i)
             u8 *from = mem_fast(cpu, i->seg, si, bits / 8, false), *to = mem_fast(cpu, SEG_ES, di, bits / 8, true); \
             if (LIKELY(from && to)) {                                                                         \
                 if (count > 1 && !(cpu->eflags & EFLAGS_DF)) {                                                \
-                    n = run_length(cpu, i, i->seg, si, cpu->win[i->seg].read_limit, count);                   \
-                    n = run_length(cpu, i, SEG_ES, di, cpu->win[SEG_ES].write_limit, n);                      \
+                    n = run_length(cpu, i, i->seg, si, cpu->win[i->seg].read_end - 1, count);                 \
+                    n = run_length(cpu, i, SEG_ES, di, cpu->win[SEG_ES].write_end - 1, n);                    \
                 }                                                                                             \
                 if ((u64)(to - from) >= n * (bits / 8)) {                                                     \
                     memmove(to, from, n * (bits / 8));                                                        \
@@ -111,7 +111,7 @@ static void cut_registers(struct cpu *cpu, const struct insn *i)
             u8 *to = mem_fast(cpu, SEG_ES, di, bits / 8, true);                                               \
             if (LIKELY(to)) {                                                                                 \
                 if (count > 1 && !(cpu->eflags & EFLAGS_DF))                                                  \
-                    n = run_length(cpu, i, SEG_ES, di, cpu->win[SEG_ES].write_limit, count);                  \
+                    n = run_length(cpu, i, SEG_ES, di, cpu->win[SEG_ES].write_end - 1, count);                \
                 for (u64 k = 0; k < n; k++) ((mem##bits *)to)[k] = v;                                         \
             } else {                                                                                          \
                 TRY(mem_write##bits(cpu, SEG_ES, di, v));                                                     \

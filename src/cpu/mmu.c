@@ -367,7 +367,14 @@ static void piece_read(struct cpu *cpu, const struct piece *p, void *buf, unsign
 static void piece_write(struct cpu *cpu, const struct piece *p, const void *buf, unsigned size)
 {
     if (p->t.host) {
-        memcpy(p->t.host, buf, size);
+        /* One store each: a library's memcpy may store twice, and undo what another vCPU did in between. */
+        switch (size) {
+        case 1: __builtin_memcpy(p->t.host, buf, 1); break;
+        case 2: __builtin_memcpy(p->t.host, buf, 2); break;
+        case 4: __builtin_memcpy(p->t.host, buf, 4); break;
+        case 8: __builtin_memcpy(p->t.host, buf, 8); break;
+        default: memcpy(p->t.host, buf, size);
+        }
         if (!p->t.ram) return;
         u8 flags = __atomic_load_n(&p->t.ram->page_flags[p->t.ram_offset >> GUEST_PAGE_SHIFT], __ATOMIC_SEQ_CST);
         if (flags & RAM_PAGE_CODE) {

@@ -30,17 +30,17 @@ static void update_window(struct cpu *cpu, unsigned n, bool aligned_only)
 
     if (cpu_code64(cpu)) {
         w->base = n == SEG_FS || n == SEG_GS ? s->base : 0;
-        w->read_limit = w->write_limit = ~0ull;
+        w->read_end = w->write_end = ~0ull;
     } else {
         bool code = s->attr & 8, expand_down = !code && (s->attr & 4);
         w->base = s->base;
-        w->read_limit = w->write_limit = 0;
+        w->read_end = w->write_end = 0;
         if ((s->attr & SEG_P) && !expand_down) {
-            if (real || !code || (s->attr & 2)) w->read_limit = s->limit;
-            if (real || (!code && (s->attr & 2))) w->write_limit = s->limit;
+            if (real || !code || (s->attr & 2)) w->read_end = s->limit + 1ull;
+            if (real || (!code && (s->attr & 2))) w->write_end = s->limit + 1ull;
         }
     }
-    if (aligned_only) w->read_limit = w->write_limit = 0;
+    if (aligned_only) w->read_end = w->write_end = 0;
 }
 
 /* See MODE_FLAT. */
@@ -53,7 +53,7 @@ static bool is_flat(const struct cpu *cpu, bool aligned_only)
     if (!(cpu->seg[SEG_SS].attr & SEG_DB)) return false;
     for (unsigned n = 0; n < 3; n++) {
         const struct segment_window *w = &cpu->win[segs[n]];
-        if (w->base || w->read_limit != 0xffffffffu || w->write_limit != 0xffffffffu) return false;
+        if (w->base || w->read_end != 1ull << 32 || w->write_end != 1ull << 32) return false;
     }
     return true;
 }

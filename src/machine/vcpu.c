@@ -100,6 +100,18 @@ static void hook_event_others(void *opaque, u32 bits)
         if (&m->vcpus[i] != v && m->vcpus[i].cpu) cpu_event_set(m->vcpus[i].cpu, bits);
 }
 
+static bool hook_others_passed(void *opaque, u32 bits)
+{
+    struct vcpu *v = opaque;
+    struct machine *m = v->machine;
+    for (unsigned i = 0; i < m->options->cpus; i++) {
+        struct cpu *other = m->vcpus[i].cpu;
+        if (&m->vcpus[i] == v || !other || !__atomic_load_n(&other->in_guest, __ATOMIC_SEQ_CST)) continue;
+        if (__atomic_load_n(&other->events, __ATOMIC_SEQ_CST) & bits) return false;
+    }
+    return true;
+}
+
 /* ---- what the local APIC does to its CPU; with the machine lock ---- */
 
 static void apic_set_intr(void *opaque, bool level)
@@ -195,6 +207,7 @@ bool vcpu_create(struct machine *m, struct vcpu *v, u32 index, struct apic_bus *
         .ferr = hook_ferr,
         .apic_id = hook_apic_id,
         .event_others = m->options->cpus > 1 ? hook_event_others : NULL,
+        .others_passed = m->options->cpus > 1 ? hook_others_passed : NULL,
     };
     struct lapic_config config = {
         .id = index,
@@ -284,7 +297,9 @@ void *vcpu_thread(void *opaque)
             continue;
         }
         pthread_mutex_unlock(&m->lock);
+        __atomic_store_n(&v->cpu->in_guest, true, __ATOMIC_SEQ_CST);
         enum cpu_exit why = v->cpu->engine_ops->run(v->cpu);
+        __atomic_store_n(&v->cpu->in_guest, false, __ATOMIC_SEQ_CST);
         pthread_mutex_lock(&m->lock);
         switch (why) {
         case EXIT_KICK: break; /* the top of the loop knows why */

@@ -262,7 +262,7 @@ static void emit_probe(struct tr *t, struct stub *s, unsigned size, bool write)
     emit_shift(e, 5, T_A, 7);
     emit_alu_imm(e, false, 4, T_A, (TLB_ENTRIES - 1) << 5);
     if (size == 1) emit_store(e, T_ADDR, rm_reg(T_B));
-    else emit_lea(e, true, T_B, rm_mem(T_ADDR, (s32)size - 1));
+    else emit_lea(e, true, T_B, rm_mem(T_ADDR, (s32)size));
     emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
     emit_op(e, E_W, 0, 0x0b, T_B, rm_gs(offsetof(struct cpu, tlbs) + t->context * sizeof(struct tlb) + offsetof(struct tlb, gen)));
     size_t tag = write ? offsetof(struct tlb_entry, write_tag) : offsetof(struct tlb_entry, read_tag);
@@ -285,9 +285,9 @@ static void emit_address(struct tr *t, struct stub *s, unsigned size, bool write
     if (i->seg == SEG_FS || i->seg == SEG_GS) {
         const size_t win = offsetof(struct cpu, win) + i->seg * sizeof(struct segment_window);
         if (!t->is64) {
-            emit_lea(e, true, T_B, rm_mem(T_ADDR, (s32)size - 1));
-            emit_op(e, E_W, 0, 0x3b, T_B, rm_gs(win + (write ? offsetof(struct segment_window, write_limit)
-                                                             : offsetof(struct segment_window, read_limit))));
+            emit_lea(e, true, T_B, rm_mem(T_ADDR, (s32)size));
+            emit_op(e, E_W, 0, 0x3b, T_B, rm_gs(win + (write ? offsetof(struct segment_window, write_end)
+                                                             : offsetof(struct segment_window, read_end))));
             stub_from(t, s, CC_A);
         }
         emit_op(e, t->is64 ? E_W : 0, 0, 0x03, T_ADDR, rm_gs(win + offsetof(struct segment_window, base)));
