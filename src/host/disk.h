@@ -17,8 +17,7 @@ struct disk_ops {
     int (*write)(struct disk *d, u64 offset, const u8 *buf, size_t size);
     int (*flush)(struct disk *d);                              /* to stable storage */
     int (*discard)(struct disk *d, u64 offset, u64 size);      /* NULL: does nothing */
-    /* Does this layer hold [offset, ...)? *size: how far that answer holds, at most as asked. For backing files. */
-    bool (*allocated)(struct disk *d, u64 offset, u64 *size);  /* NULL: all of it */
+    int (*idle)(struct disk *d);                               /* nothing was asked for a second; NULL: nothing to do */
     int (*close)(struct disk *d);                              /* writes what is pending, frees */
 };
 

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "host/disk.h"
@@ -28,6 +29,7 @@ struct disk_queue {
     pthread_cond_t work;          /* waiting is not empty, or stop is set */
     struct request_list waiting;  /* for the worker */
     struct request_list over;     /* for the event loop */
+    bool written;                 /* by the worker since it was last idle */
     bool stop;                    /* the worker ends when nothing waits */
     int event;                    /* eventfd: over is not empty */
     struct event_source *source;  /* its watcher */
@@ -101,6 +103,20 @@ static void execute(struct disk_queue *q, struct block_request *r)
     }
 }
 
+/* After a write: what the format keeps in memory goes to the file when nobody asks for anything, for the sake of guests
+ * that never flush. */
+static void idle(struct disk_queue *q)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec++;
+    if (pthread_cond_timedwait(&q->work, &q->lock, &until) != ETIMEDOUT) return;
+    q->written = false;
+    pthread_mutex_unlock(&q->lock);
+    q->disk->ops->idle(q->disk); /* an error comes again with the next flush */
+    pthread_mutex_lock(&q->lock);
+}
+
 static void *worker(void *opaque)
 {
     static const u64 one = 1;
@@ -110,11 +126,13 @@ static void *worker(void *opaque)
         struct block_request *r = list_take(&q->waiting);
         if (!r) {
             if (q->stop) break;
-            pthread_cond_wait(&q->work, &q->lock);
+            if (q->written && q->disk->ops->idle) idle(q);
+            else pthread_cond_wait(&q->work, &q->lock);
             continue;
         }
         pthread_mutex_unlock(&q->lock);
         execute(q, r);
+        if (r->op != BLOCK_READ) q->written = true;
         pthread_mutex_lock(&q->lock);
         bool first = !q->over.first;
         list_append(&q->over, r);
