@@ -346,7 +346,8 @@ static void push(u8 pair[2], u8 value)
 /* Both drives take what is written to the command block, unless they are busy. */
 static void register_write(struct ide_channel *c, unsigned reg, u8 value)
 {
-    c->control &= (u8)~IDE_HOB; /* [ATA-6] 7.8 */
+    if (c->control & IDE_SRST) return; /* drives in reset do not listen */
+    c->control &= (u8)~IDE_HOB;        /* [ATA-6] 7.8 */
     if (reg == REG_COMMAND) {
         command(c, value);
         return;
