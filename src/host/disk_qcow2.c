@@ -1,7 +1,7 @@
 /* qcow2 images: where a guest's clusters are, and their data.
  *
- * Models versions 2 and 3 for reading and writing: backing files, zero clusters, zlib-compressed clusters (read),
- * clusters shared with internal snapshots (copied before they are written), discard. Opening is in
+ * Models versions 2 and 3 for reading and writing: backing files, zero clusters, zlib-compressed clusters
+ * (read), clusters shared with internal snapshots (copied before they are written), discard. Opening is in
  * disk_qcow2_open.c, refcounts and the order of writes in disk_qcow2_meta.c.
  *
  * Leaves out (refused by name when opening): encryption, external data files, extended L2 entries, zstd.
@@ -32,7 +32,8 @@ static int read_compressed(struct disk_qcow2 *q, u64 entry, u8 *cluster)
     compressed_place(q, entry, &offset, &size);
     int err = disk_pread(q->fd, offset, q->packed, size); /* at most 2 clusters, by its field's width */
     if (err) return err;
-    z_stream z = {.next_in = q->packed, .avail_in = (uInt)size, .next_out = cluster, .avail_out = (uInt)q->cluster};
+    z_stream z = {
+        .next_in = q->packed, .avail_in = (uInt)size, .next_out = cluster, .avail_out = (uInt)q->cluster};
     if (inflateInit2(&z, -12) != Z_OK) return -ENOMEM; /* raw deflate, 4 KiB window */
     int end = inflate(&z, Z_FINISH);
     bool whole = z.avail_out == 0 && (end == Z_STREAM_END || end == Z_BUF_ERROR || end == Z_OK);
@@ -165,14 +166,18 @@ static int write_part(struct disk_qcow2 *q, u64 offset, const u8 *buf, size_t si
     }
     /* A new cluster, with what was there around the new data. */
     if (size < q->cluster) {
-        if (entry & QCOW2_COMPRESSED) err = read_compressed(q, entry, q->scratch);
-        else err = read_part(q, entry, start, q->scratch, q->cluster);
+        if (entry & QCOW2_COMPRESSED)
+            err = read_compressed(q, entry, q->scratch);
+        else
+            err = read_part(q, entry, start, q->scratch, q->cluster);
         if (err) return err;
         memcpy(q->scratch + within, buf, size);
     }
     if ((err = need_l2(q, index))) return err;
-    if (own) place = entry & QCOW2_OFFSET; /* set aside for this cluster, and not read yet */
-    else if ((err = qcow2_alloc(q, 1, &place))) return err;
+    if (own)
+        place = entry & QCOW2_OFFSET; /* set aside for this cluster, and not read yet */
+    else if ((err = qcow2_alloc(q, 1, &place)))
+        return err;
     if ((err = disk_pwrite(q->fd, place, size < q->cluster ? q->scratch : buf, q->cluster))) {
         if (!own) qcow2_free(q, place, q->cluster);
         return err;
@@ -200,7 +205,8 @@ int qcow2_write(struct disk *d, u64 offset, const u8 *buf, size_t size)
 int qcow2_discard(struct disk *d, u64 offset, u64 size)
 {
     struct disk_qcow2 *q = (struct disk_qcow2 *)d;
-    u64 end = offset + size == d->size ? (d->size + q->cluster - 1) & ~(q->cluster - 1) : (offset + size) & ~(q->cluster - 1);
+    u64 end = offset + size == d->size ? (d->size + q->cluster - 1) & ~(q->cluster - 1)
+                                       : (offset + size) & ~(q->cluster - 1);
     for (u64 at = (offset + q->cluster - 1) & ~(q->cluster - 1); at < end; at += q->cluster) {
         u64 entry, empty = q->backing ? QCOW2_ZERO : 0;
         int err = lookup(q, at, &entry);

@@ -1,10 +1,11 @@
 /* qcow2 refcounts and tables, and how they reach the file.
  *
- * Changed tables stay in memory until a flush, or until many are waiting. Then all of them are written, in an order
- * in which the file is right after each step if the host's power fails: data, refcounts up, L2 tables, L1 table,
- * refcounts down, with an fdatasync() between them. In between, clusters may be counted that nobody refers to (a
- * leak), which is harmless. But even that does not happen when our process is killed: a short-lived child that
- * shares our memory does it, and brings it to its end if we die. It also keeps the image locked so long.
+ * Changed tables stay in memory until a flush, or until many are waiting. Then all of them are written, in an
+ * order in which the file is right after each step if the host's power fails: data, refcounts up, L2 tables,
+ * L1 table, refcounts down, with an fdatasync() between them. In between, clusters may be counted that nobody
+ * refers to (a leak), which is harmless. But even that does not happen when our process is killed: a
+ * short-lived child that shares our memory does it, and brings it to its end if we die. It also keeps the
+ * image locked so long.
  *
  * [qcow2] the format's published specification, versions 2 and 3. */
 #define _GNU_SOURCE
@@ -19,7 +20,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define COMMIT_STACK (256u << 10)
+#define COMMIT_STACK    (256u << 10)
 #define HEADER_REFTABLE 48 /* refcount_table_offset and refcount_table_clusters */
 
 static u64 block_entries(const struct disk_qcow2 *q) { return q->cluster * 8 / q->refcount_bits; }
@@ -31,7 +32,8 @@ static u64 get_entry(const struct disk_qcow2 *q, const u8 *block, u64 i)
     u32 bits = q->refcount_bits;
     if (bits < 8) return block[i * bits / 8] >> (i * bits % 8) & ((1u << bits) - 1);
     u64 v = 0;
-    for (u32 k = 0; k < bits / 8; k++) v = v << 8 | block[i * (bits / 8) + k];
+    for (u32 k = 0; k < bits / 8; k++)
+        v = v << 8 | block[i * (bits / 8) + k];
     return v;
 }
 
@@ -43,7 +45,8 @@ static void set_entry(const struct disk_qcow2 *q, u8 *block, u64 i, u64 v)
         *p = (u8)((*p & ~(((1u << bits) - 1) << shift)) | v << shift);
         return;
     }
-    for (u32 k = bits / 8; k-- > 0; v >>= 8) block[i * (bits / 8) + k] = (u8)v;
+    for (u32 k = bits / 8; k-- > 0; v >>= 8)
+        block[i * (bits / 8) + k] = (u8)v;
 }
 
 static int load(struct disk_qcow2 *q, struct qcow2_table *t, u64 offset)
@@ -61,7 +64,10 @@ static int load(struct disk_qcow2 *q, struct qcow2_table *t, u64 offset)
     return 0;
 }
 
-int qcow2_load_l2(struct disk_qcow2 *q, u64 index) { return load(q, &q->l2[index], q->l1[index] & QCOW2_OFFSET); }
+int qcow2_load_l2(struct disk_qcow2 *q, u64 index)
+{
+    return load(q, &q->l2[index], q->l1[index] & QCOW2_OFFSET);
+}
 
 /* The refcount block of a cluster, *t NULL when there is none. */
 static int find_block(struct disk_qcow2 *q, u64 cluster, struct qcow2_table **t)
@@ -103,7 +109,8 @@ static int find_free(struct disk_qcow2 *q, u64 n, u64 *first)
 
 static int grow_reftable(struct disk_qcow2 *q, u64 entries);
 
-/* Make sure that the cluster has a refcount block; *made: one was added, and free runs may not be free any more. */
+/* Make sure that the cluster has a refcount block; *made: one was added, and free runs may not be free any
+ * more. */
 static int need_block(struct disk_qcow2 *q, u64 cluster, bool *made)
 {
     struct qcow2_table *t;
@@ -143,7 +150,8 @@ int qcow2_alloc(struct disk_qcow2 *q, u64 n, u64 *offset)
     for (;;) {
         bool made = false;
         int err = find_free(q, n, &first);
-        for (u64 c = first; !err && !made && c < first + n; c++) err = need_block(q, c, &made);
+        for (u64 c = first; !err && !made && c < first + n; c++)
+            err = need_block(q, c, &made);
         if (err) return err;
         if (!made) break;
     }
@@ -216,7 +224,8 @@ static int write_words(struct disk_qcow2 *q, u64 offset, const u64 *words, u64 c
 {
     while (count) {
         u64 n = MIN(count, q->cluster / 8);
-        for (u64 i = 0; i < n; i++) qcow2_put64(q->scratch + 8 * i, words[i]);
+        for (u64 i = 0; i < n; i++)
+            qcow2_put64(q->scratch + 8 * i, words[i]);
         int err = disk_pwrite(q->fd, offset, q->scratch, n * 8);
         if (err) return err;
         offset += n * 8;
@@ -248,8 +257,10 @@ static int write_refcounts(struct disk_qcow2 *q)
         u8 header[12];
         qcow2_put64(header, q->reftable_offset);
         u32 clusters = (u32)(q->reftable_size * 8 / q->cluster);
-        for (int i = 0; i < 4; i++) header[8 + i] = (u8)(clusters >> (24 - 8 * i));
-        if ((err = sync_file(q)) || (err = disk_pwrite(q->fd, HEADER_REFTABLE, header, sizeof(header)))) return err;
+        for (int i = 0; i < 4; i++)
+            header[8 + i] = (u8)(clusters >> (24 - 8 * i));
+        if ((err = sync_file(q)) || (err = disk_pwrite(q->fd, HEADER_REFTABLE, header, sizeof(header))))
+            return err;
         q->reftable_moved = false;
     }
     q->reftable_dirty = false;
@@ -286,7 +297,8 @@ static int write_freed(struct disk_qcow2 *q)
         if (count > 1) continue;
         q->free_hint = MIN(q->free_hint, c);
         if (q->discard)
-            fallocate(q->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(c * q->cluster), (off_t)q->cluster);
+            fallocate(q->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(c * q->cluster),
+                      (off_t)q->cluster);
     }
     q->freed_count = 0;
     return write_blocks(q);
@@ -295,8 +307,8 @@ static int write_freed(struct disk_qcow2 *q)
 static int commit_all(struct disk_qcow2 *q)
 {
     int err;
-    if ((err = sync_file(q)) || (err = write_refcounts(q)) || (err = sync_file(q)) || (err = write_mapping(q)) ||
-        (err = sync_file(q)))
+    if ((err = sync_file(q)) || (err = write_refcounts(q)) || (err = sync_file(q)) ||
+        (err = write_mapping(q)) || (err = sync_file(q)))
         return err;
     if (!q->freed_count) return 0;
     return (err = write_freed(q)) ? err : sync_file(q);
@@ -318,9 +330,11 @@ int qcow2_commit(struct disk_qcow2 *q)
     q->commit_error = -EIO;
     /* Like vfork(): the memory is shared, the files are its own, and this thread waits until it has ended. */
     pid_t pid = clone(commit_child, stack + COMMIT_STACK, CLONE_VM | CLONE_VFORK, q);
-    if (pid < 0) q->commit_error = commit_all(q); /* not allowed here: then without that protection */
+    if (pid < 0)
+        q->commit_error = commit_all(q); /* not allowed here: then without that protection */
     else
-        while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR) continue;
+        while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
+            continue;
     free(stack);
     if (!q->commit_error) q->dirty = 0;
     return q->commit_error;

@@ -1,23 +1,23 @@
 /* Opening and closing qcow2 images: the header, its extensions and features. */
 #define _GNU_SOURCE
+#include "host/disk_qcow2.h"
+
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "host/disk_qcow2.h"
-
-#define HEADER_V2      72
-#define HEADER_V3      104
-#define HEADER_AUTOCLEAR 88
-#define INCOMPAT_DIRTY   1u
-#define INCOMPAT_CORRUPT 2u
-#define INCOMPAT_DATA    4u
-#define INCOMPAT_COMPRESSION 8u
-#define INCOMPAT_EXTENDED_L2 16u
+#define HEADER_V2                72
+#define HEADER_V3                104
+#define HEADER_AUTOCLEAR         88
+#define INCOMPAT_DIRTY           1u
+#define INCOMPAT_CORRUPT         2u
+#define INCOMPAT_DATA            4u
+#define INCOMPAT_COMPRESSION     8u
+#define INCOMPAT_EXTENDED_L2     16u
 #define EXTENSION_BACKING_FORMAT 0xe2792acau
-#define L1_MAX (32u << 20 >> 3) /* entries */
+#define L1_MAX                   (32u << 20 >> 3) /* entries */
 
 static u32 get32(const u8 *p) { return (u32)p[0] << 24 | (u32)p[1] << 16 | (u32)p[2] << 8 | p[3]; }
 
@@ -38,7 +38,8 @@ static int check_features(const struct disk_qcow2 *q, const u8 *h, u32 length)
     if (incompatible & INCOMPAT_CORRUPT && !q->disk.readonly)
         return fail(q, "the qcow2 image is marked as corrupt: repair it, or open it read-only");
     if (incompatible & INCOMPAT_DIRTY && !q->disk.readonly)
-        return fail(q, "the qcow2 image was not closed properly (lazy refcounts): repair it, or open it read-only");
+        return fail(
+            q, "the qcow2 image was not closed properly (lazy refcounts): repair it, or open it read-only");
     return 0;
 }
 
@@ -49,7 +50,8 @@ static u64 *read_words(struct disk_qcow2 *q, u64 offset, u64 count, u64 room)
         free(words);
         return NULL;
     }
-    for (u64 i = 0; i < count; i++) words[i] = __builtin_bswap64(words[i]);
+    for (u64 i = 0; i < count; i++)
+        words[i] = __builtin_bswap64(words[i]);
     return words;
 }
 
@@ -109,7 +111,8 @@ static char *backing_path(const struct disk_qcow2 *q, const char *name)
     return path;
 }
 
-static int open_backing(struct disk_qcow2 *q, const u8 *h, u32 header_length, const struct disk_config *config, int depth)
+static int open_backing(struct disk_qcow2 *q, const u8 *h, u32 header_length,
+                        const struct disk_config *config, int depth)
 {
     u64 at = qcow2_get64(h + 8), length = get32(h + 16);
     if (!at || !length) return 0;
@@ -119,7 +122,8 @@ static int open_backing(struct disk_qcow2 *q, const u8 *h, u32 header_length, co
     if (length > 1023 || disk_pread(q->fd, at, name, length) || disk_pread(q->fd, 0, area, size))
         return fail(q, "damaged qcow2 header");
     if (!strncmp(name, "file:", 5)) memmove(name, name + 5, strlen(name + 5) + 1);
-    if (strstr(name, "://") || !strncmp(name, "json:", 5)) return fail(q, "backing file is not a plain file name");
+    if (strstr(name, "://") || !strncmp(name, "json:", 5))
+        return fail(q, "backing file is not a plain file name");
 
     struct disk_config c = *config;
     c.readonly = true;
@@ -131,7 +135,8 @@ static int open_backing(struct disk_qcow2 *q, const u8 *h, u32 header_length, co
         if (type == EXTENSION_BACKING_FORMAT) {
             char format[16] = {0};
             memcpy(format, area + e + 8, MIN(bytes, 15));
-            if (!disk_format_parse(format, &c.format)) return fail(q, "format of the backing file not supported");
+            if (!disk_format_parse(format, &c.format))
+                return fail(q, "format of the backing file not supported");
         }
         e += 8 + (((u64)bytes + 7) & ~7ull);
     }
@@ -152,8 +157,10 @@ static int qcow2_close(struct disk *d)
     struct disk_qcow2 *q = (struct disk_qcow2 *)d;
     int err = q->dirty ? qcow2_commit(q) : 0;
     disk_close(q->backing);
-    for (u64 i = 0; q->l2 && i < q->l1_size; i++) free(q->l2[i].data);
-    for (u64 i = 0; q->blocks && i < q->reftable_size; i++) free(q->blocks[i].data);
+    for (u64 i = 0; q->l2 && i < q->l1_size; i++)
+        free(q->l2[i].data);
+    for (u64 i = 0; q->blocks && i < q->reftable_size; i++)
+        free(q->blocks[i].data);
     close(q->fd);
     free(q->l1);
     free(q->l2);
@@ -198,7 +205,8 @@ struct disk *disk_qcow2_open(int fd, const struct disk_config *config, int depth
     /* Features that go away when a program writes that does not know them: bitmaps. */
     if (!err && !q->disk.readonly && q->version == 3 && qcow2_get64(header + HEADER_AUTOCLEAR)) {
         static const u8 none[8];
-        if (disk_pwrite(fd, HEADER_AUTOCLEAR, none, sizeof(none))) err = fail(q, "cannot write the qcow2 header");
+        if (disk_pwrite(fd, HEADER_AUTOCLEAR, none, sizeof(none)))
+            err = fail(q, "cannot write the qcow2 header");
     }
     if (err) {
         qcow2_close(&q->disk);

@@ -8,21 +8,21 @@
 #include "devices/pci.h"
 #include "devices/piix3_ide.h"
 
-#define MEMORY     (1u << 20)
-#define BMI        0xc000
-#define TABLE      0x1000 /* PRD tables in guest memory */
-#define SECTORS    4096u
-#define CMD        0x1f0
-#define CTL        0x3f6
+#define MEMORY  (1u << 20)
+#define BMI     0xc000
+#define TABLE   0x1000 /* PRD tables in guest memory */
+#define SECTORS 4096u
+#define CMD     0x1f0
+#define CTL     0x3f6
 
 /* A disk in memory. */
 struct fake {
-    struct block block;           /* must stay first */
-    u8 *data;                     /* contents */
-    u64 bad;                      /* sector that fails, ~0: none */
-    bool hold;                    /* requests wait */
-    struct block_request *held;   /* the one that does */
-    int flushes;                  /* seen */
+    struct block block;         /* must stay first */
+    u8 *data;                   /* contents */
+    u64 bad;                    /* sector that fails, ~0: none */
+    bool hold;                  /* requests wait */
+    struct block_request *held; /* the one that does */
+    int flushes;                /* seen */
 };
 
 static void serve(struct fake *f, struct block_request *r)
@@ -32,8 +32,10 @@ static void serve(struct fake *f, struct block_request *r)
     if (r->op == BLOCK_READ || r->op == BLOCK_WRITE) {
         cr_assert(r->offset + r->size <= f->block.size, "inside the disk");
         if (f->bad * 512 >= r->offset && f->bad * 512 < r->offset + r->size) good = f->bad * 512 - r->offset;
-        if (r->op == BLOCK_READ) memcpy(r->buf, f->data + r->offset, good);
-        else memcpy(f->data + r->offset, r->buf, good);
+        if (r->op == BLOCK_READ)
+            memcpy(r->buf, f->data + r->offset, good);
+        else
+            memcpy(f->data + r->offset, r->buf, good);
     }
     r->good = good;
     r->error = good < r->size ? -EIO : 0;
@@ -43,8 +45,10 @@ static void serve(struct fake *f, struct block_request *r)
 static void submit(struct block *b, struct block_request *r)
 {
     struct fake *f = (struct fake *)b;
-    if (f->hold) f->held = r;
-    else serve(f, r);
+    if (f->hold)
+        f->held = r;
+    else
+        serve(f, r);
 }
 
 static void release(struct fake *f)
@@ -70,7 +74,8 @@ static void fake_init(struct fake *f, u64 size)
     f->block = (struct block){.ops = &fake_ops, .size = size};
     f->data = malloc(size);
     f->bad = ~0ull / 512;
-    for (u64 i = 0; i < size; i++) f->data[i] = (u8)(i >> 9) ^ (u8)(i * 3);
+    for (u64 i = 0; i < size; i++)
+        f->data[i] = (u8)(i >> 9) ^ (u8)(i * 3);
 }
 
 static void setup(void)
@@ -86,7 +91,8 @@ static void setup(void)
     fake_init(&disk, SECTORS * 512);
     fake_init(&cd, 300 * 2048);
     cd.block.readonly = true;
-    cr_assert_eq(piix3_ide_attach(ide, 0, &(struct piix3_ide_drive){.block = &disk.block, .serial = "S1"}), 0);
+    cr_assert_eq(piix3_ide_attach(ide, 0, &(struct piix3_ide_drive){.block = &disk.block, .serial = "S1"}),
+                 0);
     cr_assert_eq(piix3_ide_attach(ide, 2, &(struct piix3_ide_drive){.block = &cd.block, .cdrom = true}), 0);
     pci_bus_config_write(pci, 9, 0x40, 0x80008000, 4);
     pci_bus_config_write(pci, 9, 0x20, BMI, 4);
@@ -143,7 +149,8 @@ static void read_data(u8 *to, size_t size)
 
 static void write_data(const u8 *from, size_t size)
 {
-    for (size_t i = 0; i < size; i += 2) bus_write(io, base, from[i] | from[i + 1] << 8, 2);
+    for (size_t i = 0; i < size; i += 2)
+        bus_write(io, base, from[i] | from[i + 1] << 8, 2);
 }
 
 static void prd(int i, u32 address, u32 count, bool last)
@@ -206,7 +213,8 @@ Test(ide, identify)
     read_data(page, 512);
     cr_expect_eq(in8(io, CMD + 7), 0x50);
     cr_expect_eq(irq14.rises, 1);
-    for (int i = 0; i < 512; i++) sum += page[i];
+    for (int i = 0; i < 512; i++)
+        sum += page[i];
     cr_expect_eq(sum, 0);
     cr_expect_eq(word(page, 60), SECTORS);
     cr_expect_eq(word(page, 100), SECTORS);
@@ -273,7 +281,8 @@ Test(ide, multiple)
     cr_expect_eq(in8(io, CMD + 7), 0x58);
     read_data(buf + 4 * 512, 512);
     cr_expect(!memcmp(buf, disk.data + 8 * 512, sizeof(buf)));
-    for (size_t i = 0; i < sizeof(buf); i++) buf[i] = (u8)(i ^ 0x77);
+    for (size_t i = 0; i < sizeof(buf); i++)
+        buf[i] = (u8)(i ^ 0x77);
     task(5, 100, 0x40, 0xc5);
     cr_expect_eq(in8(io, CMD + 7), 0x58, "the first block needs no interrupt");
     write_data(buf, sizeof(buf));
@@ -406,7 +415,8 @@ Test(ide, dma_wild_addresses)
 
 Test(ide, dma_write_and_forced_unit_access)
 {
-    for (int i = 0; i < 1024; i += 4) bus_write(mem, 0x8000 + i, 0x01020304u * (u32)i, 4);
+    for (int i = 0; i < 1024; i += 4)
+        bus_write(mem, 0x8000 + i, 0x01020304u * (u32)i, 4);
     prd(0, 0x8000, 1024, true);
     task48(2, 9, 0x3d);
     start_dma(false);
@@ -564,7 +574,8 @@ Test(ide, atapi_reads_in_blocks_of_the_limit)
     cr_expect_eq(packet((const u8[12]){0xa8, 0, 0, 0, 1, 43, 0, 0, 0, 1}, buf, sizeof(buf), 2048), 2048);
     cr_expect_eq(packet((const u8[12]){0xa8, 0, 0, 0, 1, 43, 0, 0, 0, 2}, buf, sizeof(buf), 2048), 0);
     cr_expect_eq(sense(), 0x0521, "past the end");
-    cr_expect_eq(packet((const u8[12]){0x28, 0, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff}, buf, sizeof(buf), 2048), 0);
+    cr_expect_eq(
+        packet((const u8[12]){0x28, 0, 0xff, 0xff, 0xff, 0xff, 0, 0xff, 0xff}, buf, sizeof(buf), 2048), 0);
     cr_expect_eq(sense(), 0x0521);
 }
 
@@ -639,14 +650,23 @@ Test(ide, random_register_writes)
         u8 value = (u8)(seed >> 24);
         u16 port = (u16)((seed >> 20 & 1 ? 0x1f0 : 0x170) + (seed >> 8 & 7));
         unsigned what = seed >> 12 & 31;
-        if (what == 0) out8(io, (u16)(BMI + (seed >> 16 & 15)), value);
-        else if (what == 1) out8(io, port & 0x80 ? CTL : 0x376, value & 0x8e);
-        else if (what < 6) bus_write(io, port & ~7u, seed, 1u << (what & 1) << 1);
-        else if (what < 10) bus_read(io, port, 2);
-        else if (what == 10) bus_write(mem, TABLE + (seed & 0xff), seed, 4);
-        else if (what == 11) bus_write(io, BMI + (port & 8), TABLE, 4);
-        else if (what < 16) for (int k = 0; k < 64; k++) bus_read(io, port & ~7u, 4);
-        else out8(io, port, value);
+        if (what == 0)
+            out8(io, (u16)(BMI + (seed >> 16 & 15)), value);
+        else if (what == 1)
+            out8(io, port & 0x80 ? CTL : 0x376, value & 0x8e);
+        else if (what < 6)
+            bus_write(io, port & ~7u, seed, 1u << (what & 1) << 1);
+        else if (what < 10)
+            bus_read(io, port, 2);
+        else if (what == 10)
+            bus_write(mem, TABLE + (seed & 0xff), seed, 4);
+        else if (what == 11)
+            bus_write(io, BMI + (port & 8), TABLE, 4);
+        else if (what < 16)
+            for (int k = 0; k < 64; k++)
+                bus_read(io, port & ~7u, 4);
+        else
+            out8(io, port, value);
     }
     out8(io, CTL, 4);
     out8(io, CTL, 0);

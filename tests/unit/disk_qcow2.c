@@ -73,7 +73,8 @@ static int try_storm(struct disk *d, u8 *model, int rounds, bool discards)
             if ((err = d->ops->read(d, at, model + at, n))) return err;
             continue;
         }
-        for (size_t k = 0; k < n; k++) buf[k] = (u8)rnd();
+        for (size_t k = 0; k < n; k++)
+            buf[k] = (u8)rnd();
         if ((err = d->ops->write(d, at, buf, n))) return err;
         memcpy(model + at, buf, n);
         if (rnd() % 40 == 0 && (err = d->ops->flush(d))) return err;
@@ -128,7 +129,8 @@ Test(disk_qcow2, discards) { write_and_check("cluster_size=4096", true); }
 Test(disk_qcow2, compressed)
 {
     u8 *model = calloc(1, SIZE), *back = malloc(SIZE);
-    for (size_t i = 0; i < SIZE; i++) model[i] = (u8)(i >> 9) ^ (u8)(i * 7 >> 13);
+    for (size_t i = 0; i < SIZE; i++)
+        model[i] = (u8)(i >> 9) ^ (u8)(i * 7 >> 13);
     char path[128];
     snprintf(path, sizeof(path), "%s/model", dir);
     FILE *f = fopen(path, "w");
@@ -147,9 +149,13 @@ Test(disk_qcow2, compressed)
 Test(disk_qcow2, backing_file_is_not_touched)
 {
     u8 *model = calloc(1, SIZE);
-    cr_assert_eq(sh("cd %s && qemu-img create -q -f qcow2 base.qcow2 20M && qemu-io -c 'write -P 0x5a 1M 7M' base.qcow2"
-                    " >/dev/null && qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 top.qcow2 24M && md5sum base.qcow2"
-                    " > sum", dir), 0);
+    cr_assert_eq(sh("cd %s && qemu-img create -q -f qcow2 base.qcow2 20M && qemu-io -c 'write -P 0x5a 1M 7M' "
+                    "base.qcow2"
+                    " >/dev/null && qemu-img create -q -f qcow2 -b base.qcow2 -F qcow2 top.qcow2 24M && "
+                    "md5sum base.qcow2"
+                    " > sum",
+                    dir),
+                 0);
     memset(model + (1 << 20), 0x5a, 7 << 20);
     struct disk *d = open_image("top.qcow2", false);
     storm(d, model, 200, true);
@@ -163,8 +169,11 @@ Test(disk_qcow2, backing_file_is_not_touched)
 Test(disk_qcow2, internal_snapshot)
 {
     u8 *model = calloc(1, SIZE);
-    cr_assert_eq(sh("cd %s && qemu-img create -q -f qcow2 s.qcow2 24M && qemu-io -c 'write -P 0x33 2M 9M' s.qcow2 >/dev/null"
-                    " && qemu-img snapshot -c one s.qcow2", dir), 0);
+    cr_assert_eq(sh("cd %s && qemu-img create -q -f qcow2 s.qcow2 24M && qemu-io -c 'write -P 0x33 2M 9M' "
+                    "s.qcow2 >/dev/null"
+                    " && qemu-img snapshot -c one s.qcow2",
+                    dir),
+                 0);
     memset(model + (2 << 20), 0x33, 9 << 20);
     u8 *before = malloc(SIZE);
     memcpy(before, model, SIZE);
@@ -178,7 +187,8 @@ Test(disk_qcow2, internal_snapshot)
     free(model);
 }
 
-/* kill -9 at any moment of a write storm: nothing to repair, nothing leaked, and what was flushed is there. */
+/* kill -9 at any moment of a write storm: nothing to repair, nothing leaked, and what was flushed is there.
+ */
 Test(disk_qcow2, killed_at_any_moment, .timeout = 120)
 {
     cr_assert_eq(sh("qemu-img create -q -f qcow2 -o cluster_size=4096 %s/k.qcow2 24M", dir), 0);
@@ -189,11 +199,13 @@ Test(disk_qcow2, killed_at_any_moment, .timeout = 120)
         if (!pid) {
             struct disk_config c = {.option = "-drive", .path = path};
             struct disk *d = NULL;
-            while (!d) d = disk_open(&c); /* the last one's commit may not be over yet */
+            while (!d)
+                d = disk_open(&c); /* the last one's commit may not be over yet */
             u8 *model = calloc(1, SIZE);
             seed = (u32)round;
             int err = 0;
-            while (!err) err = try_storm(d, model, 50, true);
+            while (!err)
+                err = try_storm(d, model, 50, true);
             fprintf(stderr, "write storm: error %d\n", err);
             _exit(1);
         }
@@ -236,15 +248,18 @@ Test(disk_qcow2, damaged_headers_are_refused)
     static const struct {
         u32 at;
         u8 byte;
-    } damage[] = {{7, 9}, {23, 40}, {23, 3}, {35, 1}, {36, 0xff}, {46, 1}, {48, 0}, {79, 4}, {79, 16}, {72, 1}, {99, 9}, {24, 0xff}};
+    } damage[] = {{7, 9},  {23, 40}, {23, 3},  {35, 1}, {36, 0xff}, {46, 1},
+                  {48, 0}, {79, 4},  {79, 16}, {72, 1}, {99, 9},    {24, 0xff}};
     for (size_t i = 0; i < ARRAY_LEN(damage); i++) {
         cr_assert_eq(sh("qemu-img create -q -f qcow2 %s/d.qcow2 1M", dir), 0);
         char path[128];
         snprintf(path, sizeof(path), "%s/d.qcow2", dir);
         FILE *f = fopen(path, "r+");
         fseek(f, damage[i].at, SEEK_SET);
-        if (damage[i].at == 48) fwrite("\0\0\0\0\0\0\0\0", 1, 8, f);
-        else fputc(damage[i].byte, f);
+        if (damage[i].at == 48)
+            fwrite("\0\0\0\0\0\0\0\0", 1, 8, f);
+        else
+            fputc(damage[i].byte, f);
         fclose(f);
         struct disk_config c = {.option = "-hda", .path = path, .format = DISK_QCOW2};
         struct disk *d = disk_open(&c);
