@@ -1,7 +1,8 @@
 /* The interface between a disk controller model and what holds the disk's contents.
  *
- * Requests are asynchronous: the back end works off the vCPU threads and calls done() under the machine lock, in
- * any order for reads, but a request sees all writes submitted before it. done() may be called inside submit(). */
+ * Requests are asynchronous: the back end works off the vCPU threads and calls done() under the machine lock,
+ * in any order for reads, but a request sees all writes submitted before it. done() may be called inside
+ * submit(). */
 #ifndef CORE_BLOCK_H
 #define CORE_BLOCK_H
 
@@ -15,7 +16,8 @@ enum block_op {
     BLOCK_READ,    /* [offset, offset + size) into buf */
     BLOCK_WRITE,   /* from buf */
     BLOCK_FLUSH,   /* what was written so far survives a power failure of the host */
-    BLOCK_DISCARD, /* the contents of [offset, offset + size) are not needed; they read as zero or as before */
+    BLOCK_DISCARD, /* the contents of [offset, offset + size) are not needed; they read as zero or as before
+                    */
 };
 
 /* Belongs to the submitter, and must stay in place with its buffer until done() is called. */

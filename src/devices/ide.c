@@ -1,8 +1,8 @@
 /* An IDE channel: the registers of two drives on one cable, and the PIO and DMA protocols of ATA.
  *
- * Models the command and control block registers with the 48-bit register pairs, drive selection with one or two
- * drives, interrupts with nIEN, software reset, EXECUTE DEVICE DIAGNOSTIC, the PIO data port (8, 16 and 32 bits
- * wide) and DMA through a bus master. The commands themselves are in ide_ata.c and ide_atapi.c.
+ * Models the command and control block registers with the 48-bit register pairs, drive selection with one or
+ * two drives, interrupts with nIEN, software reset, EXECUTE DEVICE DIAGNOSTIC, the PIO data port (8, 16 and
+ * 32 bits wide) and DMA through a bus master. The commands themselves are in ide_ata.c and ide_atapi.c.
  *
  * Leaves out: overlapped and queued commands, CFA, the time a reset takes (it is over at once).
  *
@@ -32,9 +32,9 @@
 
 /* A request at the back end. It outlives a command that is cancelled. */
 struct ide_io {
-    struct block_request request; /* what the back end has */
-    struct ide_drive *drive;      /* whose it is; NULL: cancelled */
-    u8 *orphan;                   /* buffer to free, when cancelled */
+    struct block_request request;                              /* what the back end has */
+    struct ide_drive *drive;                                   /* whose it is; NULL: cancelled */
+    u8 *orphan;                                                /* buffer to free, when cancelled */
     void (*done)(struct ide_drive *d, int error, size_t good); /* what follows */
 };
 
@@ -64,7 +64,7 @@ static void io_done(struct block_request *r)
     struct ide_drive *d = io->drive;
     int error = r->error;
     size_t good = r->good;
-    void (*done)(struct ide_drive *d, int error, size_t good) = io->done;
+    void (*done)(struct ide_drive * d, int error, size_t good) = io->done;
     free(io->orphan);
     free(io);
     if (!d) return;
@@ -82,7 +82,8 @@ void ide_submit(struct ide_drive *d, enum block_op op, u64 offset, size_t size,
         ide_command_failed(d, IDE_ABRT);
         return;
     }
-    io->request = (struct block_request){.op = op, .offset = offset, .size = size, .buf = d->buf, .done = io_done};
+    io->request =
+        (struct block_request){.op = op, .offset = offset, .size = size, .buf = d->buf, .done = io_done};
     io->drive = d;
     io->done = done;
     d->io = io;
@@ -136,8 +137,7 @@ void ide_pio_out(struct ide_drive *d, size_t pos, size_t size, bool irq, ide_ste
 static void dma_run(struct ide_drive *d)
 {
     const struct ide_dma *dma = &d->channel->dma;
-    if (dma->move)
-        d->pos += dma->move(dma->opaque, d->buf + d->pos, d->end - d->pos, d->phase == IDE_DMA_IN);
+    if (dma->move) d->pos += dma->move(dma->opaque, d->buf + d->pos, d->end - d->pos, d->phase == IDE_DMA_IN);
     if (d->pos < d->end) return; /* DMARQ stays asserted */
     d->phase = IDE_WORKING;
     d->status = IDE_BSY;
@@ -193,8 +193,8 @@ void ide_signature(struct ide_drive *d)
     d->device &= IDE_DEV_DEV;
 }
 
-/* Diagnostic code 01h: the drive and the one behind it passed [ATA-6] table 26. An ATAPI drive shows DRDY only
- * after its first command. */
+/* Diagnostic code 01h: the drive and the one behind it passed [ATA-6] table 26. An ATAPI drive shows DRDY
+ * only after its first command. */
 static void post(struct ide_drive *d)
 {
     ide_signature(d);
@@ -214,7 +214,8 @@ static void reset_drive(struct ide_drive *d, bool hard)
 
 void ide_channel_reset(struct ide_channel *c)
 {
-    for (int i = 0; i < 2; i++) reset_drive(&c->drive[i], true);
+    for (int i = 0; i < 2; i++)
+        reset_drive(&c->drive[i], true);
     c->selected = 0;
     c->control = 0;
     update_irq(c);
@@ -247,7 +248,8 @@ static u32 data_read(struct ide_channel *c, unsigned size)
     struct ide_drive *d = &c->drive[c->selected];
     u32 value = 0;
     if (d->phase != IDE_PIO_IN) return 0xffffffffu >> (32 - 8 * size);
-    for (unsigned i = 0; i < size && d->pos < d->end; i++) value |= (u32)d->buf[d->pos++] << (8 * i);
+    for (unsigned i = 0; i < size && d->pos < d->end; i++)
+        value |= (u32)d->buf[d->pos++] << (8 * i);
     if (d->pos >= d->end) {
         d->phase = IDE_WORKING;
         d->status = IDE_BSY;
@@ -260,7 +262,8 @@ static void data_write(struct ide_channel *c, u32 value, unsigned size)
 {
     struct ide_drive *d = &c->drive[c->selected];
     if (d->phase != IDE_PIO_OUT) return;
-    for (unsigned i = 0; i < size && d->pos < d->end; i++) d->buf[d->pos++] = (u8)(value >> (8 * i));
+    for (unsigned i = 0; i < size && d->pos < d->end; i++)
+        d->buf[d->pos++] = (u8)(value >> (8 * i));
     if (d->pos >= d->end) {
         d->phase = IDE_WORKING;
         d->status = IDE_BSY;
@@ -330,11 +333,14 @@ static void command(struct ide_channel *c, u8 value)
     d->status = IDE_BSY;
     d->error = 0;
     d->phase = IDE_WORKING;
-    log_printf(LOG_IO, "ide: drive %d command %02x count %02x%02x lba %02x%02x%02x %02x%02x%02x device %02x\n", d->unit,
-               value, d->count[1], d->count[0], d->lba_high[1], d->lba_mid[1], d->lba_low[1], d->lba_high[0],
-               d->lba_mid[0], d->lba_low[0], d->device);
-    if (d->kind == IDE_ATA) ide_ata_command(d, value);
-    else ide_atapi_command(d, value);
+    log_printf(LOG_IO,
+               "ide: drive %d command %02x count %02x%02x lba %02x%02x%02x %02x%02x%02x device %02x\n",
+               d->unit, value, d->count[1], d->count[0], d->lba_high[1], d->lba_mid[1], d->lba_low[1],
+               d->lba_high[0], d->lba_mid[0], d->lba_low[0], d->device);
+    if (d->kind == IDE_ATA)
+        ide_ata_command(d, value);
+    else
+        ide_atapi_command(d, value);
 }
 
 static void push(u8 pair[2], u8 value)
@@ -346,7 +352,8 @@ static void push(u8 pair[2], u8 value)
 /* Both drives take what is written to the command block, unless they are busy. */
 static void register_write(struct ide_channel *c, unsigned reg, u8 value)
 {
-    c->control &= (u8)~IDE_HOB; /* [ATA-6] 7.8 */
+    if (c->control & IDE_SRST) return; /* drives in reset do not listen */
+    c->control &= (u8)~IDE_HOB;        /* [ATA-6] 7.8 */
     if (reg == REG_COMMAND) {
         command(c, value);
         return;
@@ -376,7 +383,8 @@ static u64 command_read(void *opaque, u64 offset, unsigned size)
     struct ide_channel *c = opaque;
     if (offset == REG_DATA) return responder(c) ? data_read(c, size) : 0xffffffffu >> (32 - 8 * size);
     u64 value = 0;
-    for (unsigned i = 0; i < size; i++) value |= (u64)register_read(c, (unsigned)offset + i) << (8 * i);
+    for (unsigned i = 0; i < size; i++)
+        value |= (u64)register_read(c, (unsigned)offset + i) << (8 * i);
     return value;
 }
 
@@ -387,7 +395,8 @@ static void command_write(void *opaque, u64 offset, u64 value, unsigned size)
         data_write(c, (u32)value, size);
         return;
     }
-    for (unsigned i = 0; i < size; i++) register_write(c, (unsigned)offset + i, (u8)(value >> (8 * i)));
+    for (unsigned i = 0; i < size; i++)
+        register_write(c, (unsigned)offset + i, (u8)(value >> (8 * i)));
 }
 
 static u64 control_read(void *opaque, u64 offset, unsigned size)
@@ -405,7 +414,8 @@ static void control_write(void *opaque, u64 offset, u64 value, unsigned size)
     (void)size;
     c->control = (u8)value;
     if (c->control & ~old & IDE_SRST) {
-        for (int i = 0; i < 2; i++) reset_drive(&c->drive[i], false);
+        for (int i = 0; i < 2; i++)
+            reset_drive(&c->drive[i], false);
         c->selected = 0;
     }
     update_irq(c);

@@ -1,8 +1,8 @@
 /* The ATA commands of a hard disk.
  *
- * Models the general feature set of [ATA-6] with 48-bit addresses: reads, writes and verifies in sectors, multiples
- * and by DMA, with CHS, 28-bit and 48-bit addresses, forced unit access, FLUSH CACHE, SET FEATURES, power management,
- * SMART (ide_smart.c), READ/WRITE BUFFER, and TRIM [ACS-2].
+ * Models the general feature set of [ATA-6] with 48-bit addresses: reads, writes and verifies in sectors,
+ * multiples and by DMA, with CHS, 28-bit and 48-bit addresses, forced unit access, FLUSH CACHE, SET FEATURES,
+ * power management, SMART (ide_smart.c), READ/WRITE BUFFER, and TRIM [ACS-2].
  *
  * Leaves out (the commands are aborted, as IDENTIFY says): security, host protected area changes, device
  * configuration overlay, advanced power management, acoustic management, streaming, general purpose logging.
@@ -75,7 +75,8 @@ static void show_end(struct ide_drive *d, bool bad)
 static void medium_error(struct ide_drive *d)
 {
     show_end(d, true);
-    /* DEVIATION: [ATA-6] has no error bit for a medium that cannot be written; UNC is what hosts take for it. */
+    /* DEVIATION: [ATA-6] has no error bit for a medium that cannot be written; UNC is what hosts take for it.
+     */
     ide_command_failed(d, IDE_UNC);
 }
 
@@ -108,8 +109,10 @@ static void offer_block(struct ide_drive *d);
 static void block_taken(struct ide_drive *d)
 {
     d->served = (u32)d->pos;
-    if (d->served == d->chunk * IDE_SECTOR) chunk_taken(d);
-    else offer_block(d);
+    if (d->served == d->chunk * IDE_SECTOR)
+        chunk_taken(d);
+    else
+        offer_block(d);
 }
 
 static void offer_block(struct ide_drive *d)
@@ -123,9 +126,12 @@ static void chunk_read(struct ide_drive *d, int error, size_t good)
     d->failing = error != 0;
     if (error) d->chunk = (u32)(good / IDE_SECTOR);
     d->served = 0;
-    if (!d->chunk) medium_error(d);
-    else if (d->dma) ide_dma_in(d, d->chunk * IDE_SECTOR, chunk_taken);
-    else offer_block(d);
+    if (!d->chunk)
+        medium_error(d);
+    else if (d->dma)
+        ide_dma_in(d, d->chunk * IDE_SECTOR, chunk_taken);
+    else
+        offer_block(d);
 }
 
 static void read_chunk(struct ide_drive *d)
@@ -167,8 +173,10 @@ static void write_flushed(struct ide_drive *d, int error, size_t good)
 {
     (void)good;
     show_end(d, false);
-    if (error) ide_command_failed(d, IDE_ABRT);
-    else ide_command_done(d);
+    if (error)
+        ide_command_failed(d, IDE_ABRT);
+    else
+        ide_command_done(d);
 }
 
 static void chunk_written(struct ide_drive *d, int error, size_t good)
@@ -198,8 +206,10 @@ static void accept_block(struct ide_drive *d, bool irq);
 static void block_given(struct ide_drive *d)
 {
     d->served = (u32)d->pos;
-    if (d->served == d->chunk * IDE_SECTOR) chunk_full(d);
-    else accept_block(d, true);
+    if (d->served == d->chunk * IDE_SECTOR)
+        chunk_full(d);
+    else
+        accept_block(d, true);
 }
 
 static void accept_block(struct ide_drive *d, bool irq)
@@ -212,8 +222,10 @@ static void write_chunk(struct ide_drive *d, bool irq)
 {
     d->chunk = MIN(d->left, BUFFER_SECTORS);
     d->served = 0;
-    if (d->dma) ide_dma_out(d, d->chunk * IDE_SECTOR, chunk_full);
-    else accept_block(d, irq);
+    if (d->dma)
+        ide_dma_out(d, d->chunk * IDE_SECTOR, chunk_full);
+    else
+        accept_block(d, irq);
 }
 
 /* ---- the commands that address sectors ---- */
@@ -245,9 +257,12 @@ static void transfer(struct ide_drive *d, enum access access, bool ext, bool dma
     if (!ide_need_buffer(d)) return;
     d->lba = lba;
     d->left = count;
-    if (access == ACCESS_READ) read_chunk(d);
-    else if (access == ACCESS_WRITE) write_chunk(d, false);
-    else verify_chunk(d);
+    if (access == ACCESS_READ)
+        read_chunk(d);
+    else if (access == ACCESS_WRITE)
+        write_chunk(d, false);
+    else
+        verify_chunk(d);
 }
 
 /* ---- TRIM ---- */
@@ -257,8 +272,10 @@ static void trim_next(struct ide_drive *d);
 static void trimmed(struct ide_drive *d, int error, size_t good)
 {
     (void)good;
-    if (error) ide_command_failed(d, IDE_ABRT);
-    else trim_next(d);
+    if (error)
+        ide_command_failed(d, IDE_ABRT);
+    else
+        trim_next(d);
 }
 
 /* Entries of 8 bytes: a 48-bit address and 16 bits of sectors; 0 sectors: nothing [ACS-2] 7.10. */
@@ -321,8 +338,10 @@ bool ide_set_transfer_mode(struct ide_drive *d, u8 mode)
 static void cache_flushed(struct ide_drive *d, int error, size_t good)
 {
     (void)good;
-    if (error) ide_command_failed(d, IDE_ABRT);
-    else ide_command_done(d);
+    if (error)
+        ide_command_failed(d, IDE_ABRT);
+    else
+        ide_command_done(d);
 }
 
 static void set_features(struct ide_drive *d)
@@ -419,50 +438,62 @@ void ide_ata_command(struct ide_drive *d, u8 command)
     d->fua = false;
     switch (command) {
     case 0x06: data_set_management(d); break;
-    case 0x20: case 0x21: transfer(d, ACCESS_READ, false, false, 1); break;
+    case 0x20:
+    case 0x21: transfer(d, ACCESS_READ, false, false, 1); break;
     case 0x24: transfer(d, ACCESS_READ, true, false, 1); break;
     case 0x25: transfer(d, ACCESS_READ, true, true, 1); break;
     case 0x27: native_max(d, true); break;
     case 0x29: transfer(d, ACCESS_READ, true, false, multiple); break;
-    case 0x30: case 0x31: transfer(d, ACCESS_WRITE, false, false, 1); break;
+    case 0x30:
+    case 0x31: transfer(d, ACCESS_WRITE, false, false, 1); break;
     case 0x34: transfer(d, ACCESS_WRITE, true, false, 1); break;
     case 0x35: transfer(d, ACCESS_WRITE, true, true, 1); break;
     case 0x39: transfer(d, ACCESS_WRITE, true, false, multiple); break;
-    case 0x3d: d->fua = true; transfer(d, ACCESS_WRITE, true, true, 1); break;
-    case 0xce: d->fua = true; transfer(d, ACCESS_WRITE, true, false, multiple); break;
-    case 0x40: case 0x41: transfer(d, ACCESS_VERIFY, false, false, 1); break;
+    case 0x3d:
+        d->fua = true;
+        transfer(d, ACCESS_WRITE, true, true, 1);
+        break;
+    case 0xce:
+        d->fua = true;
+        transfer(d, ACCESS_WRITE, true, false, multiple);
+        break;
+    case 0x40:
+    case 0x41: transfer(d, ACCESS_VERIFY, false, false, 1); break;
     case 0x42: transfer(d, ACCESS_VERIFY, true, false, 1); break;
     case 0xc4: transfer(d, ACCESS_READ, false, false, multiple); break;
     case 0xc5: transfer(d, ACCESS_WRITE, false, false, multiple); break;
     case 0xc6: set_multiple(d); break;
-    case 0xc8: case 0xc9: transfer(d, ACCESS_READ, false, true, 1); break;
-    case 0xca: case 0xcb: transfer(d, ACCESS_WRITE, false, true, 1); break;
+    case 0xc8:
+    case 0xc9: transfer(d, ACCESS_READ, false, true, 1); break;
+    case 0xca:
+    case 0xcb: transfer(d, ACCESS_WRITE, false, true, 1); break;
     case 0x10 ... 0x1f: /* RECALIBRATE */
-    case 0x70 ... 0x7f: /* SEEK */
-        ide_command_done(d);
-        break;
+    case 0x70 ... 0x7f: /* SEEK */ ide_command_done(d); break;
     case 0x91: init_parameters(d); break;
     case 0xb0: ide_smart(d); break;
-    case 0x94: case 0xe0: /* STANDBY IMMEDIATE */
-    case 0x96: case 0xe2: /* STANDBY */
-        power(d, 0x00);
-        break;
-    case 0x95: case 0xe1: /* IDLE IMMEDIATE */
-    case 0x97: case 0xe3: /* IDLE */
-        power(d, 0xff);
-        break;
-    case 0x98: case 0xe5: /* CHECK POWER MODE */
+    case 0x94:
+    case 0xe0: /* STANDBY IMMEDIATE */
+    case 0x96:
+    case 0xe2: /* STANDBY */ power(d, 0x00); break;
+    case 0x95:
+    case 0xe1: /* IDLE IMMEDIATE */
+    case 0x97:
+    case 0xe3: /* IDLE */ power(d, 0xff); break;
+    case 0x98:
+    case 0xe5: /* CHECK POWER MODE */
         d->count[0] = d->power;
         ide_command_done(d);
         break;
-    case 0x99: case 0xe6: sleep_mode(d); break;
+    case 0x99:
+    case 0xe6: sleep_mode(d); break;
     case 0xe4: /* READ BUFFER */
         if (ide_need_buffer(d)) ide_pio_in(d, 0, IDE_SECTOR, quiet_end);
         break;
     case 0xe8: /* WRITE BUFFER */
         if (ide_need_buffer(d)) ide_pio_out(d, 0, IDE_SECTOR, false, ide_command_done);
         break;
-    case 0xe7: case 0xea: ide_submit(d, BLOCK_FLUSH, 0, 0, cache_flushed); break;
+    case 0xe7:
+    case 0xea: ide_submit(d, BLOCK_FLUSH, 0, 0, cache_flushed); break;
     case 0xec: identify(d); break;
     case 0xef: set_features(d); break;
     case 0xf8: native_max(d, false); break;

@@ -1,10 +1,12 @@
 /* The ATAPI commands of a CD-ROM drive, and the SCSI commands inside its packets.
  *
- * Models a drive with one data track of 2048-byte blocks (a raw ISO image): PACKET by PIO and DMA, the reading
- * commands, READ TOC, READ CD of data sectors (2048 user bytes, or 2352 made up around them), the tray with its lock,
- * media events, unit attentions, mode pages, configuration. Discs larger than a CD answer as DVD-ROM.
+ * Models a drive with one data track of 2048-byte blocks (a raw ISO image): PACKET by PIO and DMA, the
+ * reading commands, READ TOC, READ CD of data sectors (2048 user bytes, or 2352 made up around them), the
+ * tray with its lock, media events, unit attentions, mode pages, configuration. Discs larger than a CD answer
+ * as DVD-ROM.
  *
- * Leaves out: audio, writing, sub-channels, sessions, DVD keys: ILLEGAL REQUEST, as a drive without the feature says.
+ * Leaves out: audio, writing, sub-channels, sessions, DVD keys: ILLEGAL REQUEST, as a drive without the
+ * feature says.
  *
  * [ATA-6] T13/1410D revision 3b, 9.8 (PACKET protocol); [SPC-3] T10/1416-D; [MMC-5] T10/1675-D. */
 #include "devices/ide_drive.h"
@@ -95,8 +97,10 @@ static void read_blocks(struct ide_drive *d);
 static void send_more(struct ide_drive *d)
 {
     if (!d->data_left) {
-        if (d->cd_left) read_blocks(d);
-        else good(d);
+        if (d->cd_left)
+            read_blocks(d);
+        else
+            good(d);
         return;
     }
     u32 size = MIN(d->data_left, d->byte_limit);
@@ -109,8 +113,10 @@ static void send_more(struct ide_drive *d)
 
 static void dma_sent(struct ide_drive *d)
 {
-    if (d->cd_left) read_blocks(d);
-    else good(d);
+    if (d->cd_left)
+        read_blocks(d);
+    else
+        good(d);
 }
 
 static void send(struct ide_drive *d, u32 size)
@@ -130,13 +136,16 @@ static void answer(struct ide_drive *d, u32 size, u32 allowed)
 {
     u32 n = MIN(size, allowed);
     d->cd_left = 0;
-    if (!n) good(d);
-    else send(d, n);
+    if (!n)
+        good(d);
+    else
+        send(d, n);
 }
 
 /* ---- reading the disc ---- */
 
-/* Spread the 2048-byte blocks in buf to raw sectors: sync, header, data; the error correction is left zero. */
+/* Spread the 2048-byte blocks in buf to raw sectors: sync, header, data; the error correction is left zero.
+ */
 static void make_raw(struct ide_drive *d, u32 n)
 {
     for (u32 i = n; i-- > 0;) {
@@ -148,7 +157,8 @@ static void make_raw(struct ide_drive *d, u32 n)
         memset(raw + 1, 0xff, 10);
         raw[0] = raw[11] = 0;
         put_msf(raw + 12, d->cd_lba + i);
-        for (int k = 12; k < 15; k++) raw[k] = (u8)(raw[k] / 10 << 4 | raw[k] % 10);
+        for (int k = 12; k < 15; k++)
+            raw[k] = (u8)(raw[k] / 10 << 4 | raw[k] % 10);
         raw[15] = 1;
         memset(raw + 16 + IDE_CD_SECTOR, 0, 288);
     }
@@ -187,8 +197,10 @@ static void read_disc(struct ide_drive *d, u32 lba, u32 count, u32 block)
     d->cd_lba = lba;
     d->cd_left = count;
     d->cd_block = block;
-    if (count) read_blocks(d);
-    else good(d);
+    if (count)
+        read_blocks(d);
+    else
+        good(d);
 }
 
 /* [MMC-5] 6.21: byte 9 says which parts of the sectors are wanted. */
@@ -269,8 +281,8 @@ static u32 capabilities(const struct ide_drive *d, u8 *p)
     p[4] = 0x70; /* mode 2 form 1 and 2, multisession; no audio play */
     p[5] = 0;
     p[6] = (u8)(0x29 | (d->tray_locked ? 2 : 0)); /* tray loader, eject, lock */
-    put16(p + 8, 706);  /* 4x, KB/s */
-    put16(p + 10, 2);   /* volume levels */
+    put16(p + 8, 706);                            /* 4x, KB/s */
+    put16(p + 10, 2);                             /* volume levels */
     put16(p + 12, IDE_BUFFER >> 10);
     put16(p + 14, 706);
     return 22;
@@ -302,7 +314,8 @@ static void mode_sense(struct ide_drive *d, bool ten)
         return;
     }
     if (control == 1) { /* nothing can be changed */
-        for (u32 at = head; at < size; at += b[at + 1] + 2u) memset(b + at + 2, 0, b[at + 1]);
+        for (u32 at = head; at < size; at += b[at + 1] + 2u)
+            memset(b + at + 2, 0, b[at + 1]);
     }
     u8 medium = d->tray_open ? 0x71 : !d->block ? 0x70 : 0x01;
     if (ten) {
@@ -370,8 +383,10 @@ static void read_toc(struct ide_drive *d)
             e[0] = 1;
             e[1] = 0x14;
             e[3] = points[i];
-            if (i < 2) e[8] = 1;
-            else put_msf(e + 8, i == 2 ? blocks(d) : 0);
+            if (i < 2)
+                e[8] = 1;
+            else
+                put_msf(e + 8, i == 2 ? blocks(d) : 0);
             size += 11;
         }
         break;
@@ -561,9 +576,18 @@ static bool ignores_attention(u8 op) { return op == 0x03 || op == 0x12 || op == 
 static bool needs_medium(u8 op)
 {
     switch (op) {
-    case 0x00: case 0x25: case 0x28: case 0x2b: case 0x42: case 0x43: case 0x51: case 0x52: case 0xa8: case 0xad:
-    case 0xb9: case 0xbe:
-        return true;
+    case 0x00:
+    case 0x25:
+    case 0x28:
+    case 0x2b:
+    case 0x42:
+    case 0x43:
+    case 0x51:
+    case 0x52:
+    case 0xa8:
+    case 0xad:
+    case 0xb9:
+    case 0xbe: return true;
     default: return false;
     }
 }
@@ -597,8 +621,10 @@ static void execute(struct ide_drive *d)
     case 0x28: read_disc(d, get32(p + 2), get16(p + 7), IDE_CD_SECTOR); break;
     case 0xa8: read_disc(d, get32(p + 2), get32(p + 6), IDE_CD_SECTOR); break;
     case 0x2b: /* SEEK */
-        if (get32(p + 2) < blocks(d)) good(d);
-        else check(d, KEY_ILLEGAL, 0x21);
+        if (get32(p + 2) < blocks(d))
+            good(d);
+        else
+            check(d, KEY_ILLEGAL, 0x21);
         break;
     case 0x43: read_toc(d); break;
     case 0x46: get_configuration(d); break;
@@ -609,8 +635,10 @@ static void execute(struct ide_drive *d)
     case 0xad: dvd_structure(d); break;
     case 0xb9: {
         u32 from = from_msf(p + 3), to = from_msf(p + 6);
-        if (to < from) check(d, KEY_ILLEGAL, 0x24);
-        else read_cd(d, from, to - from);
+        if (to < from)
+            check(d, KEY_ILLEGAL, 0x24);
+        else
+            read_cd(d, from, to - from);
         break;
     }
     case 0xbb: good(d); break; /* SET CD SPEED */
@@ -626,9 +654,10 @@ static void execute(struct ide_drive *d)
 static void packet_given(struct ide_drive *d)
 {
     memcpy(d->packet, d->buf, sizeof(d->packet));
-    log_printf(LOG_IO, "ide: packet %02x %02x %02x %02x %02x %02x %02x %02x %02x %02x %02x %02x%s\n", d->packet[0],
-               d->packet[1], d->packet[2], d->packet[3], d->packet[4], d->packet[5], d->packet[6], d->packet[7],
-               d->packet[8], d->packet[9], d->packet[10], d->packet[11], d->packet_dma ? " dma" : "");
+    log_printf(LOG_IO, "ide: packet %02x %02x %02x %02x %02x %02x %02x %02x %02x %02x %02x %02x%s\n",
+               d->packet[0], d->packet[1], d->packet[2], d->packet[3], d->packet[4], d->packet[5],
+               d->packet[6], d->packet[7], d->packet[8], d->packet[9], d->packet[10], d->packet[11],
+               d->packet_dma ? " dma" : "");
     execute(d);
 }
 
@@ -669,15 +698,23 @@ void ide_atapi_command(struct ide_drive *d, u8 command)
         if (d->feature[0] == 0x66 || d->feature[0] == 0xcc) break;
         ide_command_failed(d, IDE_ABRT);
         return;
-    case 0x94: case 0x95: case 0x96: case 0x97: case 0xe0: case 0xe1: case 0xe2: case 0xe3: break; /* power */
-    case 0x98: case 0xe5:
-        d->count[0] = 0xff;
-        break;
-    case 0x99: case 0xe6:
+    case 0x94:
+    case 0x95:
+    case 0x96:
+    case 0x97:
+    case 0xe0:
+    case 0xe1:
+    case 0xe2:
+    case 0xe3: break; /* power */
+    case 0x98:
+    case 0xe5: d->count[0] = 0xff; break;
+    case 0x99:
+    case 0xe6:
         ide_command_done(d);
         d->phase = IDE_SLEEP;
         return;
-    case 0x20: case 0xec: /* READ SECTORS and IDENTIFY DEVICE tell who this is [ATA-6] 8.15.5.2 */
+    case 0x20:
+    case 0xec: /* READ SECTORS and IDENTIFY DEVICE tell who this is [ATA-6] 8.15.5.2 */
         ide_signature(d);
         ide_command_failed(d, IDE_ABRT);
         return;

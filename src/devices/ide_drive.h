@@ -1,5 +1,5 @@
-/* What the parts of the IDE model share: ide.c (registers and protocols), ide_ata.c, ide_atapi.c, ide_identify.c
- * (commands), piix3_ide.c (the PCI function). Nobody else includes it. */
+/* What the parts of the IDE model share: ide.c (registers and protocols), ide_ata.c, ide_atapi.c,
+ * ide_identify.c (commands), piix3_ide.c (the PCI function). Nobody else includes it. */
 #ifndef DEVICES_IDE_DRIVE_H
 #define DEVICES_IDE_DRIVE_H
 
@@ -34,10 +34,10 @@
 #define IDE_REASON_COD 0x01
 #define IDE_REASON_IO  0x02
 
-#define IDE_SECTOR     512u
-#define IDE_CD_SECTOR  2048u
-#define IDE_BUFFER     (256u << 10) /* bytes of a drive's buffer */
-#define IDE_MULTIPLE   16           /* sectors: the limit of SET MULTIPLE MODE */
+#define IDE_SECTOR    512u
+#define IDE_CD_SECTOR 2048u
+#define IDE_BUFFER    (256u << 10) /* bytes of a drive's buffer */
+#define IDE_MULTIPLE  16           /* sectors: the limit of SET MULTIPLE MODE */
 
 struct ide_channel;
 struct ide_drive;
@@ -72,40 +72,40 @@ struct ide_drive {
 
     /* The task file; [1]: what the register held before the last write, for 48-bit commands. */
     u8 feature[2], count[2], lba_low[2], lba_mid[2], lba_high[2];
-    u8 device;                   /* device register */
-    u8 status, error;            /* as read */
-    u8 command;                  /* in execution, or the last one */
-    bool intrq;                  /* the drive asserts its interrupt */
+    u8 device;        /* device register */
+    u8 status, error; /* as read */
+    u8 command;       /* in execution, or the last one */
+    bool intrq;       /* the drive asserts its interrupt */
 
-    enum ide_phase phase;        /* what it does */
-    u8 *buf;                     /* IDE_BUFFER bytes */
-    size_t pos, end;             /* of the data block in transfer */
-    ide_step *next;              /* what to do when pos reaches end */
-    struct ide_io *io;           /* request at the back end, or NULL */
+    enum ide_phase phase; /* what it does */
+    u8 *buf;              /* IDE_BUFFER bytes */
+    size_t pos, end;      /* of the data block in transfer */
+    ide_step *next;       /* what to do when pos reaches end */
+    struct ide_io *io;    /* request at the back end, or NULL */
 
     /* An ATA read or write in execution. */
-    u64 lba;                     /* next sector to ask the back end for */
-    u32 left;                    /* sectors from there on */
-    u32 chunk;                   /* sectors in buf, or at the back end */
-    u32 served;                  /* bytes of those that the host has seen */
-    u32 drq_sectors;             /* sectors in a DRQ data block */
-    bool ext;                    /* a 48-bit command */
-    bool chs;                    /* the address was given as cylinder, head, sector */
-    bool fua;                    /* flush after writing */
-    bool failing;                /* the sectors in buf are the last before a bad one */
-    bool writing;                /* data goes to the disk */
-    bool dma;                    /* by DMA */
+    u64 lba;         /* next sector to ask the back end for */
+    u32 left;        /* sectors from there on */
+    u32 chunk;       /* sectors in buf, or at the back end */
+    u32 served;      /* bytes of those that the host has seen */
+    u32 drq_sectors; /* sectors in a DRQ data block */
+    bool ext;        /* a 48-bit command */
+    bool chs;        /* the address was given as cylinder, head, sector */
+    bool fua;        /* flush after writing */
+    bool failing;    /* the sectors in buf are the last before a bad one */
+    bool writing;    /* data goes to the disk */
+    bool dma;        /* by DMA */
 
     /* Settings. */
-    u16 cylinders;               /* default translation */
-    u8 heads, sectors;           /* likewise */
-    u8 cur_heads, cur_sectors;   /* INITIALIZE DEVICE PARAMETERS */
-    u8 multiple;                 /* SET MULTIPLE MODE, sectors; 0: off */
-    u8 udma, mwdma;              /* selected mode + 1, 0: none */
+    u16 cylinders;                                     /* default translation */
+    u8 heads, sectors;                                 /* likewise */
+    u8 cur_heads, cur_sectors;                         /* INITIALIZE DEVICE PARAMETERS */
+    u8 multiple;                                       /* SET MULTIPLE MODE, sectors; 0: off */
+    u8 udma, mwdma;                                    /* selected mode + 1, 0: none */
     bool write_cache, default_write_cache, look_ahead; /* SET FEATURES */
-    bool no_revert;              /* SET FEATURES 66h: a software reset leaves settings alone */
+    bool no_revert;                /* SET FEATURES 66h: a software reset leaves settings alone */
     bool smart_on, smart_autosave; /* SMART */
-    u8 power;                    /* CHECK POWER MODE's answer */
+    u8 power;                      /* CHECK POWER MODE's answer */
 
     /* ATAPI. */
     u8 packet[12];               /* the command packet */
@@ -120,8 +120,8 @@ struct ide_drive {
     u8 media_event;              /* for GET EVENT STATUS NOTIFICATION */
 };
 
-/* The bus master's side of a channel. Moves up to size bytes between buf and memory: the number done. Fewer when
- * it is not started or its table ends; then it calls ide_dma_continue() when it is started (again). */
+/* The bus master's side of a channel. Moves up to size bytes between buf and memory: the number done. Fewer
+ * when it is not started or its table ends; then it calls ide_dma_continue() when it is started (again). */
 struct ide_dma {
     size_t (*move)(void *opaque, u8 *buf, size_t size, bool to_memory);
     void (*irq)(void *opaque); /* the cable's interrupt went up */
@@ -141,7 +141,8 @@ struct ide_channel {
 
 /* ---- ide.c ---- */
 
-void ide_channel_init(struct ide_channel *c, struct bus *ports, u16 command, u16 control, struct irq_line irq);
+void ide_channel_init(struct ide_channel *c, struct bus *ports, u16 command, u16 control,
+                      struct irq_line irq);
 void ide_channel_fini(struct ide_channel *c);
 /* Power-on state. */
 void ide_channel_reset(struct ide_channel *c);
@@ -181,6 +182,9 @@ void ide_identify(const struct ide_drive *d, u8 *page);
 /* SMART; ide_smart.c. */
 void ide_smart(struct ide_drive *d);
 
-static inline u64 ide_sectors(const struct ide_drive *d) { return d->block ? d->block->size / IDE_SECTOR : 0; }
+static inline u64 ide_sectors(const struct ide_drive *d)
+{
+    return d->block ? d->block->size / IDE_SECTOR : 0;
+}
 
 #endif

@@ -15,7 +15,8 @@ static void put(u8 *page, unsigned word, u16 value)
 static void put_string(u8 *page, unsigned word, unsigned words, const char *text)
 {
     size_t length = strlen(text);
-    for (size_t i = 0; i < 2 * words; i++) page[2 * word + (i ^ 1)] = (u8)(i < length ? text[i] : ' ');
+    for (size_t i = 0; i < 2 * words; i++)
+        page[2 * word + (i ^ 1)] = (u8)(i < length ? text[i] : ' ');
 }
 
 static void put_names(const struct ide_drive *d, u8 *page)
@@ -30,7 +31,8 @@ static void put_modes(const struct ide_drive *d, u8 *page)
 {
     put(page, 63, (u16)(0x07 | (d->mwdma ? 0x100 << (d->mwdma - 1) : 0)));
     put(page, 64, 0x03); /* PIO 3 and 4 */
-    for (unsigned word = 65; word <= 68; word++) put(page, word, 120); /* cycle times, ns */
+    for (unsigned word = 65; word <= 68; word++)
+        put(page, word, 120); /* cycle times, ns */
     put(page, 88, (u16)(0x3f | (d->udma ? 0x100 << (d->udma - 1) : 0)));
 }
 
@@ -47,7 +49,7 @@ static void identify_disk(const struct ide_drive *d, u8 *page)
     put(page, 4, (u16)(d->sectors * IDE_SECTOR)); /* bytes per track and sector: before ATA-3 */
     put(page, 5, IDE_SECTOR);
     put(page, 6, d->sectors);
-    put(page, 20, 3);                  /* dual ported cache: before ATA-3 */
+    put(page, 20, 3); /* dual ported cache: before ATA-3 */
     put(page, 21, IDE_BUFFER / IDE_SECTOR);
     put(page, 22, 4);
     put(page, 47, 0x8000 | IDE_MULTIPLE);
@@ -65,16 +67,18 @@ static void identify_disk(const struct ide_drive *d, u8 *page)
     if (d->multiple) put(page, 59, 0x100 | d->multiple);
     put(page, 60, (u16)lba28);
     put(page, 61, (u16)(lba28 >> 16));
-    put(page, 80, 0x7e); /* ATA-1 to ATA-6 */
-    put(page, 81, 0x22); /* ATA/ATAPI-6 revision 3a */
+    put(page, 80, 0x7e);   /* ATA-1 to ATA-6 */
+    put(page, 81, 0x22);   /* ATA/ATAPI-6 revision 3a */
     put(page, 82, 0x7069); /* NOP, READ and WRITE BUFFER, look-ahead, write cache, power management, SMART */
     put(page, 83, 0x7400); /* FLUSH CACHE EXT, FLUSH CACHE, 48 bits */
     put(page, 84, 0x4040); /* WRITE FUA EXT */
-    put(page, 85, (u16)(0x7008 | (d->smart_on ? 1 : 0) | (d->write_cache ? 0x20 : 0) | (d->look_ahead ? 0x40 : 0)));
+    put(page, 85,
+        (u16)(0x7008 | (d->smart_on ? 1 : 0) | (d->write_cache ? 0x20 : 0) | (d->look_ahead ? 0x40 : 0)));
     put(page, 86, 0x3400);
     put(page, 87, 0x4040);
     put(page, 93, (u16)(0x6001 | (d->unit ? 0x0a00 : 0))); /* hardware reset: passed, 80-conductor cable */
-    for (unsigned i = 0; i < 4; i++) put(page, 100 + i, (u16)(sectors >> 16 * i));
+    for (unsigned i = 0; i < 4; i++)
+        put(page, 100 + i, (u16)(sectors >> 16 * i));
     if (d->block->discards) {
         put(page, 69, 0x4000); /* reads after TRIM are deterministic */
         put(page, 105, 8);
@@ -108,13 +112,16 @@ static void identify_cd(const struct ide_drive *d, u8 *page)
 void ide_identify(const struct ide_drive *d, u8 *page)
 {
     memset(page, 0, IDE_SECTOR);
-    if (d->kind == IDE_ATA) identify_disk(d, page);
-    else identify_cd(d, page);
+    if (d->kind == IDE_ATA)
+        identify_disk(d, page);
+    else
+        identify_cd(d, page);
     put_names(d, page);
     put_modes(d, page);
     /* Integrity word: all bytes add up to zero. */
     page[510] = 0xa5;
     u8 sum = 0;
-    for (unsigned i = 0; i < 511; i++) sum += page[i];
+    for (unsigned i = 0; i < 511; i++)
+        sum += page[i];
     page[511] = (u8)-sum;
 }

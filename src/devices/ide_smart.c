@@ -1,5 +1,5 @@
-/* SMART of a healthy disk: enable and status, attribute data and thresholds, self-tests that pass at once, and
- * empty logs. [ATA-6] 8.54; the layout of attributes is the vendors' common one [ATA-3] annex. */
+/* SMART of a healthy disk: enable and status, attribute data and thresholds, self-tests that pass at once,
+ * and empty logs. [ATA-6] 8.54; the layout of attributes is the vendors' common one [ATA-3] annex. */
 #include "devices/ide_drive.h"
 
 #include <string.h>
@@ -8,13 +8,13 @@
 static const struct {
     u8 id, flags, value, raw, threshold;
 } attributes[] = {
-    {0x01, 0x03, 100, 0, 6},   /* raw read error rate */
-    {0x03, 0x03, 100, 16, 0},  /* spin-up time */
+    {0x01, 0x03, 100, 0, 6},    /* raw read error rate */
+    {0x03, 0x03, 100, 16, 0},   /* spin-up time */
     {0x04, 0x02, 100, 100, 20}, /* start/stop count */
-    {0x05, 0x03, 100, 0, 36},  /* reallocated sectors */
-    {0x09, 0x03, 100, 1, 0},   /* power-on hours */
-    {0x0c, 0x03, 100, 0, 0},   /* power cycles */
-    {0xbe, 0x03, 69, 31, 50},  /* air flow temperature */
+    {0x05, 0x03, 100, 0, 36},   /* reallocated sectors */
+    {0x09, 0x03, 100, 1, 0},    /* power-on hours */
+    {0x0c, 0x03, 100, 0, 0},    /* power cycles */
+    {0xbe, 0x03, 69, 31, 50},   /* air flow temperature */
 };
 
 static void quiet_end(struct ide_drive *d)
@@ -26,7 +26,8 @@ static void quiet_end(struct ide_drive *d)
 static void send(struct ide_drive *d)
 {
     u8 sum = 0;
-    for (unsigned i = 0; i < 511; i++) sum += d->buf[i];
+    for (unsigned i = 0; i < 511; i++)
+        sum += d->buf[i];
     d->buf[511] = (u8)-sum;
     ide_pio_in(d, 0, IDE_SECTOR, quiet_end);
 }
@@ -65,7 +66,7 @@ static bool log_page(struct ide_drive *d)
     switch (d->lba_low[0]) {
     case 0x00: /* directory */
         d->buf[0] = 0x01;
-        d->buf[2] = 1; /* log 1: one sector */
+        d->buf[2] = 1;  /* log 1: one sector */
         d->buf[12] = 1; /* log 6 */
         return true;
     case 0x01: d->buf[0] = 0x01; return true; /* errors: none */
@@ -82,7 +83,9 @@ void ide_smart(struct ide_drive *d)
         return;
     }
     switch (sub) {
-    case 0xd0: case 0xd1: case 0xd5:
+    case 0xd0:
+    case 0xd1:
+    case 0xd5:
         if (!ide_need_buffer(d)) return;
         memset(d->buf, 0, IDE_SECTOR);
         if (sub == 0xd5 && !log_page(d)) break;
@@ -95,9 +98,7 @@ void ide_smart(struct ide_drive *d)
         ide_command_done(d);
         return;
     case 0xd3: /* SAVE ATTRIBUTE VALUES */
-    case 0xd4: /* EXECUTE OFF-LINE IMMEDIATE */
-        ide_command_done(d);
-        return;
+    case 0xd4: /* EXECUTE OFF-LINE IMMEDIATE */ ide_command_done(d); return;
     case 0xd8:
         d->smart_on = true;
         ide_command_done(d);

@@ -1,11 +1,11 @@
-/* Function 1 of the 82371SB (PIIX3): the PCI IDE controller, two channels in compatibility mode at their ISA ports
- * and interrupts, with a bus master for each.
+/* Function 1 of the 82371SB (PIIX3): the PCI IDE controller, two channels in compatibility mode at their ISA
+ * ports and interrupts, with a bus master for each.
  *
- * Models the decode enables of IDETIM, the six bus master registers of each channel and their scatter/gather tables.
- * Leaves out timing: the rest of IDETIM and SIDETIM is storage.
+ * Models the decode enables of IDETIM, the six bus master registers of each channel and their scatter/gather
+ * tables. Leaves out timing: the rest of IDETIM and SIDETIM is storage.
  *
- * [PIIX3] Intel 82371FB/82371SB data sheet, 2.3 and 2.6; [BMIDE] Programming Interface for Bus Master IDE Controller,
- * revision 1.0. */
+ * [PIIX3] Intel 82371FB/82371SB data sheet, 2.3 and 2.6; [BMIDE] Programming Interface for Bus Master IDE
+ * Controller, revision 1.0. */
 #include "devices/piix3_ide.h"
 
 #include <errno.h>
@@ -20,11 +20,11 @@
 #define SIDETIM       0x44
 
 /* Bus master registers, offsets from BMIBA; the secondary channel's are 8 up. */
-#define BMICOM   0
-#define BMISTA   2
-#define BMIDTP   4
-#define COM_START 0x01 /* SSBM: start */
-#define COM_READ 0x08 /* RWCON: to memory */
+#define BMICOM     0
+#define BMISTA     2
+#define BMIDTP     4
+#define COM_START  0x01 /* SSBM: start */
+#define COM_READ   0x08 /* RWCON: to memory */
 #define STA_ACTIVE 0x01
 #define STA_ERROR  0x02
 #define STA_IRQ    0x04
@@ -32,13 +32,13 @@
 #define PRD_END    0x80000000u
 
 struct bus_master {
-    struct piix3_ide *ide;    /* whose */
-    int channel;        /* 0 or 1 */
-    u8 command, status; /* BMICOM, BMISTA */
-    u32 table;          /* BMIDTP */
-    u32 prd;            /* address of the next table entry */
-    u32 address, count; /* what is left of the current one */
-    bool last;          /* it ends the table */
+    struct piix3_ide *ide; /* whose */
+    int channel;           /* 0 or 1 */
+    u8 command, status;    /* BMICOM, BMISTA */
+    u32 table;             /* BMIDTP */
+    u32 prd;               /* address of the next table entry */
+    u32 address, count;    /* what is left of the current one */
+    bool last;             /* it ends the table */
 };
 
 struct piix3_ide {
@@ -95,7 +95,10 @@ static u64 master_read(void *opaque, u64 offset, unsigned size)
     switch (offset & 7) {
     case BMICOM: return m->command;
     case BMISTA: return m->status;
-    case 4: case 5: case 6: case 7: return m->table >> (8 * (offset & 3)) & 0xff;
+    case 4:
+    case 5:
+    case 6:
+    case 7: return m->table >> (8 * (offset & 3)) & 0xff;
     default: return 0;
     }
 }
@@ -127,7 +130,10 @@ static void master_write(void *opaque, u64 offset, u64 value, unsigned size)
         m->status = (u8)((m->status & STA_ACTIVE) | (value & STA_DRIVES) |
                          (m->status & ~value & (STA_ERROR | STA_IRQ)));
         break;
-    case 4: case 5: case 6: case 7: {
+    case 4:
+    case 5:
+    case 6:
+    case 7: {
         unsigned shift = 8 * (offset & 3);
         m->table = (m->table & ~(0xffu << shift)) | (u32)(value & 0xff) << shift;
         m->table &= ~3u;
@@ -161,7 +167,8 @@ static void config_written(struct pci_device *d, unsigned offset, unsigned size,
     if (offset <= PCI_COMMAND || (offset < SIDETIM && offset + size > IDETIM)) update_decode(ide);
     /* A master that could not get the bus goes on. */
     if (~pci_get16(old + PCI_COMMAND) & pci_get16(d->config + PCI_COMMAND) & PCI_COMMAND_MASTER)
-        for (int i = 0; i < 2; i++) ide_dma_continue(&ide->channel[i]);
+        for (int i = 0; i < 2; i++)
+            ide_dma_continue(&ide->channel[i]);
 }
 
 /* ---- life ---- */
@@ -184,7 +191,8 @@ static void piix3_ide_reset(struct device *d)
 static void piix3_ide_destroy(struct device *d)
 {
     struct piix3_ide *ide = (struct piix3_ide *)d;
-    for (int i = 0; i < 2; i++) ide_channel_fini(&ide->channel[i]);
+    for (int i = 0; i < 2; i++)
+        ide_channel_fini(&ide->channel[i]);
     pci_device_destroy(&ide->pci);
     free(ide);
 }
@@ -199,7 +207,8 @@ static const struct pci_info info = {
     .config_written = config_written,
 };
 
-struct piix3_ide *piix3_ide_create(struct pci_bus *pci, int devfn, struct irq_line irq14, struct irq_line irq15)
+struct piix3_ide *piix3_ide_create(struct pci_bus *pci, int devfn, struct irq_line irq14,
+                                   struct irq_line irq15)
 {
     struct piix3_ide *ide = calloc(1, sizeof(*ide));
     if (!ide) {
@@ -241,8 +250,10 @@ int piix3_ide_attach(struct piix3_ide *ide, int index, const struct piix3_ide_dr
     d->block = config->block;
     d->kind = config->cdrom ? IDE_ATAPI : IDE_ATA;
     d->default_write_cache = !config->write_through;
-    if (config->serial) snprintf(d->serial, sizeof(d->serial), "%s", config->serial);
-    else snprintf(d->serial, sizeof(d->serial), "CQ%05d", index + 1);
+    if (config->serial)
+        snprintf(d->serial, sizeof(d->serial), "%s", config->serial);
+    else
+        snprintf(d->serial, sizeof(d->serial), "CQ%05d", index + 1);
     const char *model = config->cdrom ? "CALQUE DVD-ROM" : "CALQUE HARDDISK";
     snprintf(d->model, sizeof(d->model), "%s", config->model ? config->model : model);
     if (d->kind == IDE_ATA) ide_ata_attach(d);

@@ -21,7 +21,8 @@ struct piix3_ide_drive {
 };
 
 /* Plugs in at devfn (00:01.1); irq: ISA interrupts 14 and 15. NULL with a message. */
-struct piix3_ide *piix3_ide_create(struct pci_bus *pci, int devfn, struct irq_line irq14, struct irq_line irq15);
+struct piix3_ide *piix3_ide_create(struct pci_bus *pci, int devfn, struct irq_line irq14,
+                                   struct irq_line irq15);
 struct device *piix3_ide_device(struct piix3_ide *ide);
 /* Put a drive in; before the guest runs. 0 or -errno with a message. */
 int piix3_ide_attach(struct piix3_ide *ide, int index, const struct piix3_ide_drive *config);

@@ -47,8 +47,9 @@ int disk_pwrite(int fd, u64 offset, const void *buf, size_t size)
 
 /* ---- locks ---- */
 
-/* The protocol of the programs that commonly share such images: a shared lock on byte 100 + n says "I use permission
- * n", one on 200 + n "nobody else may use it". Permission 0: consistent reads, 1: writes, 3: resizing. */
+/* The protocol of the programs that commonly share such images: a shared lock on byte 100 + n says "I use
+ * permission n", one on 200 + n "nobody else may use it". Permission 0: consistent reads, 1: writes, 3:
+ * resizing. */
 #define LOCK_USE    100
 #define LOCK_REFUSE 200
 
@@ -85,9 +86,12 @@ int disk_lock(int fd, bool write)
 
 bool disk_format_parse(const char *name, enum disk_format *format)
 {
-    if (!strcmp(name, "raw")) *format = DISK_RAW;
-    else if (!strcmp(name, "qcow2")) *format = DISK_QCOW2;
-    else return false;
+    if (!strcmp(name, "raw"))
+        *format = DISK_RAW;
+    else if (!strcmp(name, "qcow2"))
+        *format = DISK_QCOW2;
+    else
+        return false;
     return true;
 }
 
@@ -97,7 +101,7 @@ static int probe(int fd, const struct disk_config *c, enum disk_format *format)
         const char *magic, *name;
         size_t length, offset;
     } others[] = {
-        {"KDMV", "VMDK", 4, 0}, {"COWD", "VMDK", 4, 0}, {"# Disk DescriptorFile", "VMDK", 21, 0},
+        {"KDMV", "VMDK", 4, 0},     {"COWD", "VMDK", 4, 0},    {"# Disk DescriptorFile", "VMDK", 21, 0},
         {"vhdxfile", "VHDX", 8, 0}, {"conectix", "VHD", 8, 0}, {"\x7f\x10\xda\xbe", "VDI", 4, 64},
         {"QED", "QED", 4, 0},
     };
@@ -109,8 +113,8 @@ static int probe(int fd, const struct disk_config *c, enum disk_format *format)
     }
     for (size_t i = 0; i < ARRAY_LEN(others); i++) {
         if (memcmp(head + others[i].offset, others[i].magic, others[i].length)) continue;
-        fprintf(stderr, "calque: %s %s: %s images not supported (format=raw takes the file as it is)\n", c->option,
-                c->path, others[i].name);
+        fprintf(stderr, "calque: %s %s: %s images not supported (format=raw takes the file as it is)\n",
+                c->option, c->path, others[i].name);
         return -ENOTSUP;
     }
     *format = DISK_RAW;
@@ -139,8 +143,8 @@ static int open_file(const struct disk_config *c, bool write)
         return -EINVAL;
     }
     if (disk_lock(fd, write) < 0) {
-        fprintf(stderr, "calque: %s %s: in use by another process (cannot get \"%s\" lock)\n", c->option, c->path,
-                write ? "write" : "read");
+        fprintf(stderr, "calque: %s %s: in use by another process (cannot get \"%s\" lock)\n", c->option,
+                c->path, write ? "write" : "read");
         close(fd);
         return -EAGAIN;
     }
@@ -151,7 +155,8 @@ struct disk *disk_open_backing(const struct disk_config *config, int depth)
 {
     enum disk_format format = config->format;
     if (depth > BACKING_DEPTH) {
-        fprintf(stderr, "calque: %s %s: more than %d backing files\n", config->option, config->path, BACKING_DEPTH);
+        fprintf(stderr, "calque: %s %s: more than %d backing files\n", config->option, config->path,
+                BACKING_DEPTH);
         return NULL;
     }
     int fd = open_file(config, !config->readonly);

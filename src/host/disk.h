@@ -15,11 +15,10 @@ struct disk_ops {
     const char *name; /* as in format= */
     int (*read)(struct disk *d, u64 offset, u8 *buf, size_t size);
     int (*write)(struct disk *d, u64 offset, const u8 *buf, size_t size);
-    int (*flush)(struct disk *d);                              /* to stable storage */
-    int (*discard)(struct disk *d, u64 offset, u64 size);      /* NULL: does nothing */
-    /* Does this layer hold [offset, ...)? *size: how far that answer holds, at most as asked. For backing files. */
-    bool (*allocated)(struct disk *d, u64 offset, u64 *size);  /* NULL: all of it */
-    int (*close)(struct disk *d);                              /* writes what is pending, frees */
+    int (*flush)(struct disk *d);                         /* to stable storage */
+    int (*discard)(struct disk *d, u64 offset, u64 size); /* NULL: does nothing */
+    int (*idle)(struct disk *d);  /* nothing was asked for a second; NULL: nothing to do */
+    int (*close)(struct disk *d); /* writes what is pending, frees */
 };
 
 /* First member of each format's private struct. */
@@ -70,8 +69,8 @@ struct disk *disk_open_backing(const struct disk_config *config, int depth);
 /* All bytes; what is behind the end of the file reads as zero. 0 or -errno. */
 int disk_pread(int fd, u64 offset, void *buf, size_t size);
 int disk_pwrite(int fd, u64 offset, const void *buf, size_t size);
-/* Tell other programs, by locks on bytes of the file, that it is read or written; refuse what does not go together.
- * 0, or -EAGAIN when another process has it. */
+/* Tell other programs, by locks on bytes of the file, that it is read or written; refuse what does not go
+ * together. 0, or -EAGAIN when another process has it. */
 int disk_lock(int fd, bool write);
 
 #endif

@@ -1,15 +1,16 @@
-/* -snapshot: what the guest writes goes to a temporary file, which nobody else sees and which is gone in the end.
+/* -snapshot: what the guest writes goes to a temporary file, which nobody else sees and which is gone in the
+ * end.
  *
  * The file is sparse and as large as the disk; a bitmap in memory says which clusters are in it. */
 #define _GNU_SOURCE
+#include "host/disk.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-
-#include "host/disk.h"
 
 #define CLUSTER (64u << 10)
 
@@ -21,14 +22,18 @@ struct disk_overlay {
     u8 *scratch;       /* one cluster */
 };
 
-static bool present(const struct disk_overlay *o, u64 cluster) { return o->present[cluster >> 3] >> (cluster & 7) & 1; }
+static bool present(const struct disk_overlay *o, u64 cluster)
+{
+    return o->present[cluster >> 3] >> (cluster & 7) & 1;
+}
 
 static int overlay_read(struct disk *d, u64 offset, u8 *buf, size_t size)
 {
     struct disk_overlay *o = (struct disk_overlay *)d;
     while (size) {
         size_t n = MIN(size, CLUSTER - offset % CLUSTER);
-        int err = present(o, offset / CLUSTER) ? disk_pread(o->fd, offset, buf, n) : o->base->ops->read(o->base, offset, buf, n);
+        int err = present(o, offset / CLUSTER) ? disk_pread(o->fd, offset, buf, n)
+                                               : o->base->ops->read(o->base, offset, buf, n);
         if (err) return err;
         buf += n;
         offset += n;
@@ -80,8 +85,11 @@ static int overlay_close(struct disk *d)
     return err;
 }
 
-static const struct disk_ops overlay_ops = {
-    .name = "snapshot", .read = overlay_read, .write = overlay_write, .flush = overlay_flush, .close = overlay_close};
+static const struct disk_ops overlay_ops = {.name = "snapshot",
+                                            .read = overlay_read,
+                                            .write = overlay_write,
+                                            .flush = overlay_flush,
+                                            .close = overlay_close};
 
 static int temporary_file(void)
 {
@@ -111,8 +119,8 @@ struct disk *disk_overlay_open(struct disk *base, const struct disk_config *conf
     o->present = calloc(1, base->size / CLUSTER / 8 + 1);
     o->scratch = malloc(CLUSTER);
     if (o->fd < 0 || !o->present || !o->scratch) {
-        fprintf(stderr, "calque: %s %s: cannot create a temporary file for the snapshot: %s\n", config->option, config->path,
-                strerror(errno));
+        fprintf(stderr, "calque: %s %s: cannot create a temporary file for the snapshot: %s\n",
+                config->option, config->path, strerror(errno));
         overlay_close(&o->disk);
         return NULL;
     }

@@ -1,5 +1,8 @@
-/* One worker thread per disk: it takes requests from the vCPU threads and the event loop, which calls done(). */
+/* One worker thread per disk: it takes requests from the vCPU threads and the event loop, which calls done().
+ */
 #define _GNU_SOURCE
+#include "host/disk.h"
+
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -8,29 +11,29 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
-
-#include "host/disk.h"
 
 struct request_list {
     struct block_request *first, **end; /* in order */
 };
 
 struct disk_queue {
-    struct block block;           /* must stay first */
-    struct disk *disk;            /* only the worker uses it */
-    bool unsafe;                  /* flushes do nothing */
-    char *option, *path;          /* for messages */
-    bool failed;                  /* an error was reported on stderr */
-    pthread_t thread;             /* the worker */
-    bool started;                 /* it exists */
-    pthread_mutex_t lock;         /* of the lists */
-    pthread_cond_t work;          /* waiting is not empty, or stop is set */
-    struct request_list waiting;  /* for the worker */
-    struct request_list over;     /* for the event loop */
-    bool stop;                    /* the worker ends when nothing waits */
-    int event;                    /* eventfd: over is not empty */
-    struct event_source *source;  /* its watcher */
+    struct block block;          /* must stay first */
+    struct disk *disk;           /* only the worker uses it */
+    bool unsafe;                 /* flushes do nothing */
+    char *option, *path;         /* for messages */
+    bool failed;                 /* an error was reported on stderr */
+    pthread_t thread;            /* the worker */
+    bool started;                /* it exists */
+    pthread_mutex_t lock;        /* of the lists */
+    pthread_cond_t work;         /* waiting is not empty, or stop is set */
+    struct request_list waiting; /* for the worker */
+    struct request_list over;    /* for the event loop */
+    bool written;                /* by the worker since it was last idle */
+    bool stop;                   /* the worker ends when nothing waits */
+    int event;                   /* eventfd: over is not empty */
+    struct event_source *source; /* its watcher */
 };
 
 static void list_init(struct request_list *l)
@@ -91,14 +94,31 @@ static void execute(struct disk_queue *q, struct block_request *r)
         if (r->good == r->size) r->error = 0; /* it was transient */
         break;
     case BLOCK_FLUSH: r->error = q->unsafe ? 0 : d->ops->flush(d); break;
-    case BLOCK_DISCARD: r->error = q->block.discards && d->ops->discard ? d->ops->discard(d, r->offset, r->size) : 0; break;
+    case BLOCK_DISCARD:
+        r->error = q->block.discards && d->ops->discard ? d->ops->discard(d, r->offset, r->size) : 0;
+        break;
     }
     if (r->error && !q->failed) {
         static const char *const names[] = {"read", "write", "flush", "discard"};
-        fprintf(stderr, "calque: %s %s: %s error at byte %llu: %s; the guest is told of this and later ones\n", q->option,
-                q->path, names[r->op], (unsigned long long)(r->offset + r->good), strerror(-r->error));
+        fprintf(
+            stderr, "calque: %s %s: %s error at byte %llu: %s; the guest is told of this and later ones\n",
+            q->option, q->path, names[r->op], (unsigned long long)(r->offset + r->good), strerror(-r->error));
         q->failed = true;
     }
+}
+
+/* After a write: what the format keeps in memory goes to the file when nobody asks for anything, for the sake
+ * of guests that never flush. */
+static void idle(struct disk_queue *q)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_REALTIME, &until);
+    until.tv_sec++;
+    if (pthread_cond_timedwait(&q->work, &q->lock, &until) != ETIMEDOUT) return;
+    q->written = false;
+    pthread_mutex_unlock(&q->lock);
+    q->disk->ops->idle(q->disk); /* an error comes again with the next flush */
+    pthread_mutex_lock(&q->lock);
 }
 
 static void *worker(void *opaque)
@@ -110,16 +130,21 @@ static void *worker(void *opaque)
         struct block_request *r = list_take(&q->waiting);
         if (!r) {
             if (q->stop) break;
-            pthread_cond_wait(&q->work, &q->lock);
+            if (q->written && q->disk->ops->idle)
+                idle(q);
+            else
+                pthread_cond_wait(&q->work, &q->lock);
             continue;
         }
         pthread_mutex_unlock(&q->lock);
         execute(q, r);
+        if (r->op != BLOCK_READ) q->written = true;
         pthread_mutex_lock(&q->lock);
         bool first = !q->over.first;
         list_append(&q->over, r);
         if (first) {
-            while (write(q->event, &one, sizeof(one)) < 0 && errno == EINTR) continue;
+            while (write(q->event, &one, sizeof(one)) < 0 && errno == EINTR)
+                continue;
         }
     }
     pthread_mutex_unlock(&q->lock);
@@ -153,7 +178,8 @@ static void event_ready(void *opaque, short revents)
     struct disk_queue *q = opaque;
     u64 count;
     (void)revents;
-    while (read(q->event, &count, sizeof(count)) < 0 && errno == EINTR) continue;
+    while (read(q->event, &count, sizeof(count)) < 0 && errno == EINTR)
+        continue;
     complete(q);
 }
 
@@ -167,7 +193,9 @@ struct block *disk_queue_create(struct disk *d, const struct disk_config *config
         disk_close(d);
         return NULL;
     }
-    q->block = (struct block){.ops = &queue_ops, .size = d->size, .readonly = d->readonly,
+    q->block = (struct block){.ops = &queue_ops,
+                              .size = d->size,
+                              .readonly = d->readonly,
                               .discards = config->discard && d->ops->discard};
     q->disk = d;
     q->unsafe = config->unsafe;
@@ -187,7 +215,8 @@ struct block *disk_queue_create(struct disk *d, const struct disk_config *config
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     q->started = !err;
     if (err) {
-        fprintf(stderr, "calque: %s %s: cannot start a disk thread: %s\n", config->option, config->path, strerror(err));
+        fprintf(stderr, "calque: %s %s: cannot start a disk thread: %s\n", config->option, config->path,
+                strerror(err));
         disk_queue_destroy(&q->block);
         return NULL;
     }
@@ -209,7 +238,8 @@ int disk_queue_destroy(struct block *b)
     event_source_remove(q->source);
     if (q->event >= 0) close(q->event);
     int err = disk_close(q->disk);
-    if (err && q->path) fprintf(stderr, "calque: %s %s: cannot finish writing: %s\n", q->option, q->path, strerror(-err));
+    if (err && q->path)
+        fprintf(stderr, "calque: %s %s: cannot finish writing: %s\n", q->option, q->path, strerror(-err));
     pthread_cond_destroy(&q->work);
     pthread_mutex_destroy(&q->lock);
     free(q->option);

@@ -1,5 +1,7 @@
 /* Raw images: the file, or the block device, is the disk. */
 #define _GNU_SOURCE
+#include "host/disk.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
@@ -10,15 +12,13 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "host/disk.h"
-
 struct disk_raw {
-    struct disk disk;       /* must stay first */
-    int fd;                 /* the file */
-    const char *path;       /* for messages */
-    const char *option;     /* likewise */
-    bool probed;            /* nobody said that it is raw */
-    bool warned;            /* the message about sector 0 was written */
+    struct disk disk;   /* must stay first */
+    int fd;             /* the file */
+    const char *path;   /* for messages */
+    const char *option; /* likewise */
+    bool probed;        /* nobody said that it is raw */
+    bool warned;        /* the message about sector 0 was written */
 };
 
 static int raw_read(struct disk *d, u64 offset, u8 *buf, size_t size)
@@ -33,8 +33,9 @@ static int raw_write(struct disk *d, u64 offset, const u8 *buf, size_t size)
      * backing file of the guest's choice. */
     if (r->probed && !offset && size >= 4 && !memcmp(buf, "QFI\xfb", 4)) {
         if (!r->warned)
-            fprintf(stderr, "calque: %s %s: the guest's write of a qcow2 header is refused; give format=raw\n", r->option,
-                    r->path);
+            fprintf(stderr,
+                    "calque: %s %s: the guest's write of a qcow2 header is refused; give format=raw\n",
+                    r->option, r->path);
         r->warned = true;
         return -EPERM;
     }
@@ -46,7 +47,8 @@ static int raw_flush(struct disk *d) { return fdatasync(((struct disk_raw *)d)->
 static int raw_discard(struct disk *d, u64 offset, u64 size)
 {
     struct disk_raw *r = (struct disk_raw *)d;
-    if (fallocate(r->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size) == 0) return 0;
+    if (fallocate(r->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)offset, (off_t)size) == 0)
+        return 0;
     return errno == EOPNOTSUPP || errno == ENOSYS || errno == ENODEV ? 0 : -errno; /* only a hint */
 }
 
@@ -60,16 +62,20 @@ static int raw_close(struct disk *d)
     return err;
 }
 
-static const struct disk_ops raw_ops = {
-    .name = "raw", .read = raw_read, .write = raw_write, .flush = raw_flush, .discard = raw_discard,
-    .close = raw_close};
+static const struct disk_ops raw_ops = {.name = "raw",
+                                        .read = raw_read,
+                                        .write = raw_write,
+                                        .flush = raw_flush,
+                                        .discard = raw_discard,
+                                        .close = raw_close};
 
 struct disk *disk_raw_open(int fd, const struct disk_config *config, bool probed)
 {
     struct disk_raw *r = calloc(1, sizeof(*r));
     off_t size = lseek(fd, 0, SEEK_END);
     if (!r || size < 0) {
-        fprintf(stderr, "calque: %s %s: %s\n", config->option, config->path, r ? strerror(errno) : "out of memory");
+        fprintf(stderr, "calque: %s %s: %s\n", config->option, config->path,
+                r ? strerror(errno) : "out of memory");
         free(r);
         close(fd);
         return NULL;

@@ -57,9 +57,12 @@ int options_drive_file(struct options *o, const char *option, const char *file)
 static int cache_mode(struct drive_option *d, const char *mode)
 {
     if (!strcmp(mode, "writeback") || !strcmp(mode, "none") || !strcmp(mode, "off")) return 0;
-    if (!strcmp(mode, "writethrough") || !strcmp(mode, "directsync")) d->write_through = true;
-    else if (!strcmp(mode, "unsafe")) d->unsafe = true;
-    else return refuse("-drive", mode, "invalid cache option");
+    if (!strcmp(mode, "writethrough") || !strcmp(mode, "directsync"))
+        d->write_through = true;
+    else if (!strcmp(mode, "unsafe"))
+        d->unsafe = true;
+    else
+        return refuse("-drive", mode, "invalid cache option");
     return 0;
 }
 
@@ -101,15 +104,21 @@ static int drive_keys(struct options *o, struct option_list *l)
     if (!err) err = copy(&d->id, option_list_get(l, "id"));
     if (!err) err = copy(&d->serial, option_list_get(l, "serial"));
     if (err) return err;
-    if (!interface || !strcmp(interface, "ide")) d->interface = DRIVE_IDE;
-    else if (!strcmp(interface, "none")) d->interface = DRIVE_NONE;
-    else return refuse("-drive", interface, "bus not supported (there are ide and none)");
-    if (media && !strcmp(media, "cdrom")) d->cdrom = d->readonly = true;
-    else if (media && strcmp(media, "disk")) return refuse("-drive", media, "invalid media");
+    if (!interface || !strcmp(interface, "ide"))
+        d->interface = DRIVE_IDE;
+    else if (!strcmp(interface, "none"))
+        d->interface = DRIVE_NONE;
+    else
+        return refuse("-drive", interface, "bus not supported (there are ide and none)");
+    if (media && !strcmp(media, "cdrom"))
+        d->cdrom = d->readonly = true;
+    else if (media && strcmp(media, "disk"))
+        return refuse("-drive", media, "invalid media");
     if (format && !disk_format_parse(format, &d->format))
         return refuse("-drive", format, "image format not supported (there are raw and qcow2)");
     if (cache) err = cache_mode(d, cache);
-    if (discard && (!strcmp(discard, "unmap") || !strcmp(discard, "on"))) d->discard = true;
+    if (discard && (!strcmp(discard, "unmap") || !strcmp(discard, "on")))
+        d->discard = true;
     else if (discard && strcmp(discard, "ignore") && strcmp(discard, "off"))
         return refuse("-drive", discard, "invalid discard option");
     if (!err) err = option_list_bool(l, "readonly", &d->readonly);
@@ -121,10 +130,13 @@ static int drive_keys(struct options *o, struct option_list *l)
     if (!err) err = fixed_keys(l);
     if (!err) err = option_list_check(l);
     if (err) return err;
-    if (index != UINT64_MAX) d->index = (int)index;
-    else if (unit != UINT64_MAX) d->index = (int)(2 * bus + unit);
+    if (index != UINT64_MAX)
+        d->index = (int)index;
+    else if (unit != UINT64_MAX)
+        d->index = (int)(2 * bus + unit);
     if (!d->file && !d->cdrom) return refuse("-drive", "file", "a disk needs an image");
-    if (d->interface == DRIVE_NONE && !d->id) return refuse("-drive", "if=none", "nobody can refer to it without an id");
+    if (d->interface == DRIVE_NONE && !d->id)
+        return refuse("-drive", "if=none", "nobody can refer to it without an id");
     for (struct drive_option *e = o->drives; e < d && d->id; e++)
         if (e->id && !strcmp(e->id, d->id)) return refuse("-drive", d->id, "a drive with that id exists");
     return 0;
@@ -181,7 +193,8 @@ int options_device_ide(struct options *o, struct option_list *l, const char *dri
     d->interface = DRIVE_IDE;
     d->index = -1;
     if (bus) {
-        if (strncmp(bus, "ide.", 4) || !option_number(bus + 4, 1, &channel)) return refuse(option, bus, "no such bus");
+        if (strncmp(bus, "ide.", 4) || !option_number(bus + 4, 1, &channel))
+            return refuse(option, bus, "no such bus");
         d->first = (int)(2 * channel);
         d->last = d->first + 1;
         if (unit != UINT64_MAX) d->index = (int)(2 * channel + unit);
@@ -219,8 +232,8 @@ int options_drive_finish(struct options *o)
         for (int k = 0; k < o->drive_count; k++) {
             const struct drive_option *e = &o->drives[k];
             if (e == d || e->interface != DRIVE_IDE || e->index != d->index) continue;
-            fprintf(stderr, "calque: %s %s: there is a drive at bus=%d,unit=%d (index=%d) already\n", d->option,
-                    d->file ? d->file : "", d->index >> 1, d->index & 1, d->index);
+            fprintf(stderr, "calque: %s %s: there is a drive at bus=%d,unit=%d (index=%d) already\n",
+                    d->option, d->file ? d->file : "", d->index >> 1, d->index & 1, d->index);
             return -EINVAL;
         }
     }
