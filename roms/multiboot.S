@@ -7,7 +7,7 @@
 #include "rom.inc.S"
 
 /* struct boot_block, at its fixed address */
-BLOCK          = 0x9000
+BLOCK          = 0x2000
 BLOCK_ENTRY    = BLOCK + 0
 BLOCK_EAX      = BLOCK + 4
 BLOCK_EBX      = BLOCK + 8

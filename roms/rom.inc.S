@@ -27,7 +27,7 @@ DMA_ERROR  = 0x01
 DMA_READ   = 0x02
 DMA_SELECT = 0x08
 
-STACK_TOP = 0x7c00 /* linear; below it down to the BIOS data area nobody else is at this time */
+STACK_TOP = 0x2000 /* linear; images may be linked to run from 16 KiB on */
 
 .macro rom_header product
     .code16

@@ -42,7 +42,8 @@ guest_start() {
 
 # guest_text: what came since the last match, without carriage returns and terminal control sequences.
 guest_text() {
-    tail -c "+$((guest_offset + 1))" "$guest_log" | LC_ALL=C sed -E 's/\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>78cDM]|[\r\x0e\x0f]//g'
+    LC_ALL=C sed -E -e 's/\x1b\[[0-9;?]*[A-Za-z]|\x1b[()][A-Z0-9]|\x1b[=>78cDM]|[\x00\r\x0e\x0f]//g' \
+        -e '$s/\x1b[^A-Za-z]*$//' "$guest_log" | tail -c "+$((guest_offset + 1))"
 }
 
 guest_running() { kill -0 "$guest_pid" 2>/dev/null; }
@@ -53,31 +54,31 @@ guest_seconds() {
     printf '%d.%01d' $(((now - guest_started) / 1000000)) $(((now - guest_started) / 100000 % 10))
 }
 
-# guest_expect SECONDS REGEX...: wait until a line of new output matches each (extended) expression, in any order,
-# then take all output up to now as seen.
+# guest_expect SECONDS REGEX...: wait until new output matches each (extended) expression, in any order, none across
+# lines; the text up to the last of these matches then counts as seen.
 guest_expect() {
-    local limit=$1 deadline pattern size text
+    local limit=$1 deadline pattern match ended seen=0
     shift
     deadline=$((SECONDS + limit))
     for pattern in "$@"; do
         while :; do
-            size=$(stat -c %s "$guest_log")
-            text=$(guest_text | tr -d '\0')
-            if grep -aqE -e "$pattern" <<<"$text"; then
-                break
-            fi
-            guest_running || { [ "$size" = "$(stat -c %s "$guest_log")" ] && guest_fail "ended before: $pattern"; }
+            ended=
+            guest_running || ended=1
+            match=$(guest_text | LC_ALL=C grep -aobE -m 1 -e "$pattern" | head -n 1)
+            [ -z "$match" ] || break
+            [ -z "$ended" ] || guest_fail "ended before: $pattern"
             [ $SECONDS -lt $deadline ] || guest_fail "not seen in $limit s: $pattern"
-            sleep 0.2
+            sleep 0.1
         done
+        match=$((${match%%:*} + $(printf %s "${match#*:}" | wc -c)))
+        [ $match -le $seen ] || seen=$match
     done
-    guest_offset=$size
+    guest_offset=$((guest_offset + seen))
 }
 
-# guest_send TEXT: type it, with printf's escapes.
+# guest_send TEXT: type it; escapes as in printf's %b.
 guest_send() {
-    # shellcheck disable=SC2059 # the escapes are wanted
-    printf "$1" >&9
+    printf '%b' "$1" >&9
 }
 
 # guest_end SECONDS [STATUS]: the emulator must end by itself, with that exit status (0).
@@ -92,6 +93,18 @@ guest_end() {
     [ $status = "${2:-0}" ] || guest_fail "exit status $status, not ${2:-0}"
     guest_pid=
     guest_clean
+}
+
+# guest_type TEXT: the same with pauses, for a guest that polls its serial port.
+guest_type() {
+    local text character
+    printf -v text '%b' "$1"
+    while [ -n "$text" ]; do
+        character=${text:0:1}
+        text=${text:1}
+        printf %s "$character" >&9
+        sleep 0.05
+    done
 }
 
 guest_fail() {

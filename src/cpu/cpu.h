@@ -94,8 +94,8 @@ struct descriptor_table {
 /* What a segment register allows, in the form the access fast path wants; derived by cpu_update_mode(). */
 struct segment_window {
     u64 base;        /* added to the offset (0 in 64-bit mode but for FS, GS) */
-    u64 read_limit;  /* offset + size - 1 must not exceed it; 0: take the slow path */
-    u64 write_limit; /* likewise for writes */
+    u64 read_end;  /* offset + size must not exceed it; 0: always take the slow path */
+    u64 write_end; /* likewise for writes */
 };
 
 /* XSAVE standard-format area: legacy FXSAVE image, header, AVX upper halves, PKRU. */
@@ -142,6 +142,7 @@ struct cpu_hooks {
     void (*ferr)(void *opaque, int level);                  /* L: FERR# output (IRQ13) when CR0.NE is 0 */
     u32 (*apic_id)(void *opaque);                           /* for CPUID */
     void (*event_others)(void *opaque, u32 bits);           /* cpu_event_set() on every other vCPU; NULL when alone */
+    bool (*others_passed)(void *opaque, u32 bits); /* has every other vCPU that is in_guest taken these events? or NULL */
 };
 
 struct cpu_model; /* what CPUID reports; cpuid.h */
@@ -194,6 +195,9 @@ struct cpu {
     u8 sipi_vector;
     u32 index;             /* vCPU number */
     bool smp;              /* other vCPUs share the memory */
+    bool in_guest;         /* run() is executing: __atomic accesses; others read it */
+    u64 locked_offset;     /* RAM offset of a locked operation in a page that holds code, to be reported after it */
+    u8 locked_size;        /* its bytes; 0: nothing to report */
     struct tlb tlbs[TLB_CONTEXTS];
     struct {
         gpa page;  /* guest physical address, or ~0 */

@@ -1,7 +1,7 @@
 /* The decoder: prefixes, opcode lookup in the compiled rows of opcodes.def, ModRM/SIB/displacement, operands.
  *
- * Undefined here, as on the CPUs modelled: EVEX and XOP encodings. Prefix rules are Intel's where vendors differ: near
- * branches ignore 66 in 64-bit mode, LOCK is no alias for CR8.
+ * Undefined here, as on the CPUs modelled: EVEX and XOP encodings. Prefix rules are Intel's where vendors
+ * differ: near branches ignore 66 in 64-bit mode, LOCK is no alias for CR8.
  *
  * References: [SDM2] ch. 2 (formats), app. A; [SDM1] 3.7 (addressing). */
 #include "cpu/decode.h"
@@ -21,8 +21,8 @@ struct context {
     bool p66, p67; /* size prefixes */
     u8 rep;        /* last of F3, F2: 2 or 3; else 0 */
     bool lock;
-    bool w;        /* REX.W or VEX.W */
-    u8 seg;        /* effective override, or SEG_COUNT */
+    bool w; /* REX.W or VEX.W */
+    u8 seg; /* effective override, or SEG_COUNT */
 };
 
 static inline u64 fetch(struct context *c, unsigned size)
@@ -39,15 +39,16 @@ static inline u64 sign_extend(u64 v, unsigned size)
     return (u64)((s64)(v << shift) >> shift);
 }
 
-#define NEED(c, n)                                                                                            \
-    do {                                                                                                      \
-        if ((c)->pos + (n) > (c)->end) return false;                                                          \
+#define NEED(c, n)                                                                                           \
+    do {                                                                                                     \
+        if ((c)->pos + (n) > (c)->end) return false;                                                         \
     } while (0)
 
 /* 16-bit addressing forms, [SDM2] table 2-1. */
 static bool decode_memory16(struct insn *i, struct context *c)
 {
-    static const u8 base[8] = {3, 3, 5, 5, REG_ZERO, REG_ZERO, 5, 3}, index[8] = {6, 7, 6, 7, 6, 7, REG_ZERO, REG_ZERO};
+    static const u8 base[8] = {3, 3, 5, 5, REG_ZERO, REG_ZERO, 5, 3},
+                    index[8] = {6, 7, 6, 7, 6, 7, REG_ZERO, REG_ZERO};
     unsigned mod = i->modrm >> 6, rm = i->modrm & 7;
     i->base = base[rm];
     i->index = index[rm];
@@ -59,7 +60,8 @@ static bool decode_memory16(struct insn *i, struct context *c)
     return true;
 }
 
-/* 32- and 64-bit addressing forms, [SDM2] tables 2-2 and 2-3. A VSIB index is a vector register: index 4 is one, too. */
+/* 32- and 64-bit addressing forms, [SDM2] tables 2-2 and 2-3. A VSIB index is a vector register: index 4 is
+ * one, too. */
 static bool decode_memory32(struct insn *i, struct context *c, bool vsib)
 {
     unsigned mod = i->modrm >> 6, rm = i->modrm & 7;
@@ -107,7 +109,8 @@ static u8 effective_opsize(const struct context *c, enum code_size size, unsigne
 static u8 type_size(const struct insn *i, const struct context *c, unsigned type)
 {
     static const u8 fixed[] = {
-        [TYPE_N] = 0, [TYPE_B] = 1, [TYPE_W] = 2, [TYPE_D] = 4, [TYPE_Q] = 8, [TYPE_T] = 10, [TYPE_DQ] = 16, [TYPE_QQ] = 32,
+        [TYPE_N] = 0, [TYPE_B] = 1,  [TYPE_W] = 2,   [TYPE_D] = 4,
+        [TYPE_Q] = 8, [TYPE_T] = 10, [TYPE_DQ] = 16, [TYPE_QQ] = 32,
     };
     if (type < ARRAY_LEN(fixed)) return fixed[type];
     switch (type) {
@@ -149,9 +152,13 @@ static inline void set_vector(struct operand *o, unsigned reg)
 
 enum operand_result { OPERAND_OK, OPERAND_MORE, OPERAND_UD };
 
-static enum operand_result decode_immediate(struct insn *i, struct context *c, struct operand *o, unsigned type)
+static enum operand_result decode_immediate(struct insn *i, struct context *c, struct operand *o,
+                                            unsigned type)
 {
-    unsigned size = type == TYPE_B || type == TYPE_S ? 1 : type == TYPE_W ? 2 : type == TYPE_Z && i->opsize == 8 ? 4 : i->opsize;
+    unsigned size = type == TYPE_B || type == TYPE_S   ? 1
+                    : type == TYPE_W                   ? 2
+                    : type == TYPE_Z && i->opsize == 8 ? 4
+                                                       : i->opsize;
     if (c->pos + size > c->end) return OPERAND_MORE;
     i->imm = fetch(c, size);
     if (type == TYPE_S || type == TYPE_Z) i->imm = sign_extend(i->imm, size);
@@ -160,8 +167,8 @@ static enum operand_result decode_immediate(struct insn *i, struct context *c, s
     return OPERAND_OK;
 }
 
-static inline enum operand_result decode_operand(struct insn *i, struct context *c, const struct operand_spec *spec,
-                                                 struct operand *o)
+static inline enum operand_result decode_operand(struct insn *i, struct context *c,
+                                                 const struct operand_spec *spec, struct operand *o)
 {
     unsigned reg = (i->modrm >> 3 & 7) | (i->rex & 4) << 1, rm = (i->modrm & 7) | (i->rex & 1) << 3;
     bool memory = i->modrm < 0xc0;
@@ -280,18 +287,21 @@ static int decode_prefixes(struct insn *i, struct context *c, unsigned *space)
         if (c->pos >= c->end) return DECODE_MORE;
         u8 b = c->bytes[c->pos];
         switch (b) {
-        case 0x26: case 0x2e: case 0x36: case 0x3e:
+        case 0x26:
+        case 0x2e:
+        case 0x36:
+        case 0x3e:
             /* In 64-bit mode they are ignored, even as to cancelling an earlier FS or GS. */
             if (!c->m64) c->seg = b >> 3 & 3;
             break;
-        case 0x64: case 0x65: c->seg = b & 7; break;
+        case 0x64:
+        case 0x65: c->seg = b & 7; break;
         case 0x66: c->p66 = true; break;
         case 0x67: c->p67 = true; break;
         case 0xf0: c->lock = true; break;
         case 0xf2: c->rep = 3; break;
         case 0xf3: c->rep = 2; break;
-        case 0x40: case 0x41: case 0x42: case 0x43: case 0x44: case 0x45: case 0x46: case 0x47:
-        case 0x48: case 0x49: case 0x4a: case 0x4b: case 0x4c: case 0x4d: case 0x4e: case 0x4f:
+        case 0x40 ... 0x4f:
             if (!c->m64) goto opcode;
             rex = b & 15;
             have_rex = true;
@@ -363,8 +373,10 @@ int decode(struct insn *out, const u8 *bytes, size_t avail, enum code_size size)
     opcodes_init();
     memset(out, 0, offsetof(struct insn, operands));
     struct insn *i = out;
-    struct context ctx = {
-        .bytes = bytes, .end = avail < MAX_LENGTH ? (unsigned)avail : MAX_LENGTH, .m64 = size == CODE_64, .seg = SEG_COUNT};
+    struct context ctx = {.bytes = bytes,
+                          .end = avail < MAX_LENGTH ? (unsigned)avail : MAX_LENGTH,
+                          .m64 = size == CODE_64,
+                          .seg = SEG_COUNT};
     struct context *c = &ctx;
     unsigned space = 0;
     int result = decode_prefixes(i, c, &space);
@@ -393,7 +405,8 @@ int decode(struct insn *out, const u8 *bytes, size_t avail, enum code_size size)
     if (!f) return finish(i, c, DECODE_UD);
     if (vex) {
         if (i->vex_v && !(f->flags & FORM_VVVV)) return finish(i, c, DECODE_UD);
-        /* Outside 64-bit mode the top bit is ignored, but only where vvvv is an operand (seen on Sapphire Rapids). */
+        /* Outside 64-bit mode the top bit is ignored, but only where vvvv is an operand (seen on Sapphire
+         * Rapids). */
         if (!c->m64) i->vex_v &= 7;
     }
     const struct opcode *op = &opcode_rows[f->row].op;
@@ -428,7 +441,8 @@ int decode(struct insn *out, const u8 *bytes, size_t avail, enum code_size size)
         ud |= r == OPERAND_UD;
     }
     i->noperands = f->noperands;
-    for (unsigned k = f->noperands; k < ARRAY_LEN(i->operands); k++) i->operands[k] = (struct operand){0};
+    for (unsigned k = f->noperands; k < ARRAY_LEN(i->operands); k++)
+        i->operands[k] = (struct operand){0};
 
     if (c->lock && !((op->attr & ATTR_LOCK) && i->operands[0].kind == OPND_MEM)) ud = true;
     if (f->flags & FORM_VSIB) {

@@ -1,5 +1,5 @@
-/* Disassembly of guest code. Printing is Capstone's work; lengths are the decoder's wherever both know the instruction,
- * so that the listing shows the boundaries the engines see. */
+/* Disassembly of guest code. Printing is Capstone's work; lengths are the decoder's wherever both know the
+ * instruction, so that the listing shows the boundaries the engines see. */
 #include "cpu/disasm.h"
 
 #include <capstone/capstone.h>
@@ -16,7 +16,8 @@ static bool disasm_open(csh *handle, enum code_size size)
 }
 
 /* Length and text of one instruction; 0 when it is no instruction or the bytes end inside it. */
-static size_t disasm_insn(csh handle, char *buf, size_t len, const u8 *bytes, size_t n, u64 address, enum code_size size)
+static size_t disasm_insn(csh handle, char *buf, size_t len, const u8 *bytes, size_t n, u64 address,
+                          enum code_size size)
 {
     struct insn i;
     int length = decode(&i, bytes, n, size);
@@ -53,7 +54,8 @@ void disasm_print(FILE *f, const u8 *bytes, size_t n, u64 address, enum code_siz
             length = 1;
         }
         fprintf(f, size == CODE_64 ? "0x%016llx:  " : "0x%08llx:  ", (unsigned long long)(address + at));
-        for (size_t k = 0; k < length; k++) fprintf(f, "%02x ", bytes[at + k]);
+        for (size_t k = 0; k < length; k++)
+            fprintf(f, "%02x ", bytes[at + k]);
         fprintf(f, "%*s%s\n", (int)(length < 8 ? (8 - length) * 3 : 0), "", text);
         at += length;
     }

@@ -85,22 +85,39 @@ bool mem_write_slow(struct cpu *cpu, unsigned seg, u64 ea, const void *buf, unsi
 /* First half of a read-modify-write: checks everything a write would check, then reads. The mem_write that follows at the
  * same address cannot fault. */
 bool mem_rmw_slow(struct cpu *cpu, unsigned seg, u64 ea, void *buf, unsigned size);
-/* Serialises locked operations that cannot use a host atomic (page-crossing, MMIO, code pages). */
+/* Serialises locked operations that cannot use a host atomic: MMIO, watched pages, operands that cross a cache line.
+ * DEVIATION: plain stores of other vCPUs may come between the two halves of those. */
 void mem_split_lock(void);
 void mem_split_unlock(void);
+/* Slow paths of mem_locked() and mem_locked_end(). */
+void *mem_locked_slow(struct cpu *cpu, unsigned seg, u64 ea, unsigned size);
+void mem_locked_report(struct cpu *cpu);
 
 /* Host address of size bytes at seg:ea when the TLB has it, else NULL. */
 static inline __attribute__((always_inline)) void *mem_fast(struct cpu *cpu, unsigned seg, u64 ea, unsigned size, bool write)
 {
     const struct segment_window *w = &cpu->win[seg];
-    u64 last = ea + size - 1;
-    if (__builtin_expect(last > (write ? w->write_limit : w->read_limit), 0)) return NULL;
+    if (__builtin_expect(ea + size > (write ? w->write_end : w->read_end), 0)) return NULL;
     u64 lin = (w->base + ea) & cpu->lin_mask;
     const struct tlb *t = cpu->tlb;
     const struct tlb_entry *e = &t->e[tlb_index(lin)];
     u64 want = ((lin + size - 1) & ~GUEST_PAGE_MASK) | t->gen;
     if (__builtin_expect((write ? e->write_tag : e->read_tag) != want, 0)) return NULL;
     return (void *)(uintptr_t)(lin + e->addend);
+}
+
+/* Host address for an atomic operation on size bytes at seg:ea, which mem_locked_end() must follow. NULL: take the two-step path
+ * under mem_split_lock(), which also raises what there is to raise. The host must not see a locked operation across two cache
+ * lines: where that is not forbidden it costs as much as a thousand instructions. */
+static inline __attribute__((always_inline)) void *mem_locked(struct cpu *cpu, unsigned seg, u64 ea, unsigned size)
+{
+    void *p = mem_fast(cpu, seg, ea, size, true);
+    if (__builtin_expect(p && ((uintptr_t)p & 63) + size <= 64, 1)) return p;
+    return mem_locked_slow(cpu, seg, ea, size);
+}
+static inline void mem_locked_end(struct cpu *cpu)
+{
+    if (__builtin_expect(cpu->locked_size, 0)) mem_locked_report(cpu);
 }
 
 #define DEFINE_MEM_ACCESS(bits)                                                                               \

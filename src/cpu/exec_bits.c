@@ -28,7 +28,8 @@ static inline u64 bit_string_ea(const struct cpu *cpu, const struct insn *i, uns
         u64 ea = bit_string_ea(cpu, i, bits);                                                                 \
         u16 fl = cpu->aflags;                                                                                 \
         u##bits n = BIT_NUMBER(bits), v;                                                                      \
-        u##bits *p = mem_fast(cpu, i->seg, ea, bits / 8, true);                                               \
+        u##bits *p = i->prefixes & PFX_LOCK ? mem_locked(cpu, i->seg, ea, bits / 8)                           \
+                                            : mem_fast(cpu, i->seg, ea, bits / 8, true);                      \
         if (LIKELY(p)) {                                                                                      \
             u##bits seen = *(mem##bits *)p, result;                                                           \
             do {                                                                                              \
@@ -41,6 +42,7 @@ static inline u64 bit_string_ea(const struct cpu *cpu, const struct insn *i, uns
                 }                                                                                             \
                 seen = __sync_val_compare_and_swap(p, v, result);                                             \
             } while (seen != v);                                                                              \
+            if (i->prefixes & PFX_LOCK) mem_locked_end(cpu);                                                  \
         } else {                                                                                              \
             mem_split_lock();                                                                                 \
             bool ok = mem_rmw_slow(cpu, i->seg, ea, &v, bits / 8);                                            \

@@ -125,20 +125,24 @@ HANDLER(loop)
     return false;
 }
 
+/* The upper bound is not read when the lower one decides. */
 HANDLER(bound)
 {
-    s64 low, high, v;
-    u64 ea = insn_ea(cpu, i);
+    u64 ea = insn_ea(cpu, i), mask = i->addrsize == 4 ? 0xffffffffull : 0xffffull;
     if (i->opsize == 2) {
-        u16 b[2];
-        TRY(mem_read_block(cpu, i->seg, ea, b, 4));
-        low = (s16)b[0], high = (s16)b[1], v = (s16)reg_get(cpu, i->operands[0].reg, 2);
-    } else {
-        u32 b[2];
-        TRY(mem_read_block(cpu, i->seg, ea, b, 8));
-        low = (s32)b[0], high = (s32)b[1], v = (s32)reg_get(cpu, i->operands[0].reg, 4);
+        u16 b;
+        s16 v = (s16)reg_get(cpu, i->operands[0].reg, 2);
+        TRY(mem_read16(cpu, i->seg, ea, &b));
+        if (v < (s16)b) return raise_exc(cpu, EXC_BR);
+        TRY(mem_read16(cpu, i->seg, (ea + 2) & mask, &b));
+        return v > (s16)b ? raise_exc(cpu, EXC_BR) : true;
     }
-    return v < low || v > high ? raise_exc(cpu, EXC_BR) : true;
+    u32 b;
+    s32 v = (s32)reg_get(cpu, i->operands[0].reg, 4);
+    TRY(mem_read32(cpu, i->seg, ea, &b));
+    if (v < (s32)b) return raise_exc(cpu, EXC_BR);
+    TRY(mem_read32(cpu, i->seg, (ea + 4) & mask, &b));
+    return v > (s32)b ? raise_exc(cpu, EXC_BR) : true;
 }
 
 HANDLER(undefined) { return raise_ud(cpu); }

@@ -89,6 +89,7 @@ enum { GUARD_SSE, GUARD_AVX, GUARD_MMX };
 enum {
     VEC_MMX = 1,     /* an MMX register is an operand: the x87 changes to MMX state */
     VEC_ALIGNED = 2, /* the memory operand must be aligned */
+    VEC_NO_AC = 4,   /* no alignment check: exception type 11 [SDM2] 2.4 */
 };
 
 static inline void *place(struct cpu *cpu, const struct operand *o)
@@ -111,6 +112,22 @@ static inline bool vector_guard(struct cpu *cpu, const struct insn *i, const str
     if (op->guard == GUARD_AVX) return fpu_avx_check(cpu);
     if (op->guard == GUARD_SSE) TRY(fpu_sse_check(cpu));
     if (op->guard == GUARD_MMX || (op->flags & VEC_MMX)) TRY(fpu_mmx_check(cpu, i));
+    return true;
+}
+
+/* Memory operands that take no alignment check: by bytes. */
+static bool bytes_read(struct cpu *cpu, const struct insn *i, u64 ea, u8 *p, unsigned size)
+{
+    for (unsigned k = 0; k < size; k++) TRY(mem_read8(cpu, i->seg, ea + k, p + k));
+    return true;
+}
+
+static bool bytes_write(struct cpu *cpu, const struct insn *i, u64 ea, const u8 *p, unsigned size)
+{
+    gla lin;
+    TRY(seg_linear(cpu, i->seg, ea, 1, true, &lin));
+    TRY(lin_probe_write(cpu, lin, size, ACC_WRITE));
+    for (unsigned k = 0; k < size; k++) TRY(mem_write8(cpu, i->seg, ea + k, p[k]));
     return true;
 }
 
@@ -137,7 +154,9 @@ static bool vector_any(struct cpu *cpu, const struct insn *i, const struct fpu_o
         } else {
             p[op->mem] = bounce;
             write_back = write;
-            if (!write) TRY(mem_read_block(cpu, i->seg, ea, bounce, size));
+            if (write) (void)0;
+            else if (op->flags & VEC_NO_AC) TRY(bytes_read(cpu, i, ea, bounce, size));
+            else TRY(mem_read_block(cpu, i->seg, ea, bounce, size));
         }
     }
 
@@ -146,9 +165,10 @@ static bool vector_any(struct cpu *cpu, const struct insn *i, const struct fpu_o
     if (mmx) fpu_set_top(cpu, 0);
     unsigned result = op->run.vector(p[0], p[1], p[2], p[3], cpu);
     bool ok = result == FPU_DONE ? true : vector_failed(cpu, result);
-    if (ok && write_back && !mem_write_block(cpu, i->seg, ea, bounce, op->mem_size)) {
-        *fx32(cpu, FX_MXCSR) = mxcsr;
-        ok = false;
+    if (ok && write_back) {
+        ok = op->flags & VEC_NO_AC ? bytes_write(cpu, i, ea, bounce, op->mem_size)
+                                   : mem_write_block(cpu, i->seg, ea, bounce, op->mem_size);
+        if (!ok) *fx32(cpu, FX_MXCSR) = mxcsr;
     }
     if (mmx) {
         if (ok) cpu->fpu.legacy[FX_TAG] = 0xff; /* all valid [SDM1] 9.5.1 */
@@ -202,6 +222,7 @@ static void vector_setup(struct fpu_op *op, const struct insn *i)
     op->guard = attr & ATTR_AVX ? GUARD_AVX : xmm || (!mm && (attr & ATTR_SSE)) ? GUARD_SSE : GUARD_MMX;
     if (mm) op->flags |= VEC_MMX;
     if (attr & ATTR_ALIGN) op->flags |= VEC_ALIGNED;
+    if (i->mnemonic == I_vcvtps2ph || i->mnemonic == I_vcvtph2ps) op->flags |= VEC_NO_AC;
 }
 
 static const struct fpu_binding bind_any = {vector_any, vector_setup};

@@ -69,7 +69,9 @@ static bool maskmovq(struct cpu *cpu, const struct insn *i)
     const u8 *data = st_slot(cpu, (i->operands[0].reg - top) & 7);
     u32 mask = sign_bytes(st_slot(cpu, (i->operands[1].reg - top) & 7), 8);
     gla lin;
-    TRY(seg_linear(cpu, i->seg, truncate_ea(i, cpu->regs[R_DI]), 8, true, &lin)); /* #AC, by the whole operand */
+    /* The whole operand must be writable, whatever the mask [SDM2] MASKMOVQ leaves that to the processor. */
+    TRY(seg_linear(cpu, i->seg, truncate_ea(i, cpu->regs[R_DI]), 8, true, &lin));
+    TRY(lin_probe_write(cpu, lin, 8, ACC_WRITE));
     TRY(masked_write(cpu, i, truncate_ea(i, cpu->regs[R_DI]), data, mask, 8));
     fpu_set_top(cpu, 0);
     cpu->fpu.legacy[FX_TAG] = 0xff;
@@ -80,6 +82,11 @@ static bool maskmovdqu(struct cpu *cpu, const struct insn *i)
 {
     TRY(i->opcode->attr & ATTR_AVX ? fpu_avx_check(cpu) : fpu_sse_check(cpu));
     u32 mask = sign_bytes(xmm_slot(cpu, i->operands[1].reg), 16);
+    gla lin; /* two halves, the high one first; both must be writable, whatever the mask */
+    TRY(seg_linear(cpu, i->seg, truncate_ea(i, cpu->regs[R_DI] + 8), 8, true, &lin));
+    TRY(lin_probe_write(cpu, lin, 8, ACC_WRITE));
+    TRY(seg_linear(cpu, i->seg, truncate_ea(i, cpu->regs[R_DI]), 8, true, &lin));
+    TRY(lin_probe_write(cpu, lin, 8, ACC_WRITE));
     return masked_write(cpu, i, truncate_ea(i, cpu->regs[R_DI]), xmm_slot(cpu, i->operands[0].reg), mask, 16);
 }
 
@@ -142,9 +149,10 @@ static bool gather(struct cpu *cpu, const struct insn *i)
     ymm_get(cpu, dst_reg, dst);
     ymm_get(cpu, mask_reg, mask);
     ymm_get(cpu, index_reg, index);
-    for (unsigned k = 0; k < n; k += data) memset(mask + k, mask[k + data - 1] & 0x80 ? 0xff : 0, data);
-    memset(dst + n, 0, sizeof dst - n);
-    memset(mask + n, 0, sizeof mask - n);
+    /* The mask is spread over its elements first, those without an index too: visible when an element faults. */
+    unsigned length = i->vex_l ? 32 : 16;
+    for (unsigned k = 0; k < length; k += data) memset(mask + k, mask[k + data - 1] & 0x80 ? 0xff : 0, data);
+    memset(mask + length, 0, sizeof mask - length);
     bool ok = true;
     for (unsigned k = 0; k < count && ok; k++) {
         u8 *m = mask + k * data;
@@ -158,8 +166,17 @@ static bool gather(struct cpu *cpu, const struct insn *i)
             x = x32;
         }
         u64 ea = truncate_ea(i, cpu->regs[i->base] + ((u64)x << i->scale) + (u64)i->disp);
-        ok = mem_read_block(cpu, i->seg, ea, dst + k * data, data);
-        if (ok) memset(m, 0, data);
+        u8 v[8];
+        ok = masked_read(cpu, i, ea, v, (1u << data) - 1, data);
+        if (ok) {
+            memcpy(dst + k * data, v, data);
+            memset(dst + n, 0, sizeof dst - n); /* with the first element written, not before */
+            memset(m, 0, data);
+        }
+    }
+    if (ok) { /* at the end only */
+        memset(dst + n, 0, sizeof dst - n);
+        memset(mask, 0, sizeof mask);
     }
     ymm_set(cpu, dst_reg, dst, 32);
     ymm_set(cpu, mask_reg, mask, 32);

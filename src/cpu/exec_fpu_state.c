@@ -91,15 +91,26 @@ static bool wide(const struct insn *i) { return i->rex & 8; }
 
 /* ---- FXSAVE, FXRSTOR ---- */
 
+/* Misaligned is #GP, but where alignment checks are on #AC goes first [SDM2] FXSAVE. */
+static bool fx_aligned(struct cpu *cpu, const struct insn *i, u64 ea, bool write)
+{
+    gla lin;
+    TRY(seg_linear(cpu, i->seg, ea, 8, write, &lin));
+    return fpu_aligned(cpu, i, ea, 512, 16, write);
+}
+
 static bool fxsave(struct cpu *cpu, const struct insn *i)
 {
     if (cpu->cr0 & (CR0_EM | CR0_TS)) return raise_exc(cpu, EXC_NM);
     u64 ea = insn_ea(cpu, i);
-    TRY(fpu_aligned(cpu, i, ea, 512, 16, true));
+    TRY(fx_aligned(cpu, i, ea, true));
     u8 image[FX_END];
     x87_image(cpu, image, wide(i));
     mxcsr_image(cpu, image);
     memcpy(image + FX_XMM, xmm_slot(cpu, 0), 256);
+    gla lin; /* all of it must be there, though not all is written */
+    TRY(seg_linear(cpu, i->seg, ea, 512, true, &lin));
+    TRY(lin_probe_write(cpu, lin, 512, ACC_WRITE));
     return mem_write_block(cpu, i->seg, ea, image, FX_XMM + vector_bytes(cpu));
 }
 
@@ -107,9 +118,9 @@ static bool fxrstor(struct cpu *cpu, const struct insn *i)
 {
     if (cpu->cr0 & (CR0_EM | CR0_TS)) return raise_exc(cpu, EXC_NM);
     u64 ea = insn_ea(cpu, i);
-    TRY(fpu_aligned(cpu, i, ea, 512, 16, false));
-    u8 image[FX_END];
-    TRY(mem_read_block(cpu, i->seg, ea, image, FX_XMM + vector_bytes(cpu)));
+    TRY(fx_aligned(cpu, i, ea, false));
+    u8 image[512]; /* all of it must be there */
+    TRY(mem_read_block(cpu, i->seg, ea, image, sizeof image));
     u32 mxcsr = load32(image + FX_MXCSR);
     if (mxcsr & ~MXCSR_VALID) return raise_gp0(cpu);
     x87_load(cpu, image, wide(i));

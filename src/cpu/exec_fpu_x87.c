@@ -576,6 +576,7 @@ static void env_load(struct cpu *cpu, const struct insn *i, const u8 *e)
         } else {
             cs = get16(e + 8);
             ds = get16(e + 12);
+            fop = 0; /* this format has no room for it */
         }
     } else if (real) {
         ip = get16(e + 12) | (get32(e + 16) >> 12 & 0xffff) << 16;

@@ -48,7 +48,7 @@ static inline unsigned size_index(unsigned bytes) { return (unsigned)__builtin_c
 /* The same under LOCK: atomic towards the other vCPUs and the devices. */
 #define LOCKED_RMW_STEPS(bits, expr)                                                                          \
     u64 ea = insn_ea(cpu, i);                                                                                 \
-    u##bits *p = mem_fast(cpu, i->seg, ea, bits / 8, true);                                                   \
+    u##bits *p = mem_locked(cpu, i->seg, ea, bits / 8);                                                       \
     u16 fl;                                                                                                   \
     u##bits v;                                                                                                \
     if (LIKELY(p)) {                                                                                          \
@@ -59,6 +59,7 @@ static inline unsigned size_index(unsigned bytes) { return (unsigned)__builtin_c
             u##bits new_value = (expr);                                                                       \
             seen = __sync_val_compare_and_swap(p, v, new_value);                                              \
         } while (seen != v);                                                                                  \
+        mem_locked_end(cpu);                                                                                  \
     } else {                                                                                                  \
         fl = cpu->aflags;                                                                                     \
         mem_split_lock();                                                                                     \

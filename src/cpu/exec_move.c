@@ -1,6 +1,8 @@
 /* Data movement: MOV and its relatives, stack, exchanges, port I/O. */
 #include "cpu/exec_local.h"
 
+#include <sched.h>
+
 #define BY_SIZE(prefix)      {prefix##8, prefix##16, prefix##32, prefix##64}
 #define BY_WIDE_SIZE(prefix) {NULL, prefix##16, prefix##32, prefix##64}
 
@@ -27,9 +29,10 @@
     static bool xchg_mem##bits(struct cpu *cpu, const struct insn *i, unsigned reg)                           \
     {                                                                                                         \
         u64 ea = insn_ea(cpu, i);                                                                             \
-        u##bits *p = mem_fast(cpu, i->seg, ea, bits / 8, true), v;                                            \
+        u##bits *p = mem_locked(cpu, i->seg, ea, bits / 8), v;                                                \
         if (LIKELY(p)) {                                                                                      \
             __asm__ volatile("xchg %[v], (%[p])" : [v] "=q"(v) : "0"(REG##bits(reg)), [p] "r"(p) : "memory"); \
+            mem_locked_end(cpu);                                                                              \
         } else {                                                                                              \
             mem_split_lock();                                                                                 \
             bool ok = mem_rmw_slow(cpu, i->seg, ea, &v, bits / 8) &&                                          \
@@ -86,9 +89,10 @@ MOVE_FORMS(64)
     {                                                                                                         \
         u64 ea = insn_ea(cpu, i);                                                                             \
         u##bits a = REG##bits(R_AX * 8), d;                                                                   \
-        u##bits *p = mem_fast(cpu, i->seg, ea, bits / 8, true);                                               \
+        u##bits *p = mem_locked(cpu, i->seg, ea, bits / 8);                                                   \
         if (LIKELY(p)) {                                                                                      \
             d = __sync_val_compare_and_swap(p, a, REG##bits(i->src));                                         \
+            mem_locked_end(cpu);                                                                              \
         } else {                                                                                              \
             mem_split_lock();                                                                                 \
             bool ok = mem_rmw_slow(cpu, i->seg, ea, &d, bits / 8) &&                                          \
@@ -113,9 +117,9 @@ HANDLER(cmpxchg8b)
         unsigned __int128 old, expect = (unsigned __int128)cpu->regs[R_DX] << 64 | cpu->regs[R_AX];
         unsigned __int128 desired = (unsigned __int128)cpu->regs[R_CX] << 64 | cpu->regs[R_BX];
         gla lin;
+        if ((cpu->win[i->seg].base + ea) & 15) return raise_gp0(cpu); /* before the address itself is judged */
         TRY(seg_linear(cpu, i->seg, ea, 16, true, &lin));
-        if (lin & 15) return raise_gp0(cpu);
-        void *p = mem_fast(cpu, i->seg, ea, 16, true);
+        void *p = mem_locked(cpu, i->seg, ea, 16);
         bool same;
         if (LIKELY(p)) {
             u64 lo = (u64)expect, hi = (u64)(expect >> 64);
@@ -124,6 +128,7 @@ HANDLER(cmpxchg8b)
                              : "b"((u64)desired), "c"((u64)(desired >> 64))
                              : "memory");
             old = (unsigned __int128)hi << 64 | lo;
+            mem_locked_end(cpu);
         } else {
             mem_split_lock();
             bool ok = mem_rmw_slow(cpu, i->seg, ea, &old, 16);
@@ -144,9 +149,10 @@ HANDLER(cmpxchg8b)
     }
     u64 expect = (u64)REG32(R_DX * 8) << 32 | REG32(R_AX * 8), old;
     u64 desired = (u64)REG32(R_CX * 8) << 32 | REG32(R_BX * 8);
-    u64 *p = mem_fast(cpu, i->seg, ea, 8, true);
+    u64 *p = mem_locked(cpu, i->seg, ea, 8);
     if (LIKELY(p)) {
         old = __sync_val_compare_and_swap(p, expect, desired);
+        mem_locked_end(cpu);
     } else {
         mem_split_lock();
         bool ok = mem_rmw_slow(cpu, i->seg, ea, &old, 8) &&
@@ -379,7 +385,15 @@ HANDLER(cache_line)
     return mem_read8(cpu, i->seg, insn_ea(cpu, i), &v);
 }
 
-HANDLER(pause_hint) { __builtin_ia32_pause(); return true; }
+/* The guest waits for another vCPU: that one may need the host CPU this one is on. */
+HANDLER(pause_hint)
+{
+    if (cpu->smp)
+        sched_yield();
+    else
+        __builtin_ia32_pause();
+    return true;
+}
 
 /* ---- ports ---- */
 HANDLER(in)

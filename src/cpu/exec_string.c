@@ -49,10 +49,21 @@ static inline enum next after_run(struct cpu *cpu, const struct insn *i, u64 n)
     return NEXT_AGAIN;
 }
 
+/* With a 32-bit address size registers are cut to 32 bits, even when the count is 0 and when the first element faults: the
+ * count always, the addresses by MOVS and STOS. [SDM2] REP does not say so; processors do it. */
+static void cut_registers(struct cpu *cpu, const struct insn *i)
+{
+    cpu->regs[R_CX] = (u32)cpu->regs[R_CX];
+    if (i->mnemonic == I_movs) cpu->regs[R_SI] = (u32)cpu->regs[R_SI];
+    if (i->mnemonic == I_movs || i->mnemonic == I_stos) cpu->regs[R_DI] = (u32)cpu->regs[R_DI];
+}
+
 /* Loop over runs; `body` moves `n` elements (it may lower n) given `count` left. */
 #define REPEAT(...)                                                                                           \
     do {                                                                                                      \
         const u64 mask = address_mask(i);                                                                     \
+        exec_fn *const fn = i->fn;                                                                            \
+        if (repeated(i) && i->addrsize == 4) cut_registers(cpu, i);                                           \
         if (repeated(i) && !(cpu->regs[R_CX] & mask)) return true;                                            \
         for (;;) {                                                                                            \
             u64 count = repeated(i) ? cpu->regs[R_CX] & mask : 1, n = 1;                                      \
@@ -62,6 +73,10 @@ static inline enum next after_run(struct cpu *cpu, const struct insn *i, u64 n)
             __VA_ARGS__                                                                                       \
             enum next next = after_run(cpu, i, n);                                                            \
             if (next != NEXT_AGAIN) return next == NEXT_DONE;                                                 \
+            if (UNLIKELY(i->fn != fn)) { /* it has written over itself: go on with what is there now */       \
+                cpu->rip = insn_rip(cpu, i);                                                                  \
+                return false;                                                                                 \
+            }                                                                                                 \
         }                                                                                                     \
     } while (0)
 
@@ -72,8 +87,8 @@ static inline enum next after_run(struct cpu *cpu, const struct insn *i, u64 n)
             u8 *from = mem_fast(cpu, i->seg, si, bits / 8, false), *to = mem_fast(cpu, SEG_ES, di, bits / 8, true); \
             if (LIKELY(from && to)) {                                                                         \
                 if (count > 1 && !(cpu->eflags & EFLAGS_DF)) {                                                \
-                    n = run_length(cpu, i, i->seg, si, cpu->win[i->seg].read_limit, count);                   \
-                    n = run_length(cpu, i, SEG_ES, di, cpu->win[SEG_ES].write_limit, n);                      \
+                    n = run_length(cpu, i, i->seg, si, cpu->win[i->seg].read_end - 1, count);                 \
+                    n = run_length(cpu, i, SEG_ES, di, cpu->win[SEG_ES].write_end - 1, n);                    \
                 }                                                                                             \
                 if ((u64)(to - from) >= n * (bits / 8)) {                                                     \
                     memmove(to, from, n * (bits / 8));                                                        \
@@ -96,7 +111,7 @@ static inline enum next after_run(struct cpu *cpu, const struct insn *i, u64 n)
             u8 *to = mem_fast(cpu, SEG_ES, di, bits / 8, true);                                               \
             if (LIKELY(to)) {                                                                                 \
                 if (count > 1 && !(cpu->eflags & EFLAGS_DF))                                                  \
-                    n = run_length(cpu, i, SEG_ES, di, cpu->win[SEG_ES].write_limit, count);                  \
+                    n = run_length(cpu, i, SEG_ES, di, cpu->win[SEG_ES].write_end - 1, count);                \
                 for (u64 k = 0; k < n; k++) ((mem##bits *)to)[k] = v;                                         \
             } else {                                                                                          \
                 TRY(mem_write##bits(cpu, SEG_ES, di, v));                                                     \
@@ -118,8 +133,8 @@ static inline enum next after_run(struct cpu *cpu, const struct insn *i, u64 n)
         REPEAT({                                                                                              \
             u##bits a, b;                                                                                     \
             u16 fl;                                                                                           \
+            TRY(mem_read##bits(cpu, SEG_ES, di, &b)); /* this one first, as processors do */                  \
             TRY(mem_read##bits(cpu, i->seg, si, &a));                                                         \
-            TRY(mem_read##bits(cpu, SEG_ES, di, &b));                                                         \
             alu_cmp##bits(a, b, &fl);                                                                         \
             advance(cpu, i, R_SI, n);                                                                         \
             advance(cpu, i, R_DI, n);                                                                         \

@@ -33,15 +33,18 @@ static bool far_pointer(struct cpu *cpu, const struct insn *i, u64 *offset, u16 
     return mem_read16(cpu, i->seg, sys_ea_add(i, ea, i->opsize), selector);
 }
 
-/* Push CS:IP on the current stack. */
-static bool push_return(struct cpu *cpu, unsigned unit, u64 rip)
+/* Push CS:IP on the current stack, which between 64-bit and compatibility mode is already as wide as that of the code called:
+ * code64 says what that is. */
+static bool push_return(struct cpu *cpu, unsigned unit, u64 rip, bool code64)
 {
     u8 frame[16];
     struct stack s = stack_current(cpu);
+    s.flat64 = code64;
+    s.mask = code64 ? ~0ull : s.attr & SEG_DB ? 0xffffffffull : 0xffffull;
     frame_put(frame, 0, unit, rip);
     frame_put(frame, 1, unit, cpu->seg[SEG_CS].selector);
     TRY(stack_push(cpu, &s, cpu->regs[R_SP], frame, 2 * unit, unit));
-    stack_set(cpu, cpu->regs[R_SP] - 2 * unit);
+    reg_set(cpu, R_SP, code64 ? 8 : s.mask == 0xffff ? 2 : 4, cpu->regs[R_SP] - 2 * unit);
     return true;
 }
 
@@ -71,10 +74,15 @@ static bool check_direct_code(struct cpu *cpu, u16 selector, const struct descri
 static bool far_to_code(struct cpu *cpu, const struct insn *i, u16 selector, struct descriptor *d, u64 offset,
                         bool call)
 {
+    const u64 sp = cpu->regs[R_SP];
     TRY(check_direct_code(cpu, selector, d));
-    TRY(code_offset_check(cpu, d, offset));
-    TRY(descriptor_set_accessed(cpu, d));
-    if (call) TRY(push_return(cpu, i->opsize, next_rip(cpu, i)));
+    if (!cpu_long(cpu) || !(d->attr & SEG_L)) offset = (u32)offset;
+    /* Pushed before the offset is looked at: a bad one leaves the address below the unchanged stack pointer. */
+    if (call) TRY(push_return(cpu, i->opsize, next_rip(cpu, i), cpu_long(cpu) && (d->attr & SEG_L)));
+    if (!code_offset_check(cpu, d, offset) || !descriptor_set_accessed(cpu, d)) {
+        cpu->regs[R_SP] = sp;
+        return false;
+    }
     segment_set_cs(cpu, selector, d, cpu->cpl);
     cpu_update_mode(cpu);
     cpu->rip = offset;
@@ -180,7 +188,7 @@ static bool far_through_gate(struct cpu *cpu, const struct insn *i, u16 selector
 
     TRY(code_offset_check(cpu, &code, g.offset));
     TRY(descriptor_set_accessed(cpu, &code));
-    if (call) TRY(push_return(cpu, g.unit, next_rip(cpu, i)));
+    if (call) TRY(push_return(cpu, g.unit, next_rip(cpu, i), cpu_long(cpu)));
     segment_set_cs(cpu, g.selector, &code, cpu->cpl);
     cpu_update_mode(cpu);
     cpu->rip = g.offset;
@@ -234,11 +242,20 @@ bool sys_callf(struct cpu *cpu, const struct insn *i)
     TRY(far_pointer(cpu, i, &offset, &selector));
     if (sys_protected(cpu)) return far_protected(cpu, i, selector, offset, true);
     if (offset > cpu->seg[SEG_CS].limit) return raise_gp0(cpu);
-    TRY(push_return(cpu, i->opsize, next_rip(cpu, i)));
+    TRY(push_return(cpu, i->opsize, next_rip(cpu, i), false));
     return enter_real(cpu, selector, offset);
 }
 
 /* ---- returns ---- */
+
+/* A selector in the n-th slot of the stack: only its two bytes are read. */
+static bool stack_peek_selector(struct cpu *cpu, unsigned unit, unsigned n, u64 *value)
+{
+    u16 v;
+    TRY(mem_read16(cpu, SEG_SS, (cpu->regs[R_SP] + n * unit) & stack_mask(cpu), &v));
+    *value = v;
+    return true;
+}
 
 /* CS of RETF and IRET: fetched and checked against the selector's RPL, the level returned to. */
 static bool check_return_cs(struct cpu *cpu, u16 cs, struct descriptor *d)
@@ -274,9 +291,8 @@ bool sys_retf(struct cpu *cpu, const struct insn *i)
 {
     const unsigned unit = i->opsize, release = i->noperands ? (u16)i->imm : 0;
     u64 rip, cs;
+    TRY(stack_peek_selector(cpu, unit, 1, &cs)); /* first, as processors do */
     TRY(stack_peek(cpu, unit, 0, &rip));
-    TRY(stack_peek(cpu, unit, 1, &cs));
-    cs = (u16)cs;
     if (!sys_protected(cpu)) {
         if (rip > cpu->seg[SEG_CS].limit) return raise_gp0(cpu);
         stack_set(cpu, cpu->regs[R_SP] + 2 * unit + release);
@@ -289,9 +305,11 @@ bool sys_retf(struct cpu *cpu, const struct insn *i)
     if (rpl == cpu->cpl) {
         TRY(code_offset_check(cpu, &code, rip));
         TRY(descriptor_set_accessed(cpu, &code));
-        stack_set(cpu, cpu->regs[R_SP] + 2 * unit + release);
+        const bool narrow = stack_mask(cpu) == 0xffff;
         segment_set_cs(cpu, (u16)cs, &code, rpl);
         cpu_update_mode(cpu);
+        /* As wide as the new mode's, but the sum to add as wide as the old one's. */
+        stack_set(cpu, cpu->regs[R_SP] + (narrow ? (u16)(2 * unit + release) : 2 * unit + release));
         cpu->rip = rip;
         return false;
     }

@@ -56,7 +56,7 @@ bool sys_pop_sreg(struct cpu *cpu, const struct insn *i)
 {
     u64 value, sp = cpu->regs[R_SP];
     unsigned seg = i->operands[0].reg;
-    TRY(stack_peek(cpu, i->opsize == 8 ? 8 : 2, 0, &value));
+    TRY(stack_peek(cpu, 2, 0, &value)); /* two bytes, whatever the operand size */
     stack_set(cpu, sp + i->opsize);
     if (!load_segment(cpu, seg, (u16)value)) {
         cpu->regs[R_SP] = sp;

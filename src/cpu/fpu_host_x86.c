@@ -226,6 +226,8 @@ static bool effective_w(const struct insn *i)
         if (i->operands[k].kind == OPND_GPR) return i->operands[k].size == 8;
     if (i->map == 1 && (i->code == 0x6e || (i->code == 0x7e && i->pp == 1) || (i->code == 0x2a && i->pp >= 2)))
         return i->operands[i->code == 0x7e ? 0 : i->noperands - 1].size == 8;
+    /* VPCMPESTRx: the lengths in RAX and RDX, which the row does not list; opsize says what W means. */
+    if (i->map == 3 && (i->code & 0xfe) == 0x60) return i->opsize == 8;
     if (i->map == 3 && i->code == 0x16) return i->operands[0].size == 8;
     if (i->map == 3 && i->code == 0x22) return i->operands[i->noperands - 2].size == 8;
     return true;

@@ -1,16 +1,18 @@
-/* The printed name of a decoded instruction: the base mnemonic with its size, condition or comparison spelled out the
- * way Capstone does it. */
+/* The printed name of a decoded instruction: the base mnemonic with its size, condition or comparison spelled
+ * out the way Capstone does it. */
 #include "cpu/decode.h"
 
 #include <stdio.h>
 
-static const char conditions[16][4] = {"o", "no", "b", "ae", "e", "ne", "be", "a", "s", "ns", "p", "np", "l", "ge", "le", "g"};
+static const char conditions[16][4] = {"o", "no", "b", "ae", "e", "ne", "be", "a",
+                                       "s", "ns", "p", "np", "l", "ge", "le", "g"};
 
 /* Comparison predicates by immediate, [SDM2] CMPPD table 3-1. */
 static const char *const predicates[32] = {
-    "eq", "lt", "le", "unord", "neq", "nlt", "nle", "ord", "eq_uq", "nge", "ngt", "false", "neq_oq", "ge", "gt", "true",
-    "eq_os", "lt_oq", "le_oq", "unord_s", "neq_us", "nlt_uq", "nle_uq", "ord_s", "eq_us", "nge_uq", "ngt_uq", "false_os",
-    "neq_os", "ge_oq", "gt_oq", "true_us",
+    "eq",    "lt",     "le",     "unord",    "neq",    "nlt",    "nle",    "ord",
+    "eq_uq", "nge",    "ngt",    "false",    "neq_oq", "ge",     "gt",     "true",
+    "eq_os", "lt_oq",  "le_oq",  "unord_s",  "neq_us", "nlt_uq", "nle_uq", "ord_s",
+    "eq_us", "nge_uq", "ngt_uq", "false_os", "neq_os", "ge_oq",  "gt_oq",  "true_us",
 };
 
 /* For names that depend on a size of 2, 4 or 8. */
@@ -34,9 +36,10 @@ static const char *fixed_name(const struct insn *i)
     case I_mov_sreg:
     case I_mov_cr:
     case I_mov_dr: return "mov";
-    case I_mov: return i->map == 0 && i->code >= 0xa0 && i->code <= 0xa3 && i->addrsize == 8 ? "movabs"
-                     : i->map == 0 && i->code >= 0xb8 && i->code <= 0xbf && i->opsize == 8   ? "movabs"
-                                                                                             : NULL;
+    case I_mov:
+        return i->map == 0 && i->code >= 0xa0 && i->code <= 0xa3 && i->addrsize == 8 ? "movabs"
+               : i->map == 0 && i->code >= 0xb8 && i->code <= 0xbf && i->opsize == 8 ? "movabs"
+                                                                                     : NULL;
     case I_push_sreg: return "push";
     case I_pop_sreg: return "pop";
     case I_cbw: return by_size(i->opsize, "cbw", "cwde", "cdqe");

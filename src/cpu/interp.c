@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -284,6 +285,21 @@ static void take_queue(struct cpu *cpu, struct interp *in)
     pthread_mutex_unlock(&in->mutex);
 }
 
+/* Wait until no other vCPU can store to code pages by an old TLB entry. Two vCPUs may wait for each other. */
+static void await_flushes(struct cpu *cpu)
+{
+    if (!cpu->smp || !cpu->hooks->others_passed) return;
+    while (!cpu->hooks->others_passed(cpu->hooks->opaque, EVENT_TLB_FLUSH)) {
+        u32 ev = __atomic_load_n(&cpu->events, __ATOMIC_SEQ_CST);
+        if (ev & EVENT_TLB_FLUSH) {
+            cpu_event_clear(cpu, EVENT_TLB_FLUSH);
+            tlb_flush_all(cpu);
+        }
+        if (ev & EVENT_KICK) return; /* somebody wants this thread: never hold him up */
+        sched_yield();
+    }
+}
+
 /* The page starts to hold code: from now on stores to it take the slow path, here and on the other vCPUs. */
 static struct code_page *new_code_page(struct cpu *cpu, struct interp *in, u64 page)
 {
@@ -295,6 +311,7 @@ static struct code_page *new_code_page(struct cpu *cpu, struct interp *in, u64 p
         tlb_protect_code(cpu, page << GUEST_PAGE_SHIFT);
         if (cpu->smp && cpu->hooks->event_others) cpu->hooks->event_others(cpu->hooks->opaque, EVENT_TLB_FLUSH);
     }
+    await_flushes(cpu);
     return p;
 }
 
@@ -556,12 +573,8 @@ static __attribute__((noinline)) enum outcome step_one(struct cpu *cpu, struct i
     return GO_ON;
 }
 
-static enum cpu_exit interp_run(struct cpu *cpu)
+static enum cpu_exit run_loop(struct cpu *cpu, struct interp *in)
 {
-    struct interp *in = cpu->engine;
-    in->thread = pthread_self();
-    in->running = true;
-    cpu->exc.vector = -1;
     for (;;) {
         if (__builtin_expect(in->graveyard != NULL, 0)) bury(in);
         if (__atomic_load_n(&cpu->events, __ATOMIC_RELAXED) || cpu->halted || cpu->wait_sipi || cpu->shutdown) {
@@ -613,6 +626,18 @@ static enum cpu_exit interp_run(struct cpu *cpu)
             }
         }
     }
+}
+
+static enum cpu_exit interp_run(struct cpu *cpu)
+{
+    struct interp *in = cpu->engine;
+    in->thread = pthread_self();
+    in->running = true;
+    cpu->exc.vector = -1;
+    __atomic_store_n(&cpu->in_guest, true, __ATOMIC_SEQ_CST);
+    enum cpu_exit why = run_loop(cpu, in);
+    __atomic_store_n(&cpu->in_guest, false, __ATOMIC_SEQ_CST);
+    return why;
 }
 
 static int interp_create(struct cpu *cpu)

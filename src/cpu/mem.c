@@ -130,6 +130,35 @@ static pthread_mutex_t split_mutex = PTHREAD_MUTEX_INITIALIZER;
 void mem_split_lock(void) { pthread_mutex_lock(&split_mutex); }
 void mem_split_unlock(void) { pthread_mutex_unlock(&split_mutex); }
 
+/* RAM that the TLB does not have for writing: the first access to a page, or a page that holds code. Two steps would let another
+ * vCPU's store get lost between them. */
+void *mem_locked_slow(struct cpu *cpu, unsigned seg, u64 ea, unsigned size)
+{
+    gla lin;
+    gpa phys;
+    bool page_ok;
+    if ((cpu->watch & 1) || !seg_linear(cpu, seg, ea, size, true, &lin) || (lin & 63) + size > 64 ||
+        !mmu_translate(cpu, lin, ACC_WRITE, &phys)) {
+        cpu->exc.vector = -1; /* the two-step path finds out again */
+        return NULL;
+    }
+    struct bus_target t = bus_lookup(cpu->mem, phys, true, &page_ok);
+    if (!t.host || bus_lookup(cpu->mem, phys, false, &page_ok).host != t.host) return NULL;
+    cpu->locked_offset = t.ram_offset;
+    cpu->locked_size = (u8)size;
+    return t.host;
+}
+
+void mem_locked_report(struct cpu *cpu)
+{
+    u64 offset = cpu->locked_offset;
+    unsigned size = cpu->locked_size;
+    cpu->locked_size = 0;
+    if (!(__atomic_load_n(&cpu->ram->page_flags[offset >> GUEST_PAGE_SHIFT], __ATOMIC_SEQ_CST) & RAM_PAGE_CODE)) return;
+    cpu->engine_ops->invalidate(cpu, offset, size);
+    if (cpu->smp) ram_note_write(cpu->ram, offset, size);
+}
+
 bool push(struct cpu *cpu, unsigned size, u64 value)
 {
     u64 sp = (cpu->regs[R_SP] - size) & stack_mask(cpu);

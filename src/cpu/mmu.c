@@ -290,11 +290,12 @@ static bool translate(struct cpu *cpu, gla lin, unsigned acc, gpa *phys, struct 
     if (w.exec && r.host == t->host) e.exec_tag = tag;
     if (w.write && wr.host == t->host && (acc & ACC_WRITE || write_page_ok)) {
         u8 *flags = &wr.ram->page_flags[wr.ram_offset >> GUEST_PAGE_SHIFT];
-        if (!(__atomic_load_n(flags, __ATOMIC_SEQ_CST) & RAM_PAGE_CODE)) {
+        u8 seen = __atomic_load_n(flags, __ATOMIC_SEQ_CST);
+        if (!(seen & RAM_PAGE_CODE)) {
             e.write_tag = tag;
             /* Stores through the TLB are not seen one by one: count the page as written from now on. */
             if (acc & ACC_WRITE) __atomic_fetch_or(flags, RAM_PAGE_DIRTY, __ATOMIC_RELAXED);
-            else if (!(*flags & RAM_PAGE_DIRTY)) e.write_tag = 0;
+            else if (!(seen & RAM_PAGE_DIRTY)) e.write_tag = 0;
         }
     }
     tlb->e[tlb_index(lin)] = e;
@@ -364,7 +365,14 @@ static void piece_read(struct cpu *cpu, const struct piece *p, void *buf, unsign
 static void piece_write(struct cpu *cpu, const struct piece *p, const void *buf, unsigned size)
 {
     if (p->t.host) {
-        memcpy(p->t.host, buf, size);
+        /* One store each: a library's memcpy may store twice, and undo what another vCPU did in between. */
+        switch (size) {
+        case 1: __builtin_memcpy(p->t.host, buf, 1); break;
+        case 2: __builtin_memcpy(p->t.host, buf, 2); break;
+        case 4: __builtin_memcpy(p->t.host, buf, 4); break;
+        case 8: __builtin_memcpy(p->t.host, buf, 8); break;
+        default: memcpy(p->t.host, buf, size);
+        }
         if (!p->t.ram) return;
         u8 flags = __atomic_load_n(&p->t.ram->page_flags[p->t.ram_offset >> GUEST_PAGE_SHIFT], __ATOMIC_SEQ_CST);
         if (flags & RAM_PAGE_CODE) {

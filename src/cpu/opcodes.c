@@ -1,5 +1,5 @@
-/* Compiles the rows of opcodes.def into the decoder's lookup tables. A row that cannot be parsed is our bug: an
- * assertion fails at the first decoded instruction. */
+/* Compiles the rows of opcodes.def into the decoder's lookup tables. A row that cannot be parsed is our bug:
+ * an assertion fails at the first decoded instruction. */
 #include "cpu/opcodes.h"
 
 #include <assert.h>
@@ -8,7 +8,13 @@
 
 /* Names the rows are written with. */
 enum {
-    CF = FLAG_CF, PF = FLAG_PF, AF = FLAG_AF, ZF = FLAG_ZF, SF = FLAG_SF, OF = FLAG_OF, DF = FLAG_DF,
+    CF = FLAG_CF,
+    PF = FLAG_PF,
+    AF = FLAG_AF,
+    ZF = FLAG_ZF,
+    SF = FLAG_SF,
+    OF = FLAG_OF,
+    DF = FLAG_DF,
     OC = OF | CF,
     SZAP = SF | ZF | AF | PF,
     SZAPC = SZAP | CF,
@@ -18,20 +24,42 @@ enum {
     OSZAPC = OSZAP | CF,
 };
 enum {
-    LOCK = ATTR_LOCK, CPL0 = ATTR_CPL0, X87 = ATTR_X87, NOWAIT = ATTR_NOWAIT, MMX = ATTR_MMX, SSE = ATTR_SSE,
-    AVX = ATTR_AVX, ALIGN = ATTR_ALIGN, FPEXC = ATTR_FPEXC, NO64 = ATTR_NO64, ONLY64 = ATTR_ONLY64, END = ATTR_END,
-    PROT = ATTR_PROT, REP = ATTR_REP,
+    LOCK = ATTR_LOCK,
+    CPL0 = ATTR_CPL0,
+    X87 = ATTR_X87,
+    NOWAIT = ATTR_NOWAIT,
+    MMX = ATTR_MMX,
+    SSE = ATTR_SSE,
+    AVX = ATTR_AVX,
+    ALIGN = ATTR_ALIGN,
+    FPEXC = ATTR_FPEXC,
+    NO64 = ATTR_NO64,
+    ONLY64 = ATTR_ONLY64,
+    END = ATTR_END,
+    PROT = ATTR_PROT,
+    REP = ATTR_REP,
 };
 
 const struct opcode_row opcode_rows[] = {
-#define OP(n, enc, ops, rd, wr, un, c, feat, at)                                                              \
-    {{.name = #n, .mnemonic = I_##n, .attr = (at), .reads = (rd), .writes = (wr), .undefined = (un),          \
-      .cls = CLASS_##c, .feature = FEAT_##feat}, enc, ops},
+#define OP(n, enc, ops, rd, wr, un, c, feat, at)                                                             \
+    {{.name = #n,                                                                                            \
+      .mnemonic = I_##n,                                                                                     \
+      .attr = (at),                                                                                          \
+      .reads = (rd),                                                                                         \
+      .writes = (wr),                                                                                        \
+      .undefined = (un),                                                                                     \
+      .cls = CLASS_##c,                                                                                      \
+      .feature = FEAT_##feat},                                                                               \
+     enc,                                                                                                    \
+     ops},
 #include "cpu/opcodes.def"
 #undef OP
 };
 
-enum { ROWS = ARRAY_LEN(opcode_rows), ORDER_MAX = ROWS + 512 /* rows for several opcodes count that often */ };
+enum {
+    ROWS = ARRAY_LEN(opcode_rows),
+    ORDER_MAX = ROWS + 512 /* rows for several opcodes count that often */
+};
 const unsigned opcode_row_count = ROWS;
 
 struct opcode_form opcode_forms[ROWS];
@@ -45,9 +73,15 @@ struct place {
     u8 codes; /* how many follow it: 1 or 8 */
 };
 
-static bool token_is(const char *s, size_t n, const char *want) { return strlen(want) == n && !memcmp(s, want, n); }
+static bool token_is(const char *s, size_t n, const char *want)
+{
+    return strlen(want) == n && !memcmp(s, want, n);
+}
 
-static int hex_digit(char c) { return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1; }
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9' ? c - '0' : c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+}
 
 /* Two hex digits at s, or -1. */
 static int hex_byte(const char *s, size_t n)
@@ -88,10 +122,14 @@ static unsigned parse_map(const char *s, size_t n)
 
 static bool parse_rex(struct opcode_form *f, const char *s, size_t n)
 {
-    if (token_is(s, n, "W0")) require(f, KEY_W, 0);
-    else if (token_is(s, n, "W1")) require(f, KEY_W, KEY_W);
-    else if (token_is(s, n, "B0")) require(f, KEY_B, 0);
-    else return false;
+    if (token_is(s, n, "W0"))
+        require(f, KEY_W, 0);
+    else if (token_is(s, n, "W1"))
+        require(f, KEY_W, KEY_W);
+    else if (token_is(s, n, "B0"))
+        require(f, KEY_B, 0);
+    else
+        return false;
     return true;
 }
 
@@ -100,11 +138,15 @@ static void parse_vex(struct opcode_form *f, struct place *p, const char *s, siz
     const char *end = s + n;
     for (s += 4; s < end;) {
         size_t k = 0;
-        while (s + k < end && s[k] != '.') k++;
+        while (s + k < end && s[k] != '.')
+            k++;
         unsigned map = parse_map(s, k);
-        if (map) p->space = (u8)(SPACE_VEX_0F + map - 1);
-        else if (token_is(s, k, "128")) require(f, KEY_L, 0);
-        else if (token_is(s, k, "256")) require(f, KEY_L, KEY_L);
+        if (map)
+            p->space = (u8)(SPACE_VEX_0F + map - 1);
+        else if (token_is(s, k, "128"))
+            require(f, KEY_L, 0);
+        else if (token_is(s, k, "256"))
+            require(f, KEY_L, KEY_L);
         else if (!token_is(s, k, "LIG") && !token_is(s, k, "WIG") && !parse_prefix(f, s, k)) {
             bool known = parse_rex(f, s, k);
             assert(known);
@@ -120,8 +162,8 @@ static bool parse_suffix(struct opcode_form *f, const char *s, size_t n)
     static const struct {
         const char *name;
         u8 rule;
-    } sizes[] = {{"ob", OPSIZE_B}, {"d64", OPSIZE_D64}, {"f64", OPSIZE_F64}, {"oz", OPSIZE_Z}, {"oy", OPSIZE_Y},
-                 {"or", OPSIZE_R}};
+    } sizes[] = {{"ob", OPSIZE_B}, {"d64", OPSIZE_D64}, {"f64", OPSIZE_F64},
+                 {"oz", OPSIZE_Z}, {"oy", OPSIZE_Y},    {"or", OPSIZE_R}};
     if (parse_rex(f, s, n)) return true;
     for (size_t k = 0; k < ARRAY_LEN(sizes); k++) {
         if (!token_is(s, n, sizes[k].name)) continue;
@@ -178,14 +220,16 @@ static void parse_encoding(struct opcode_form *f, struct place *p, const char *s
 static u8 parse_type(const char *s, size_t n)
 {
     static const char *const names[] = {
-        [TYPE_N] = "n", [TYPE_B] = "b", [TYPE_W] = "w", [TYPE_D] = "d", [TYPE_Q] = "q", [TYPE_T] = "t",
-        [TYPE_DQ] = "dq", [TYPE_QQ] = "qq", [TYPE_X] = "x", [TYPE_HX] = "hx", [TYPE_FX] = "fx", [TYPE_EX] = "ex",
-        [TYPE_V] = "v", [TYPE_Z] = "z", [TYPE_Y] = "y", [TYPE_R] = "r", [TYPE_A] = "a", [TYPE_P] = "p",
-        [TYPE_S] = "s", [TYPE_O] = "o", [TYPE_C] = "c", [TYPE_M] = "m", [TYPE_G] = "g",
+        [TYPE_N] = "n",   [TYPE_B] = "b",   [TYPE_W] = "w",   [TYPE_D] = "d", [TYPE_Q] = "q",
+        [TYPE_T] = "t",   [TYPE_DQ] = "dq", [TYPE_QQ] = "qq", [TYPE_X] = "x", [TYPE_HX] = "hx",
+        [TYPE_FX] = "fx", [TYPE_EX] = "ex", [TYPE_V] = "v",   [TYPE_Z] = "z", [TYPE_Y] = "y",
+        [TYPE_R] = "r",   [TYPE_A] = "a",   [TYPE_P] = "p",   [TYPE_S] = "s", [TYPE_O] = "o",
+        [TYPE_C] = "c",   [TYPE_M] = "m",   [TYPE_G] = "g",
     };
     if (!n) return TYPE_N;
     u8 t = 0;
-    while (t < ARRAY_LEN(names) && !token_is(s, n, names[t])) t++;
+    while (t < ARRAY_LEN(names) && !token_is(s, n, names[t]))
+        t++;
     assert(t < ARRAY_LEN(names));
     return t;
 }
@@ -196,14 +240,18 @@ static struct operand_spec parse_operand(const char *s, size_t n)
         const char *name;
         u8 method, arg;
     } methods[] = {
-        {"AX", METHOD_GPR, 0}, {"CX", METHOD_GPR, 1}, {"DX", METHOD_GPR, 2}, {"ES", METHOD_SEG, SEG_ES},
-        {"CS", METHOD_SEG, SEG_CS}, {"SS", METHOD_SEG, SEG_SS}, {"DS", METHOD_SEG, SEG_DS}, {"FS", METHOD_SEG, SEG_FS},
-        {"GS", METHOD_SEG, SEG_GS}, {"ST0", METHOD_ST0, 0}, {"STi", METHOD_STI, 0}, {"I1", METHOD_I1, 0},
-        {"I2", METHOD_I2, 0}, {"A", METHOD_A, 0}, {"B", METHOD_B, 0}, {"C", METHOD_C, 0}, {"D", METHOD_D, 0},
-        {"E", METHOD_E, 0}, {"G", METHOD_G, 0}, {"H", METHOD_H, 0}, {"I", METHOD_I, 0}, {"J", METHOD_J, 0},
-        {"K", METHOD_K, 0}, {"L", METHOD_L, 0}, {"M", METHOD_M, 0}, {"N", METHOD_N, 0}, {"O", METHOD_O, 0},
-        {"P", METHOD_P, 0}, {"Q", METHOD_Q, 0}, {"R", METHOD_R, 0}, {"S", METHOD_S, 0}, {"U", METHOD_U, 0},
-        {"V", METHOD_V, 0}, {"W", METHOD_W, 0}, {"Z", METHOD_Z, 0},
+        {"AX", METHOD_GPR, 0},      {"CX", METHOD_GPR, 1},      {"DX", METHOD_GPR, 2},
+        {"ES", METHOD_SEG, SEG_ES}, {"CS", METHOD_SEG, SEG_CS}, {"SS", METHOD_SEG, SEG_SS},
+        {"DS", METHOD_SEG, SEG_DS}, {"FS", METHOD_SEG, SEG_FS}, {"GS", METHOD_SEG, SEG_GS},
+        {"ST0", METHOD_ST0, 0},     {"STi", METHOD_STI, 0},     {"I1", METHOD_I1, 0},
+        {"I2", METHOD_I2, 0},       {"A", METHOD_A, 0},         {"B", METHOD_B, 0},
+        {"C", METHOD_C, 0},         {"D", METHOD_D, 0},         {"E", METHOD_E, 0},
+        {"G", METHOD_G, 0},         {"H", METHOD_H, 0},         {"I", METHOD_I, 0},
+        {"J", METHOD_J, 0},         {"K", METHOD_K, 0},         {"L", METHOD_L, 0},
+        {"M", METHOD_M, 0},         {"N", METHOD_N, 0},         {"O", METHOD_O, 0},
+        {"P", METHOD_P, 0},         {"Q", METHOD_Q, 0},         {"R", METHOD_R, 0},
+        {"S", METHOD_S, 0},         {"U", METHOD_U, 0},         {"V", METHOD_V, 0},
+        {"W", METHOD_W, 0},         {"Z", METHOD_Z, 0},
     };
     struct operand_spec o = {.access = OPND_READ};
     if (*s == '=') o.access = OPND_WRITE;
@@ -242,8 +290,8 @@ static void parse_operands(struct opcode_form *f, const char *s)
         case METHOD_H: f->flags |= FORM_VVVV; break;
         }
         if (o.method == METHOD_K) f->flags |= FORM_VSIB;
-        bool counts = o.method != METHOD_I && o.method != METHOD_I1 && o.method != METHOD_I2 && o.method != METHOD_J &&
-                      !(o.method == METHOD_GPR && o.arg == 2);
+        bool counts = o.method != METHOD_I && o.method != METHOD_I1 && o.method != METHOD_I2 &&
+                      o.method != METHOD_J && !(o.method == METHOD_GPR && o.arg == 2);
         if (counts) *(o.type == TYPE_B ? &bytes : &others) = true;
     }
     if (bytes && !others) {
@@ -267,7 +315,8 @@ static void compile(void)
         if (row->op.attr & ATTR_ONLY64) require(f, KEY_64, KEY_64);
         for (unsigned k = 0; k < p->codes; k++) {
             struct opcode_slot *slot = &opcode_slots[p->space][p->code + k];
-            /* A ModRM byte is there for all forms of an opcode or for none. (LES and LDS share nothing with VEX.) */
+            /* A ModRM byte is there for all forms of an opcode or for none. (LES and LDS share nothing with
+             * VEX.) */
             assert(!slot->count || slot->flags == (f->flags & FORM_MODRM));
             slot->flags = f->flags & FORM_MODRM;
             slot->count++;

@@ -240,6 +240,8 @@ bool stack_push(struct cpu *cpu, const struct stack *s, u64 sp, const void *fram
     u64 offset = (sp - size) & s->mask;
     if (s->flat64) {
         if (!canonical(offset) || !canonical(offset + size - 1)) return raise_err(cpu, EXC_SS, s->error);
+        if (s->acc == 0 && cpu->cpl == 3 && (cpu->cr0 & CR0_AM) && (cpu->eflags & EFLAGS_AC) && (offset & (unit - 1)))
+            return raise_err(cpu, EXC_AC, 0);
         return lin_write(cpu, offset, frame, size, s->acc);
     }
     bool wraps = offset + size - 1 > s->mask;

@@ -30,17 +30,17 @@ static void update_window(struct cpu *cpu, unsigned n, bool aligned_only)
 
     if (cpu_code64(cpu)) {
         w->base = n == SEG_FS || n == SEG_GS ? s->base : 0;
-        w->read_limit = w->write_limit = ~0ull;
+        w->read_end = w->write_end = ~0ull;
     } else {
         bool code = s->attr & 8, expand_down = !code && (s->attr & 4);
         w->base = s->base;
-        w->read_limit = w->write_limit = 0;
+        w->read_end = w->write_end = 0;
         if ((s->attr & SEG_P) && !expand_down) {
-            if (real || !code || (s->attr & 2)) w->read_limit = s->limit;
-            if (real || (!code && (s->attr & 2))) w->write_limit = s->limit;
+            if (real || !code || (s->attr & 2)) w->read_end = s->limit + 1ull;
+            if (real || (!code && (s->attr & 2))) w->write_end = s->limit + 1ull;
         }
     }
-    if (aligned_only) w->read_limit = w->write_limit = 0;
+    if (aligned_only) w->read_end = w->write_end = 0;
 }
 
 void cpu_update_mode(struct cpu *cpu)
@@ -121,7 +121,7 @@ void cpu_reset(struct cpu *cpu, bool init)
         cpu->pkru = 0;
         memset(&cpu->fpu, 0, sizeof cpu->fpu);
         cpu->fpu.legacy[0] = 0x40; /* FCW 0040H after power-up, SDM vol 3A table 9-1 */
-        memset(&cpu->fpu.legacy[24], 0, 4);
+        cpu->fpu.legacy[4] = 0xff; /* FTW 5555H (all zero), abridged */
         cpu->fpu.legacy[24] = 0x80; /* MXCSR 1F80H */
         cpu->fpu.legacy[25] = 0x1f;
     }

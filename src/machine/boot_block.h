@@ -4,7 +4,7 @@
 
 #include "core/types.h"
 
-#define BOOT_BLOCK_ADDRESS 0x9000
+#define BOOT_BLOCK_ADDRESS 0x2000 /* above the ROM's stack; images may be linked to run from 16 KiB on */
 #define BOOT_BLOCK_ENTRIES 64 /* of the memory map, at most */
 
 enum boot_map_format { BOOT_MAP_NONE = 0, BOOT_MAP_MULTIBOOT = 1, BOOT_MAP_PVH = 2 };

@@ -67,7 +67,7 @@ int elf_image_check_place(const char *path, u64 base, u64 size, u64 limit)
     u64 end = base + size;
     if (end < base || end > limit) return bad(path, "does not fit into the guest's memory");
     if (base < BOOT_BLOCK_ADDRESS + sizeof(struct boot_block))
-        return bad(path, "wants memory that the boot ROM needs (below 0xa000)");
+        return bad(path, "wants memory that the boot ROM needs (below 0x2800)");
     if (base < 0x100000 && end > 0x9f000) return bad(path, "wants memory that firmware needs (0x9f000-0xfffff)");
     return 0;
 }

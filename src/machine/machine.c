@@ -95,7 +95,8 @@ static void reset_all(struct machine *m)
     pc_reset(m);
     for (int i = 0; i < m->device_count; i++)
         if (m->devices[i]->cls->reset) m->devices[i]->cls->reset(m->devices[i]);
-    for (unsigned i = 0; i < m->options->cpus; i++) vcpu_reset(&m->vcpus[i]);
+    u64 now = clock_now(m->clock);
+    for (unsigned i = 0; i < m->options->cpus; i++) vcpu_reset(&m->vcpus[i], now);
     bus_end_update(m->io);
     bus_end_update(m->mem);
 }
@@ -207,6 +208,9 @@ void machine_destroy(struct machine *m)
         for (int i = 0; i < m->options->chardev_count; i++) chardev_close(m->chardevs[i]);
         return;
     }
+    /* Nobody looks at the maps any more. */
+    if (m->mem) bus_begin_update(m->mem);
+    if (m->io) bus_begin_update(m->io);
     for (int i = m->device_count - 1; i >= 0; i--) m->devices[i]->cls->destroy(m->devices[i]);
     for (unsigned i = 0; i < m->options->cpus; i++) vcpu_destroy(&m->vcpus[i]);
     pc_destroy(m);

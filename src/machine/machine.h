@@ -88,8 +88,8 @@ struct apic_bus;
 bool vcpu_create(struct machine *m, struct vcpu *v, u32 index, struct apic_bus *apics, int (*extint)(void *opaque),
                  void *extint_opaque);
 void vcpu_destroy(struct vcpu *v);
-/* To power-on state; its APIC, a device, has been reset. */
-void vcpu_reset(struct vcpu *v);
+/* To power-on state at clock time `now`, the same for all, so that their TSCs agree; its APIC, a device, has been reset. */
+void vcpu_reset(struct vcpu *v, u64 now);
 /* The thread's function; its argument is the struct vcpu. */
 void *vcpu_thread(void *opaque);
 /* Wait for the thread's end until that CLOCK_REALTIME: whether it came. */

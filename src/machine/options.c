@@ -146,7 +146,12 @@ static int opt_cpu(struct context *c, const char *option, const char *arg)
 static int accelerator(struct context *c, const char *name, size_t len)
 {
     c->d.accel_said = true;
-    if ((len == 6 && !strncmp(name, "interp", 6)) || (len == 4 && !strncmp(name, "auto", 4)))
+    /* QEMU's name for running without KVM means the engine in software here. */
+    static const char *const software[] = {"interp", "auto", "tcg"};
+    bool known = false;
+    for (size_t i = 0; i < ARRAY_LEN(software); i++)
+        known |= len == strlen(software[i]) && !strncmp(name, software[i], len);
+    if (known)
         c->d.accel_found = true;
     else
         snprintf(c->d.accel_name, sizeof(c->d.accel_name), "%.*s", (int)len, name);
@@ -160,7 +165,7 @@ static int opt_accel(struct context *c, const char *option, const char *arg)
     if (err) return err;
     const char *name = option_list_get(&l, "accel");
     if (name && (!strcmp(name, "help") || !strcmp(name, "?"))) {
-        printf("Accelerators supported:\ninterp\nauto\n");
+        printf("Accelerators supported:\ninterp\nauto\ntcg (the same as auto)\n");
         err = 1;
     } else if (!name || !*name) {
         err = bad(option, arg, "no accelerator named");
@@ -586,7 +591,7 @@ static const struct option {
     {"machine", "[type=]pc[,prop=value...]", opt_machine, "select the machine (accel=, hpet=, acpi=, ...)"},
     {"M", "pc", opt_machine, NULL},
     {"cpu", "model[,feature=on|off...]", opt_cpu, "select the CPU (-cpu help lists them)"},
-    {"accel", "interp|auto", opt_accel, "select the engine that runs guest code"},
+    {"accel", "interp|auto|tcg", opt_accel, "select the engine that runs guest code"},
     {"enable-kvm", NULL, opt_enable_kvm, NULL},
     {"smp", "[cpus=]n[,sockets=][,cores=][,threads=]", opt_smp, "number of CPUs"},
     {"m", "[size=]megabytes", opt_m, "guest memory, suffixes M and G (default: 128M)"},

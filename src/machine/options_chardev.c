@@ -54,6 +54,14 @@ int options_chardev_take(struct options *o, const char *option, const char *id, 
     return 0;
 }
 
+/* Forget a configuration that was not added; its label is the caller's. */
+static void discard(struct chardev_config *c)
+{
+    free((char *)c->path);
+    free((char *)c->host);
+    free((char *)c->port);
+}
+
 /* The properties of a socket, common to all forms. */
 static int socket_properties(struct option_list *l, struct chardev_config *c, bool server_default)
 {
@@ -171,9 +179,11 @@ int options_chardev_target(struct options *o, const char *option, const char *te
         fprintf(stderr, "calque: %s: '%s' is not a supported character device\n", option, text);
         err = -EINVAL;
     }
-    if (err) return err;
-    int index = options_chardev_add(o, option, &c);
-    if (index < 0) return index;
+    int index = err ? err : options_chardev_add(o, option, &c);
+    if (index < 0) {
+        discard(&c);
+        return index;
+    }
     o->chardev_used[index] = true;
     *ref = index;
     return 0;
@@ -250,7 +260,9 @@ static int define(struct options *o, struct option_list *l)
     if (!err && mux && c.kind == CHARDEV_STDIO) c.escapes = true;
     if (!err) err = option_list_check(l);
     if (!err) err = options_chardev_add(o, "-chardev", &c);
-    return err < 0 ? err : 0;
+    if (err >= 0) return 0;
+    discard(&c);
+    return err;
 }
 
 int options_chardev_define(struct options *o, const char *text)

@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/sysinfo.h>
 
 #include "core/log.h"
 #include "cpu/cpuid.h"
@@ -143,6 +144,18 @@ static void message(void *opaque, u64 address, u32 data) { apic_bus_msi(opaque, 
 
 static bool add(struct machine *m, struct device *d) { return machine_add_device(m, d); }
 
+/* More than all the host has, swap included, cannot end well. */
+static bool host_has(u64 bytes)
+{
+    struct sysinfo info;
+    if (sysinfo(&info)) return true;
+    u64 total = ((u64)info.totalram + info.totalswap) * info.mem_unit;
+    if (bytes <= total) return true;
+    fprintf(stderr, "calque: -m: %llu MiB are more than this host's memory (%llu MiB)\n",
+            (unsigned long long)(bytes >> 20), (unsigned long long)(total >> 20));
+    return false;
+}
+
 /* Guest memory and firmware in it. */
 static bool create_memory(struct machine *m, struct firmware *bios, struct firmware *vga_bios)
 {
@@ -150,6 +163,7 @@ static bool create_memory(struct machine *m, struct firmware *bios, struct firmw
     const char *bios_name = o->bios ? o->bios : FIRMWARE_DEFAULT_BIOS;
     if (!firmware_read(bios, o, bios_name, 1u << 30) || !firmware_check_bios(bios, bios_name)) return false;
     if (o->vga && !firmware_read(vga_bios, o, FIRMWARE_VGA_BIOS, 1u << 20)) return false;
+    if (!host_has(o->ram_size)) return false;
     m->pc->low_ram = i440fx_low_size(o->ram_size);
     m->pc->high_ram = o->ram_size - m->pc->low_ram;
     m->ram = ram_create(o->ram_size + bios->size + VGA_VRAM_SIZE + ROM_SLACK + (u64)NIC_ROM_MAX * (u64)o->nic_count);

@@ -99,6 +99,18 @@ static void hook_event_others(void *opaque, u32 bits)
         if (&m->vcpus[i] != v && m->vcpus[i].cpu) cpu_event_set(m->vcpus[i].cpu, bits);
 }
 
+static bool hook_others_passed(void *opaque, u32 bits)
+{
+    struct vcpu *v = opaque;
+    struct machine *m = v->machine;
+    for (unsigned i = 0; i < m->options->cpus; i++) {
+        struct cpu *other = m->vcpus[i].cpu;
+        if (&m->vcpus[i] == v || !other || !__atomic_load_n(&other->in_guest, __ATOMIC_SEQ_CST)) continue;
+        if (__atomic_load_n(&other->events, __ATOMIC_SEQ_CST) & bits) return false;
+    }
+    return true;
+}
+
 /* ---- what the local APIC does to its CPU; with the machine lock ---- */
 
 static void apic_set_intr(void *opaque, bool level)
@@ -194,6 +206,7 @@ bool vcpu_create(struct machine *m, struct vcpu *v, u32 index, struct apic_bus *
         .ferr = hook_ferr,
         .apic_id = hook_apic_id,
         .event_others = m->options->cpus > 1 ? hook_event_others : NULL,
+        .others_passed = m->options->cpus > 1 ? hook_others_passed : NULL,
     };
     struct lapic_config config = {
         .id = index,
@@ -229,13 +242,14 @@ void vcpu_destroy(struct vcpu *v)
     if (!v->machine) return; /* never created */
     if (v->lapic_page) region_remove(v->lapic_page);
     cpu_destroy(v->cpu);
+    v->cpu = NULL;
     pthread_cond_destroy(&v->wake);
 }
 
-void vcpu_reset(struct vcpu *v)
+void vcpu_reset(struct vcpu *v, u64 now)
 {
     cpu_reset(v->cpu, false);
-    v->tsc_base = clock_now(v->machine->clock);
+    v->tsc_base = now;
     place_lapic_page(v);
 }
 

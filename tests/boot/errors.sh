@@ -77,6 +77,7 @@ refused 'xyz: no such accelerator' -accel xyz
 refused "-cpu nosuch" -cpu nosuch
 refused "nosuchfeature" -cpu max,+nosuchfeature
 for size in 0 -5 abc 1x 1.5.5 '' 99999999999999999999G 600G 16E 64k; do refused "-m $size: " -m "$size"; done
+refused '-m: 512000 MiB are more than this host' -m 500G
 refused "property 'maxmem' not supported" -m 64,maxmem=128
 for count in 0 -1 abc 65 100000 2,cores=3 2,maxcpus=4 2,sockets=0; do refused '-smp' -smp "$count"; done
 

@@ -28,7 +28,9 @@ enum reg_state {
 enum fixup_kind { FIX_REL, FIX_ABS, FIX_SLOT };
 struct fixup {
     enum fixup_kind kind;
-    u8 size;
+    u8 size;        /* of the field; of a far pointer the offset's */
+    u16 selector;   /* whose segment the address is an offset in; stored behind it if far */
+    bool far;
     u16 at;         /* field in code[] */
     u16 next;       /* end of the instruction, for FIX_REL */
     u16 target;     /* instruction index; beyond the last: the end */
@@ -36,7 +38,8 @@ struct fixup {
 
 #define CODE_MAX   300 /* instructions */
 #define SLOT_FIRST 304 /* pointers to code, for indirect jumps */
-#define SLOT_COUNT 12
+#define SLOT_SIZE  16
+#define SLOT_COUNT 6
 
 struct generator {
     struct generator_options o;
@@ -57,6 +60,7 @@ struct build {
     u64 value[16];
     u16 undefined;              /* flags undefined at this point */
     unsigned join;              /* index of the furthest jump target: until there definitions may be jumped over */
+    bool x87;                   /* an x87 instruction has changed the pointers */
     u16 keep;                   /* registers that must not be written (loop counters) */
     struct fixup fixups[32];
     unsigned nfixups, nslots;
@@ -321,6 +325,11 @@ static bool defines_flags(const struct insn *i)
     return !((i->prefixes & (PFX_REP | PFX_REPNE)) && (i->mnemonic == I_cmps || i->mnemonic == I_scas));
 }
 
+static bool shows_x87_pointers(unsigned mnemonic)
+{
+    return mnemonic == I_fnstenv || mnemonic == I_fnsave || mnemonic == I_fxsave;
+}
+
 /* ---- operands with a purpose ---- */
 
 static const struct operand *memory_operand(const struct insn *i)
@@ -380,9 +389,10 @@ static bool aim(struct build *b, struct encoding *e, const struct insn *i, u64 e
 static unsigned add_fixup(struct build *b, enum fixup_kind kind, unsigned at, unsigned size, unsigned next, unsigned skip)
 {
     unsigned target = b->c->ninsns + 1 + skip;
-    if (b->nfixups >= ARRAY_LEN(b->fixups)) return target;
+    if (b->nfixups + 2 >= ARRAY_LEN(b->fixups)) return target;
     b->fixups[b->nfixups++] =
-        (struct fixup){.kind = kind, .size = (u8)size, .at = (u16)at, .next = (u16)next, .target = (u16)target};
+        (struct fixup){.kind = kind, .size = (u8)size, .selector = b->c->in.cs, .at = (u16)at, .next = (u16)next,
+                       .target = (u16)target};
     b->join = MAX(b->join, target);
     return target;
 }
@@ -461,8 +471,9 @@ static bool prepare(struct build *b, const struct insn *i, int t)
         }
         u64 src = WINDOW + pick_target(b, size, false) - segment_base(b, i->seg);
         u64 dst = WINDOW + pick_target(b, size, false) - segment_base(b, SEG_ES);
-        if (i->mnemonic != I_stos && i->mnemonic != I_scas && !ensure(b, R_SI, src & mask)) return false;
-        if (i->mnemonic != I_lods && !ensure(b, R_DI, dst & mask)) return false;
+        u64 above = i->addrsize < b->width && rng_percent(r, 30) ? rng_next(r) & ~mask & size_mask(b->width) : 0;
+        if (i->mnemonic != I_stos && i->mnemonic != I_scas && !ensure(b, R_SI, (src & mask) | above)) return false;
+        if (i->mnemonic != I_lods && !ensure(b, R_DI, (dst & mask) | above)) return false;
         return true;
     }
     case I_xlat: {
@@ -517,6 +528,8 @@ static bool prepare(struct build *b, const struct insn *i, int t)
     return true;
 }
 
+static bool add_instruction(struct build *b);
+
 /* Selectors and pushes that later instructions of the same kind need in memory are put there by a PUSH. */
 static bool emit_push(struct build *b, u32 value, bool fix, unsigned skip)
 {
@@ -526,6 +539,56 @@ static bool emit_push(struct build *b, u32 value, bool fix, unsigned skip)
     if (!emit(b, code, 1 + size, I_push)) return false;
     if (fix) add_fixup(b, FIX_ABS, b->pos - size, size, 0, skip);
     return true;
+}
+
+static u16 pick_code_selector(struct build *b, unsigned *skip);
+
+/* What RET, RETF or IRET is to pop. In 64-bit mode IRET always pops SS:RSP. */
+static bool push_return_frame(struct build *b, const struct insn *i)
+{
+    struct rng *r = &b->rng;
+    unsigned skip = rng_below(r, 4);
+    u16 selector = b->c->in.cs;
+    if (i->mnemonic != I_ret) selector = pick_code_selector(b, &skip);
+    if (i->mnemonic == I_iret && b->mode == CODE_64) {
+        static const u16 stacks[] = {SEL_DATA_FLAT, SEL_DATA_FLAT, SEL_LDT(LDT_DATA32), SEL_LDT(LDT_DATA16)};
+        u16 ss = rng_percent(r, 90) ? stacks[rng_below(r, ARRAY_LEN(stacks))] : pick_selector(r);
+        if (!emit_push(b, ss, false, 0)) return false;
+        if (!emit_push(b, WINDOW + STACK_OFF + 0x400 + rng_below(r, 0x800), false, 0)) return false;
+    }
+    /* No AC from a misaligned stack: IRETQ sets it before it reads SS:RSP, and Linux takes the #AC, which was AC free when
+     * the instruction began, for a split lock, and has it tried again for ever. */
+    u32 flags = 0x202 | (u32)(rng_next(r) & (b->mode == CODE_64 ? 0x204cd5 : 0x244cd5));
+    if (i->mnemonic == I_iret && !emit_push(b, flags, false, 0)) return false;
+    if (i->mnemonic != I_ret && !emit_push(b, selector, false, 0)) return false;
+    if (!emit_push(b, 0, true, skip + 1)) return false;
+    b->fixups[b->nfixups - 1].selector = selector;
+    return true;
+}
+
+/* Self-modifying code: a store into the immediate of a later MOV. */
+static void add_patch(struct build *b)
+{
+    struct oracle_case *c = b->c;
+    struct rng *r = &b->rng;
+    u8 store[8] = {0xc6}, load[2];
+    unsigned n = 1, start = b->pos, disp = b->mode == CODE_16 ? 2 : 4;
+    if (c->ninsns + 4 > MAX_INSNS || b->pos + 80 > CODE_MAX || (b->keep & 0xff)) return;
+    store[n++] = b->mode == CODE_16 ? 6 : 5;
+    n += disp;
+    store[n++] = (u8)rng_next(r);
+    if (!emit(b, store, n, I_mov)) return;
+    for (unsigned k = rng_below(r, 3); k-- > 0;)
+        if (!add_instruction(b)) break;
+    unsigned reg = rng_below(r, 4);
+    load[0] = (u8)(0xb0 | reg);
+    load[1] = 0;
+    use(b, reg);
+    u64 at = code_address(b, b->pos + 1) + code_base(b) - segment_base(b, SEG_DS);
+    if (!emit(b, load, 2, I_mov)) return;
+    b->state[reg] = REG_UNKNOWN;
+    if (b->mode == CODE_64) at -= code_address(b, start) + n;
+    memcpy(c->code + start + 2, &at, disp);
 }
 
 /* ---- one instruction ---- */
@@ -544,6 +607,18 @@ static const struct form *pick_form(struct build *b)
     }
 }
 
+#define SKIP_TO_END 100
+
+/* A code segment to go to, and how far: in another mode the only instruction to meet is the INT3 at the end. */
+static u16 pick_code_selector(struct build *b, unsigned *skip)
+{
+    static const u16 others[] = {SEL_CODE32_FLAT, SEL_CODE64, SEL_LDT(LDT_CODE16), SEL_LDT(LDT_CODE32), SEL_LDT(LDT_XO)};
+    *skip = rng_below(&b->rng, 4);
+    if (rng_percent(&b->rng, 50)) return b->c->in.cs;
+    *skip = SKIP_TO_END;
+    return rng_percent(&b->rng, 85) ? others[rng_below(&b->rng, ARRAY_LEN(others))] : pick_selector(&b->rng);
+}
+
 static bool control_flow(struct build *b, const struct insn *i, struct encoding *e, unsigned at)
 {
     struct rng *r = &b->rng;
@@ -553,13 +628,23 @@ static bool control_flow(struct build *b, const struct insn *i, struct encoding 
         unsigned size = byte ? 1 : i->opsize == 2 && b->mode != CODE_64 ? 2 : 4;
         if (!byte && i->map == 0 && rng_percent(r, 3)) return true; /* wherever */
         add_fixup(b, FIX_REL, at + i->len - size, size, at + i->len, skip);
+    } else if ((i->mnemonic == I_jmpf || i->mnemonic == I_callf) && rng_percent(r, 85)) {
+        u16 selector = pick_code_selector(b, &skip);
+        unsigned where = at + i->len - 2 - i->opsize;
+        bool memory = i->operands[0].kind == OPND_MEM;
+        if (memory && b->nslots >= SLOT_COUNT) return false;
+        if (memory) where = SLOT_FIRST + SLOT_SIZE * b->nslots++;
+        if (memory && !aim(b, e, i, code_address(b, where) - segment_base(b, i->seg) + code_base(b))) return false;
+        add_fixup(b, memory ? FIX_SLOT : FIX_ABS, where, i->opsize, 0, skip);
+        b->fixups[b->nfixups - 1].selector = selector;
+        b->fixups[b->nfixups - 1].far = true;
     } else if (i->mnemonic == I_jmp || i->mnemonic == I_call) {
         /* By register: see below; by memory: a slot behind the code. */
         if (i->operands[0].kind == OPND_MEM && b->nslots < SLOT_COUNT) {
-            unsigned slot = SLOT_FIRST + 8 * b->nslots++;
+            unsigned slot = SLOT_FIRST + SLOT_SIZE * b->nslots++;
             u64 ea = code_address(b, slot) - segment_base(b, i->seg) + code_base(b);
+            if (!aim(b, e, i, ea)) return false;
             add_fixup(b, FIX_SLOT, slot, 8, 0, skip);
-            return aim(b, e, i, ea);
         }
     }
     return true;
@@ -596,6 +681,8 @@ static bool try_instruction(struct build *b)
     if (i.mnemonic == I_int && (i.imm & 0xff) == 0x80) return false;
     if (i.mnemonic == I_xlat && i.addrsize > b->width) return false;
     if (reads_undefined(b, &i)) return false;
+    /* The host has no FCS and FDS, and updates FDP on exceptions only (CPUID.7:EBX[13] and [6]). */
+    if (shows_x87_pointers(i.mnemonic) && (b->x87 || b->keep)) return false;
     if (written(&i) & b->keep) return false;
     /* Wild instruction pointers from FAR operands and returns are mostly plain #GP; now and then is enough. */
     bool cpl0 = i.opcode->attr & ATTR_CPL0;
@@ -636,12 +723,8 @@ static bool try_instruction(struct build *b)
     }
     if (i.mnemonic != I_bt && i.mnemonic != I_bts && i.mnemonic != I_btr && i.mnemonic != I_btc && !prepare(b, &i, t))
         return false;
-    if ((i.mnemonic == I_ret || i.mnemonic == I_retf || i.mnemonic == I_iret) && rng_percent(r, 85)) {
-        if (i.mnemonic == I_iret && b->mode == CODE_64) return false; /* five words: random_program() has them */
-        unsigned skip = rng_below(r, 4);
-        if (i.mnemonic == I_iret && !emit_push(b, 0x202 | (u32)(rng_next(r) & 0xcd5), false, 0)) return false;
-        if (i.mnemonic != I_ret && !emit_push(b, b->c->in.cs, false, 0)) return false;
-        if (!emit_push(b, 0, true, skip + 1)) return false;
+    if (i.mnemonic == I_ret || i.mnemonic == I_retf || i.mnemonic == I_iret) {
+        if (rng_percent(r, 85) && i.opsize == (b->mode == CODE_64 ? 8 : b->width) && !push_return_frame(b, &i)) return false;
     }
     if (indirect && i.operands[0].kind == OPND_GPR && i.operands[0].reg != R_SP && rng_percent(r, 90)) {
         unsigned reg = i.operands[0].reg;
@@ -672,6 +755,7 @@ static bool try_instruction(struct build *b)
     for (unsigned k = 0; k < 16; k++)
         if ((dead >> k & 1) && k != R_SP) b->state[k] = REG_UNKNOWN;
     track_flags(b, &final);
+    if (final.opcode->attr & ATTR_X87) b->x87 = true;
     return true;
 }
 
@@ -695,7 +779,7 @@ static bool add_instruction(struct build *b)
 /* MOV CX, n; body; LOOP or DEC + JNZ back to the body. */
 static void add_loop(struct build *b)
 {
-    if (b->keep || b->c->ninsns + 10 > MAX_INSNS || b->pos + 180 > CODE_MAX) return;
+    if (b->keep || b->join >= b->c->ninsns || b->c->ninsns + 10 > MAX_INSNS || b->pos + 180 > CODE_MAX) return;
     if (!emit_mov(b, R_CX, 1 + rng_below(&b->rng, 6))) return;
     unsigned head = b->pos, body = 1 + rng_below(&b->rng, 3);
     b->keep = MASK(R_CX);
@@ -738,6 +822,19 @@ static void random_fpu(struct build *b, struct machine_state *s)
     memcpy(s->legacy + 0, &cw, 2);
     memcpy(s->legacy + 2, &sw, 2);
     s->legacy[4] = tags;
+    if (rng_percent(r, 50)) {
+        u64 ip = rng_next(r), dp = rng_next(r);
+        u16 op = (u16)(rng_next(r) & 0x7ff);
+        if (b->mode == CODE_64) {
+            ip = (u64)((s64)ip >> 17);
+            dp = (u64)((s64)dp >> 17);
+        } else {
+            ip = (u32)ip, dp = (u32)dp;
+        }
+        memcpy(s->legacy + 6, &op, 2);
+        memcpy(s->legacy + 8, &ip, 8);
+        memcpy(s->legacy + 16, &dp, 8);
+    }
     memcpy(s->legacy + 24, &mxcsr, 4);
     memset(s->legacy + 28, 0xff, 2);
     bool mmx = rng_percent(r, 25);
@@ -843,10 +940,31 @@ static void apply_fixups(struct build *b)
     for (unsigned k = 0; k < b->nfixups; k++) {
         const struct fixup *f = &b->fixups[k];
         unsigned to = f->target < c->ninsns ? c->at[f->target] : b->pos;
-        u64 v = f->kind == FIX_REL ? (u64)to - f->next : code_address(b, to);
+        u64 v = f->kind == FIX_REL ? (u64)to - f->next : WINDOW + c->code_off + to - selector_base(f->selector);
         memcpy(c->code + f->at, &v, f->size);
-        if (f->kind == FIX_SLOT) c->code_len = MAX(c->code_len, f->at + 8u);
+        if (f->far) memcpy(c->code + f->at + f->size, &f->selector, 2);
+        if (f->kind == FIX_SLOT) c->code_len = MAX(c->code_len, f->at + (unsigned)SLOT_SIZE);
     }
+}
+
+/* Undefined here, but defined on hosts that have more: EVEX and AVX-512's mask instructions, AVX-VNNI, AMX, ENQCMD,
+ * PTWRITE. */
+static bool host_has_more(const u8 *p)
+{
+    static const u8 legacy[] = {0x66, 0x67, 0xf2, 0xf3, 0xf0, 0x26, 0x2e, 0x36, 0x3e, 0x64, 0x65};
+    unsigned n = 0;
+    while (n < 14 && (memchr(legacy, p[n], sizeof legacy) || (p[n] & 0xf0) == 0x40)) n++;
+    if (n > 10) return false;
+    if (p[n] == 0x62) return true;
+    if (p[n] == 0x0f && p[n + 1] == 0x38 && p[n + 2] == 0xf8) return true;
+    if (p[n] == 0x0f && p[n + 1] == 0x01 && (p[n + 2] & 0xfc) == 0xcc) return true; /* TDX */
+    if (p[n] == 0x0f && p[n + 1] == 0xae && (p[n + 2] & 0x38) == 0x20) return true;
+    if (p[n] != 0xc4 && p[n] != 0xc5) return false;
+    unsigned map = p[n] == 0xc5 ? 1 : p[n + 1] & 31;
+    u8 code = p[n] == 0xc5 ? p[n + 2] : p[n + 3];
+    return map == 1 ? (code >= 0x41 && code <= 0x4b) || (code >= 0x90 && code <= 0x99)
+                    : map == 2 ? (code >= 0x50 && code <= 0x53) || (code >= 0x48 && code <= 0x4b) || (code >= 0x5c && code <= 0x5f)
+                               : map == 3 && code >= 0x30 && code <= 0x33;
 }
 
 /* Any bytes, for what decode() refuses: the host must refuse them too. */
@@ -868,7 +986,7 @@ static bool undefined_bytes(struct build *b)
         if (kind == 4) code[n++] = 0xc4, code[n++] = (u8)((rng_next(r) & 0xe0) | (1 + rng_below(r, 3))), code[n++] = (u8)rng_next(r);
         while (n < 15) code[n++] = (u8)rng_next(r);
         int len = decode(&i, code, 15, b->mode);
-        if (len != DECODE_UD) continue;
+        if (len != DECODE_UD || host_has_more(code)) continue;
         memcpy(b->c->code, code, 15);
         b->c->at[0] = 0;
         b->c->len[0] = i.len && i.len <= 15 ? i.len : 15;
@@ -906,6 +1024,7 @@ void generate_case(struct generator *g, u64 index, struct oracle_case *c)
     } else {
         for (unsigned k = 0; k < n; k++) {
             if (n > 3 && rng_percent(r, 8)) add_loop(&b);
+            if (n > 2 && rng_percent(r, 3)) add_patch(&b);
             add_instruction(&b);
         }
     }

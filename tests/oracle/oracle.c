@@ -7,12 +7,14 @@
  * - Flags an instruction leaves undefined are only counted (the interpreter uses the host's ALU; mostly they agree).
  * - The upper halves of registers outside 64-bit mode: undefined after a mode switch [SDM1] 3.4.1.1.
  * - #PF error code bit 0 for addresses in the kernel's half: Linux sets it, so as not to tell what is mapped there.
- * - The x87 operand pointer: hosts with CPUID.7:EBX[6] update it only on unmasked exceptions. The instruction pointer and
- *   opcode are compared when --x87-pointers is given.
+ * - The x87 operand pointer: hosts with CPUID.7:EBX[6] update it only on unmasked exceptions. Of the instruction pointer,
+ *   48 bits: a host with 57-bit linear addresses keeps more of what is loaded.
  * - MXCSR_MASK and the reserved bytes of the FXSAVE image.
  * - Null selectors 0..3 count as equal: the way through the host's kernel (IRET) makes them 0.
- * - CR2 of operands that are accessed in pieces (masked stores, save areas): which piece faults first is the
- *   processor's own choice.
+ * - When operands that are accessed in pieces fault (masked stores, save areas, PUSHA, IRET): which piece decides about
+ *   CR2, error code and vector, and what is already stored, is the processor's own choice.
+ * - When a gather faults: whether the destination's upper half is cleared already.
+ * - When VCVTPS2PH faults on its store: whether MXCSR has its flags already.
  * - When an MMX instruction faults: whether the x87 is in MMX state (TOP, tags) already.
  * - Instructions in forms.c's list. */
 #include "oracle.h"
@@ -36,7 +38,7 @@ struct options {
     u64 seed, count, first;
     unsigned min_insns, max_insns, report;
     const char *only, *engine, *cpu, *skip;
-    bool verbose, x87_pointers, undefined_opcodes, strict_flags;
+    bool verbose, undefined_opcodes, strict_flags;
 };
 
 static struct totals {
@@ -60,6 +62,15 @@ static bool in_pieces(unsigned mnemonic)
     case I_frstor:
     case I_fnstenv:
     case I_fldenv:
+    case I_fbstp:
+    case I_fstp:
+    case I_fbld:
+    case I_fld:
+    case I_callf:
+    case I_pusha:
+    case I_popa:
+    case I_retf:
+    case I_iret:
     case I_maskmovq:
     case I_maskmovdqu:
     case I_vmaskmovdqu:
@@ -70,6 +81,10 @@ static bool in_pieces(unsigned mnemonic)
     default: return false;
     }
 }
+
+/* Within one operand, also when its offsets wrap at 64K. */
+static bool near_by(u64 a, u64 b) { return a - b < 512 || b - a < 512 || (u16)(a - b) < 512 || (u16)(b - a) < 512; }
+static bool memory_fault(int vector) { return vector == 12 || vector == 13 || vector == 14 || vector == 17; }
 
 /* MMX state or x87 state the same: registers in physical order, TOP 0, no tags. */
 static void turn_x87(struct machine_state *s)
@@ -132,6 +147,31 @@ static bool uses_mmx(const struct oracle_case *c, unsigned k)
     return false;
 }
 
+static bool is_gather(unsigned mnemonic)
+{
+    return mnemonic >= I_vgatherdps && mnemonic <= I_vpgatherqq;
+}
+
+/* A case that changed its own code may have come to an instruction that cannot be compared. */
+static bool strayed(const struct oracle_case *c, const struct oracle_result *n, const struct oracle_result *e,
+                    const struct cpu_model *model)
+{
+    struct insn i;
+    /* IRET that sets AC: see generate.c. Accesses to the kernel's half that Linux takes for its own, and tries again. */
+    if (n->vector == VECTOR_TIMEOUT && e->vector == 14 && e->cr2 >> 47) return true;
+    if (n->vector == VECTOR_TIMEOUT && insn_at(c, n->out.rip) >= 0 && c->mnemonic[insn_at(c, n->out.rip)] == I_iret) return true;
+    /* How far a repeated store that overwrites itself gets with the old code is up to the processor. */
+    for (unsigned k = 0; k < c->ninsns; k++) {
+        bool store = c->mnemonic[k] == I_movs || c->mnemonic[k] == I_stos;
+        if (store && memcmp(n->image + image_offset(c->code_off) + c->at[k], c->code + c->at[k], c->len[k])) return true;
+    }
+    u64 linear = n->out.rip + selector_base(n->out.cs);
+    int at = image_offset((unsigned)(linear - WINDOW));
+    if (linear < WINDOW || linear - WINDOW >= WINDOW_SIZE - 16 || at < 0 || at + 15 > (int)IMAGE_SIZE) return false;
+    enum code_size mode = n->out.cs == SEL_CODE64 ? CODE_64 : c->mode;
+    return decode(&i, n->image + at, 15, mode) > 0 && !form_runnable(&i, mode, model);
+}
+
 /* Flags that may be anything in this result. */
 static u16 undefined_flags(const struct oracle_case *c, const struct oracle_result *n)
 {
@@ -171,7 +211,7 @@ static u16 get16(const u8 *p)
     return v;
 }
 
-static void compare_fpu(struct report *r, const struct options *o, const struct machine_state *n, const struct machine_state *e,
+static void compare_fpu(struct report *r, const struct machine_state *n, const struct machine_state *e,
                         bool m64)
 {
     if (get16(n->legacy) != get16(e->legacy))
@@ -181,10 +221,8 @@ static void compare_fpu(struct report *r, const struct options *o, const struct 
     if (n->legacy[4] != e->legacy[4]) note(r, "    ftw      native %02x engine %02x\n", n->legacy[4], e->legacy[4]);
     if (get32(n->legacy + 24) != get32(e->legacy + 24))
         note(r, "    mxcsr    native %08x engine %08x\n", get32(n->legacy + 24), get32(e->legacy + 24));
-    if (o->x87_pointers) {
-        compare_bytes(r, "fop", n->legacy + 6, e->legacy + 6, 2);
-        compare_bytes(r, "fip", n->legacy + 8, e->legacy + 8, 8);
-    }
+    compare_bytes(r, "fop", n->legacy + 6, e->legacy + 6, 2);
+    compare_bytes(r, "fip", n->legacy + 8, e->legacy + 8, 6);
     for (unsigned k = 0; k < 8; k++) {
         char name[8];
         snprintf(name, sizeof name, "st%u", k);
@@ -203,27 +241,29 @@ static void compare(struct report *r, const struct options *o, const struct orac
                     const struct oracle_result *e)
 {
     const struct machine_state *a = &n->out, *b = &e->out;
-    bool m64 = c->mode == CODE_64;
+    bool m64 = c->mode == CODE_64 && a->cs == SEL_CODE64;
     u64 mask = m64 ? ~0ull : 0xffffffff;
     r->used = 0;
     r->lines = 0;
     r->text[0] = 0;
     r->only_flags = false;
-    if (n->vector != e->vector) note(r, "    vector   native %s engine %s\n", vector_name(n->vector), vector_name(e->vector));
-    if (n->vector < 0) return;
-    u64 error = e->error_code;
-    if (n->vector == 14 && n->cr2 >> 47) error |= 1;
-    if (n->vector == e->vector && n->error_code != error)
-        note(r, "    error    native %llx engine %llx\n", (unsigned long long)n->error_code, (unsigned long long)error);
     int faulting = n->vector == 3 ? -1 : insn_at(c, a->rip);
     unsigned mnemonic = faulting >= 0 ? c->mnemonic[faulting] : I_invalid;
+    bool pieces = in_pieces(mnemonic) && memory_fault(n->vector) && memory_fault(e->vector);
+    if (n->vector != e->vector && !pieces) note(r, "    vector   native %s engine %s\n", vector_name(n->vector), vector_name(e->vector));
+    if (n->vector == VECTOR_TIMEOUT && e->vector != n->vector) note(r, "    native rip %llx cs %x ss %x rsp %llx\n", (unsigned long long)a->rip, a->cs, a->ss, (unsigned long long)a->regs[4]);
+    if (n->vector < 0) return;
+    u64 error = e->error_code;
+    if (n->vector == 14 && n->cr2 >= 0x7ffffffff000) error |= 1;
+    if (n->vector == e->vector && n->error_code != error && !pieces)
+        note(r, "    error    native %llx engine %llx\n", (unsigned long long)n->error_code, (unsigned long long)error);
     if (n->vector == 14 && e->vector == 14 && n->cr2 != e->cr2 &&
-        !(in_pieces(mnemonic) && (n->cr2 - e->cr2 < 512 || e->cr2 - n->cr2 < 512)))
+        !(pieces && near_by(n->cr2, e->cr2)))
         note(r, "    cr2      native %llx engine %llx\n", (unsigned long long)n->cr2, (unsigned long long)e->cr2);
     if ((a->rip & mask) != (b->rip & mask))
         note(r, "    rip      native %llx engine %llx\n", (unsigned long long)a->rip, (unsigned long long)b->rip);
     for (unsigned k = 0; k < (m64 ? 16u : 8u); k++)
-        if ((a->regs[k] & mask) != (b->regs[k] & mask))
+        if ((a->regs[k] & mask) != (b->regs[k] & mask) && !(pieces && mnemonic == I_popa))
             note(r, "    %-8s native %016llx engine %016llx\n", reg_names[k], (unsigned long long)a->regs[k],
                  (unsigned long long)b->regs[k]);
     const u16 sa[6] = {a->es, a->cs, a->ss, a->ds, a->fs, a->gs}, sb[6] = {b->es, b->cs, b->ss, b->ds, b->fs, b->gs};
@@ -237,11 +277,21 @@ static void compare(struct report *r, const struct options *o, const struct orac
         struct machine_state x = *a, y = *b;
         turn_x87(&x);
         turn_x87(&y);
-        compare_fpu(r, o, &x, &y, m64);
+        compare_fpu(r, &x, &y, m64);
+    } else if (is_gather(mnemonic)) { /* when the bits above the elements are cleared is not said */
+        struct machine_state y = *b;
+        memcpy(y.ymm_high, a->ymm_high, sizeof y.ymm_high);
+        if (mnemonic == I_vgatherqps || mnemonic == I_vpgatherqd)
+            for (unsigned k = 0; k < 16; k++) memcpy(y.legacy + 168 + 16 * k, a->legacy + 168 + 16 * k, 8);
+        compare_fpu(r, a, &y, m64);
+    } else if (mnemonic == I_vcvtps2ph && memory_fault(n->vector)) {
+        struct machine_state y = *b;
+        memcpy(y.legacy + 24, a->legacy + 24, 4);
+        compare_fpu(r, a, &y, m64);
     } else {
-        compare_fpu(r, o, a, b, m64);
+        compare_fpu(r, a, b, m64);
     }
-    if (memcmp(n->image, e->image, IMAGE_SIZE) != 0) {
+    if (!pieces && memcmp(n->image, e->image, IMAGE_SIZE) != 0) {
         unsigned shown = 0;
         for (unsigned k = 0; k < IMAGE_SIZE; k += 8) {
             if (memcmp(n->image + k, e->image + k, 8) == 0) continue;
@@ -356,7 +406,7 @@ static void report_difference(const struct options *o, struct native *n, struct 
 static int usage(void)
 {
     fprintf(stderr, "usage: oracle [--mode 64|32|16] [--seed N] [--first N] [--count N] [--insns N[..M]] [--only MNEMONIC]\n"
-                    "              [--engine interp] [--cpu MODEL] [--report N] [--x87-pointers] [--strict-flags] [--ud]\n"
+                    "              [--engine interp] [--cpu MODEL] [--report N] [--strict-flags] [--ud]\n"
                     "              [--verbose]\n");
     return 2;
 }
@@ -366,7 +416,7 @@ static int parse(struct options *o, int argc, char **argv)
     static const struct option longs[] = {
         {"mode", 1, NULL, 'm'},   {"seed", 1, NULL, 's'},    {"first", 1, NULL, 'f'},        {"count", 1, NULL, 'c'},
         {"insns", 1, NULL, 'i'},  {"only", 1, NULL, 'o'},    {"engine", 1, NULL, 'e'},       {"cpu", 1, NULL, 'p'},
-        {"report", 1, NULL, 'r'}, {"verbose", 0, NULL, 'v'}, {"x87-pointers", 0, NULL, 'x'}, {"ud", 0, NULL, 'u'},
+        {"report", 1, NULL, 'r'}, {"verbose", 0, NULL, 'v'}, {"ud", 0, NULL, 'u'},
         {"skip", 1, NULL, 'k'},   {"strict-flags", 0, NULL, 'S'}, {NULL, 0, NULL, 0},
     };
     int opt;
@@ -393,7 +443,6 @@ static int parse(struct options *o, int argc, char **argv)
         case 'r': o->report = (unsigned)strtoul(optarg, NULL, 0); break;
         case 'k': o->skip = optarg; break;
         case 'v': o->verbose = true; break;
-        case 'x': o->x87_pointers = true; break;
         case 'S': o->strict_flags = true; break;
         case 'u': o->undefined_opcodes = true; break;
         default: return usage();
@@ -429,8 +478,8 @@ static void print_totals(const struct options *o, const struct generator *g, dou
            (unsigned long long)totals.differences, seconds > 0 ? (double)totals.cases / seconds : 0);
 }
 
-static void run_batch(const struct options *o, struct generator *gen, struct native *n, struct guest *g, u64 first,
-                      unsigned count)
+static void run_batch(const struct options *o, struct generator *gen, struct native *n, struct guest *g, const struct cpu_model *model,
+                      u64 first, unsigned count)
 {
     static struct oracle_case cases[BATCH];
     static u8 image[IMAGE_SIZE];
@@ -459,7 +508,9 @@ static void run_batch(const struct options *o, struct generator *gen, struct nat
         }
         guest_run(g, image, c, &e);
         compare(&r, o, c, &natives[k], &e);
-        if (r.lines) {
+        if (r.lines && strayed(c, &natives[k], &e, model)) {
+            totals.skipped++;
+        } else if (r.lines) {
             totals.differences++;
             report_difference(o, n, g, image, c, &r);
         } else if (r.only_flags) {
@@ -492,7 +543,7 @@ int main(int argc, char **argv)
     clock_gettime(CLOCK_MONOTONIC, &t0);
     for (u64 at = o.first, end = o.first + o.count; at < end;) {
         unsigned count = (unsigned)MIN(end - at, BATCH - at % BATCH);
-        run_batch(&o, gen, n, g, at, count);
+        run_batch(&o, gen, n, g, model, at, count);
         at += count;
     }
     clock_gettime(CLOCK_MONOTONIC, &t1);

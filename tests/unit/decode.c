@@ -13,7 +13,8 @@ static int dec(struct insn *i, enum code_size mode, const char *hex)
     size_t n = 0;
     unsigned b;
     int used;
-    for (; sscanf(hex, "%2x%n", &b, &used) == 1; hex += used) bytes[n++] = (u8)b;
+    for (; sscanf(hex, "%2x%n", &b, &used) == 1; hex += used)
+        bytes[n++] = (u8)b;
     return decode(i, bytes, n, mode);
 }
 
@@ -94,7 +95,7 @@ Test(decode, length_name_and_opsize)
         {CODE_64, "90", 1, "nop", 4, 8},
         {CODE_64, "41 90", 2, "xchg", 4, 8},
         {CODE_64, "f3 90", 2, "pause", 4, 8},
-        {CODE_64, "f3 41 90", 3, "xchg", 4, 8},
+        {CODE_64, "f3 41 90", 3, "pause", 4, 8}, /* seen on Sapphire Rapids */
         {CODE_32, "60", 1, "pushal", 4, 4},
         {CODE_32, "66 61", 2, "popaw", 2, 4},
         {CODE_32, "40", 1, "inc", 4, 4},
@@ -108,7 +109,7 @@ Test(decode, length_name_and_opsize)
         {CODE_32, "66 0f 20 c0", 4, "mov", 4, 4},
         {CODE_16, "0f 22 c0", 3, "mov", 4, 2},
         {CODE_64, "44 0f 20 c0", 4, "mov", 8, 8}, /* CR8 */
-        {CODE_32, "0f 20 40", 3, "mov", 4, 4},     /* mod is ignored: no displacement */
+        {CODE_32, "0f 20 40", 3, "mov", 4, 4},    /* mod is ignored: no displacement */
         {CODE_64, "f3 0f b8 c1", 4, "popcnt", 4, 8},
         {CODE_64, "66 f3 48 0f b8 c1", 6, "popcnt", 8, 8},
         {CODE_64, "66 f3 0f b8 c1", 5, "popcnt", 2, 8},
@@ -223,8 +224,8 @@ Test(decode, effective_addresses)
         cr_expect_eq(i.operands[1].kind, OPND_MEM, "%s", cases[k].hex);
         cr_expect(i.base == cases[k].base && i.index == cases[k].index && i.scale == cases[k].scale &&
                       i.disp == cases[k].disp && i.seg == cases[k].seg,
-                  "%s: base %d index %d scale %d seg %d disp %lld", cases[k].hex, i.base, i.index, i.scale, i.seg,
-                  (long long)i.disp);
+                  "%s: base %d index %d scale %d seg %d disp %lld", cases[k].hex, i.base, i.index, i.scale,
+                  i.seg, (long long)i.disp);
     }
 }
 
@@ -244,9 +245,9 @@ Test(decode, moffs_follows_the_address_size)
 
 Test(decode, immediates)
 {
-    cr_assert_eq(good(CODE_64, "48 05 ff ff ff ff").imm, ~0ull);             /* sign-extended */
+    cr_assert_eq(good(CODE_64, "48 05 ff ff ff ff").imm, ~0ull); /* sign-extended */
     cr_assert_eq(good(CODE_64, "83 c0 80").imm, (u64)-128);
-    cr_assert_eq(good(CODE_64, "04 80").imm, 0x80);                           /* byte operations: zero-extended */
+    cr_assert_eq(good(CODE_64, "04 80").imm, 0x80); /* byte operations: zero-extended */
     cr_assert_eq(good(CODE_64, "c1 e0 ff").imm, 0xff);
     cr_assert_eq(good(CODE_32, "cd 80").imm, 0x80);
     cr_assert_eq(good(CODE_64, "6a 80").imm, (u64)-128);
@@ -331,14 +332,14 @@ Test(decode, vex_fields)
     cr_assert_eq(good(CODE_32, "c4 e3 7d 4a c1 f0").operands[3].reg, 7);
     cr_assert_eq(good(CODE_32, "c4 c1 38 58 c0").operands[2].reg, 0); /* B ignored in 32-bit mode */
     cr_assert_eq(good(CODE_32, "c4 e1 38 58 c0").operands[1].reg, 0); /* vvvv's top bit, too */
-    UD64("c5 e8 28 c0");       /* vmovaps has no vvvv operand */
-    UD32("c4 e1 38 28 c0");    /* there the top bit counts */
-    UD64("c5 fc 16 c0");       /* vmovlhps: L must be 0 */
-    UD64("c4 e2 f9 18 c0");    /* vbroadcastss: W must be 0 */
-    UD64("c4 e0 78 58 c0");    /* map 0 */
-    UD64("c4 e4 78 58 c0");    /* map 4 */
-    good(CODE_64, "c5 fe 58 c0"); /* scalar: L ignored */
-    UD64("c4 e2 7c f2 c0");    /* andn: L must be 0 */
+    UD64("c5 e8 28 c0");                                              /* vmovaps has no vvvv operand */
+    UD32("c4 e1 38 28 c0");                                           /* there the top bit counts */
+    UD64("c5 fc 16 c0");                                              /* vmovlhps: L must be 0 */
+    UD64("c4 e2 f9 18 c0");                                           /* vbroadcastss: W must be 0 */
+    UD64("c4 e0 78 58 c0");                                           /* map 0 */
+    UD64("c4 e4 78 58 c0");                                           /* map 4 */
+    good(CODE_64, "c5 fe 58 c0");                                     /* scalar: L ignored */
+    UD64("c4 e2 7c f2 c0");                                           /* andn: L must be 0 */
     cr_assert_eq(good(CODE_64, "c4 e2 f8 f2 c0").opsize, 8);
     cr_assert_eq(good(CODE_32, "c4 e2 f8 f2 c0").opsize, 4);
     cr_assert(good(CODE_64, "c5 f8 77").opcode->attr & ATTR_PROT);
@@ -353,28 +354,48 @@ Test(decode, gathers)
     cr_assert_eq(i.operands[1].kind, OPND_MEM);
     cr_assert_eq(i.operands[1].size, 4);
     cr_assert_eq(i.operands[2].reg, 2);
-    UD64("c4 e2 69 90 00");       /* no SIB byte */
-    UD64("c4 e2 69 90 c0");       /* a register */
-    UD64("c4 e2 69 90 14 20");    /* destination = mask */
-    UD64("c4 e2 69 90 24 20");    /* destination = index */
-    UD64("c4 e2 59 90 04 20");    /* mask = index */
-    UD16("c4 e2 69 90 04 20");    /* 16-bit addressing */
+    UD64("c4 e2 69 90 00");    /* no SIB byte */
+    UD64("c4 e2 69 90 c0");    /* a register */
+    UD64("c4 e2 69 90 14 20"); /* destination = mask */
+    UD64("c4 e2 69 90 24 20"); /* destination = index */
+    UD64("c4 e2 59 90 04 20"); /* mask = index */
+    UD16("c4 e2 69 90 04 20"); /* 16-bit addressing */
     UD32("67 c4 e2 69 90 04 20");
     good(CODE_16, "67 c4 e2 69 90 04 20");
 }
 
 Test(decode, invalid_in_64_bit_mode)
 {
-    static const char *const codes[] = {"06", "07", "0e", "16", "17", "1e", "1f", "27", "2f", "37", "3f", "60", "61", "62 00 00 00 00 00",
-                                        "82 c0 00", "9a 00 00 00 00 00 00", "ce", "d4 0a", "d5 0a", "d6", "ea 00 00 00 00 00 00"};
-    for (size_t k = 0; k < ARRAY_LEN(codes); k++) UD64(codes[k]);
-    UD32("0f 01 f8");    /* swapgs */
-    UD32("f3 0f ae c0"); /* rdfsbase */
-    UD32("c4 c0 00 00"); /* VEX, map 0 */
+    static const char *const codes[] = {"06",
+                                        "07",
+                                        "0e",
+                                        "16",
+                                        "17",
+                                        "1e",
+                                        "1f",
+                                        "27",
+                                        "2f",
+                                        "37",
+                                        "3f",
+                                        "60",
+                                        "61",
+                                        "62 00 00 00 00 00",
+                                        "82 c0 00",
+                                        "9a 00 00 00 00 00 00",
+                                        "ce",
+                                        "d4 0a",
+                                        "d5 0a",
+                                        "d6",
+                                        "ea 00 00 00 00 00 00"};
+    for (size_t k = 0; k < ARRAY_LEN(codes); k++)
+        UD64(codes[k]);
+    UD32("0f 01 f8");          /* swapgs */
+    UD32("f3 0f ae c0");       /* rdfsbase */
+    UD32("c4 c0 00 00");       /* VEX, map 0 */
     UD32("62 f1 7c 48 58 c0"); /* EVEX */
     UD64("62 f1 7c 48 58 c0");
-    UD64("8f e9 78 80 c0");    /* XOP */
-    UD64("0f 0f c0 9e");       /* 3DNow! */
+    UD64("8f e9 78 80 c0"); /* XOP */
+    UD64("0f 0f c0 9e");    /* 3DNow! */
     UD64("0f 0e");
 }
 
@@ -393,15 +414,15 @@ Test(decode, lock)
     UD64("f0 90");
     UD64("f0 a5");
     UD32("f0 40");
-    UD32("f0 0f 20 c0");    /* CR8 on AMD only */
+    UD32("f0 0f 20 c0"); /* CR8 on AMD only */
     UD64("f0 0f 1f 00");
 }
 
 Test(decode, undefined_forms)
 {
-    UD64("8d c0");       /* lea register */
-    UD64("8e c8");       /* mov cs */
-    UD64("8e f0");       /* no such segment register */
+    UD64("8d c0"); /* lea register */
+    UD64("8e c8"); /* mov cs */
+    UD64("8e f0"); /* no such segment register */
     UD64("8c f0");
     UD64("0f 20 c8");    /* CR1 */
     UD64("44 0f 20 c8"); /* CR9 */
@@ -427,12 +448,12 @@ Test(decode, undefined_forms)
 Test(decode, prefixes_select_or_forbid)
 {
     UD64("f3 0f 50 c0");
-    UD64("66 0f 52 c0");    /* rsqrtps: no 66 form */
-    UD64("f3 0f c7 f0");    /* rdrand with F3 */
-    UD64("f2 0f 77");       /* emms */
-    UD64("0f b8 c0");       /* popcnt without F3 */
-    UD64("66 0f 01 d0");    /* xgetbv */
-    UD64("0f 38 f6 c0");    /* adcx without 66 */
+    UD64("66 0f 52 c0"); /* rsqrtps: no 66 form */
+    UD64("f3 0f c7 f0"); /* rdrand with F3 */
+    UD64("f2 0f 77");    /* emms */
+    UD64("0f b8 c0");    /* popcnt without F3 */
+    UD64("66 0f 01 d0"); /* xgetbv */
+    UD64("0f 38 f6 c0"); /* adcx without 66 */
     cr_assert(good(CODE_64, "f3 a4").prefixes & PFX_REP);
     cr_assert(good(CODE_64, "f2 ae").prefixes & PFX_REPNE);
     cr_assert_not(good(CODE_64, "f3 0f 10 c0").prefixes & (PFX_REP | PFX_REPNE)); /* part of the opcode */
@@ -471,7 +492,8 @@ Test(decode, every_truncation_asks_for_more)
 {
     static const u8 code[] = {0x66, 0x64, 0x67, 0x48, 0x81, 0x84, 0x8d, 1, 2, 3, 4, 5, 6, 7, 8};
     struct insn i;
-    for (size_t n = 0; n < sizeof code; n++) cr_expect_eq(decode(&i, code, n, CODE_64), DECODE_MORE, "%zu bytes", n);
+    for (size_t n = 0; n < sizeof code; n++)
+        cr_expect_eq(decode(&i, code, n, CODE_64), DECODE_MORE, "%zu bytes", n);
     cr_assert_eq(decode(&i, code, sizeof code, CODE_64), (int)sizeof code);
     cr_assert(!memcmp(i.bytes, code, sizeof code));
 }
@@ -503,7 +525,7 @@ Test(decode, operands)
     i = good(CODE_64, "0f 6f c8"); /* movq mm1, mm0 */
     cr_assert_eq(i.operands[0].kind, OPND_MM);
     cr_assert_eq(good(CODE_64, "45 0f 6f c8").operands[0].reg, 1); /* REX does not reach MMX registers */
-    i = good(CODE_64, "de c1"); /* faddp st1, st0 */
+    i = good(CODE_64, "de c1");                                    /* faddp st1, st0 */
     cr_assert_eq(i.mnemonic, I_faddp);
     cr_assert_eq(i.operands[0].kind, OPND_ST);
     cr_assert_eq(i.operands[0].reg, 1);

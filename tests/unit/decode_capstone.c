@@ -1,10 +1,10 @@
 // build/tests/test_decode_capstone
-/* The decoder against Capstone 4: lengths, validity and names of random byte strings in the three modes, and of the code of
- * installed binaries. CALQUE_ORACLE_COUNT sets the number of random strings (default: 1,000,000), CALQUE_ORACLE_SEED
- * the seed.
+/* The decoder against Capstone 4: lengths, validity and names of random byte strings in the three modes, and
+ * of the code of installed binaries. CALQUE_ORACLE_COUNT sets the number of random strings (default:
+ * 1,000,000), CALQUE_ORACLE_SEED the seed.
  *
- * Capstone is wrong, or older, in the cases that known_difference() names. Where the two disagree, the manual and the
- * host CPU decide (see decode_host.c, which has no such list but for features the host lacks). */
+ * Capstone is wrong, or older, in the cases that known_difference() names. Where the two disagree, the manual
+ * and the host CPU decide (see decode_host.c, which has no such list but for features the host lacks). */
 #include <capstone/capstone.h>
 #include <criterion/criterion.h>
 #include <elf.h>
@@ -23,8 +23,8 @@ struct sample {
     enum code_size mode;
     const u8 *bytes;
     struct insn insn;
-    int length;       /* ours; <= 0: invalid */
-    bool known;       /* to Capstone */
+    int length; /* ours; <= 0: invalid */
+    bool known; /* to Capstone */
     int cs_length;
     char name[32];
     char cs_name[CS_MNEMONIC_SIZE];
@@ -36,8 +36,9 @@ static unsigned prefix_count(const struct sample *s)
     unsigned k = 0;
     for (; k < 15; k++) {
         u8 b = s->bytes[k];
-        bool prefix = b == 0x66 || b == 0x67 || b == 0xf0 || b == 0xf2 || b == 0xf3 || b == 0x2e || b == 0x3e || b == 0x26 ||
-                      b == 0x36 || b == 0x64 || b == 0x65 || (s->mode == CODE_64 && (b & 0xf0) == 0x40);
+        bool prefix = b == 0x66 || b == 0x67 || b == 0xf0 || b == 0xf2 || b == 0xf3 || b == 0x2e ||
+                      b == 0x3e || b == 0x26 || b == 0x36 || b == 0x64 || b == 0x65 ||
+                      (s->mode == CODE_64 && (b & 0xf0) == 0x40);
         if (!prefix) break;
     }
     return k;
@@ -67,21 +68,26 @@ static const char *known_extra(const struct sample *s)
     const struct insn *i = &s->insn;
     const char *n = s->cs_name;
     bool vex = i->prefixes & PFX_VEX;
-    u8 first = s->bytes[prefix_count(s)];
-    if ((first == 0xc4 || first == 0xc5) && (n[0] == 'v' || n[0] == 'k') && prefix_count(s)) return "VEX behind 66, F2, F3, LOCK or REX";
+    unsigned prefixes = prefix_count(s);
+    bool vex_prefix = prefixes < 14 && (s->bytes[prefixes] & 0xfe) == 0xc4 &&
+                      (s->mode == CODE_64 || s->bytes[prefixes + 1] >= 0xc0);
+    if (vex_prefix && prefixes) return "VEX behind 66, F2, F3, LOCK or REX";
     if (has_prefix(s, 0xf0)) return "LOCK where it is not allowed";
     if (i->map == 1 && !vex && (i->code == 0x0e || i->code == 0x0f)) return "3DNow!";
     if (i->map == 0 && !vex && i->code == 0x8f) return "XOP";
     if (i->map == 0 && !vex && i->code == 0x62) return "EVEX";
-    if (vex && i->map == 3 && i->code >= 0x48 && i->code <= 0x7f && i->code != 0x4a && i->code != 0x4b && i->code != 0x4c)
+    if (vex && i->map == 3 && i->code >= 0x48 && i->code <= 0x7f && i->code != 0x4a && i->code != 0x4b &&
+        i->code != 0x4c)
         return "FMA4, XOP";
     if (vex && n[0] == 'k') return "AVX-512 mask instructions";
     if (starts(n, "xcrypt") || starts(n, "xstore") || is_one_of(n, padlock)) return "VIA PadLock";
     if (is_one_of(n, sgx)) return "SGX";
     if (is_one_of(n, prefix64) && s->mode != CODE_64) return "64-bit mode only";
-    if (i->map == 1 && !vex && i->code >= 0x20 && i->code <= 0x23) return "control and debug registers that do not exist";
+    if (i->map == 1 && !vex && i->code >= 0x20 && i->code <= 0x23)
+        return "control and debug registers that do not exist";
     if (i->map == 0 && (i->code == 0x8e || i->code == 0x8c)) return "no MOV CS, no segment registers 6 and 7";
-    if (vex && i->map == 2 && i->code >= 0x90 && i->code <= 0x93) return "gathers without SIB, or with a register used twice";
+    if (vex && i->map == 2 && i->code >= 0x90 && i->code <= 0x93)
+        return "gathers without SIB, or with a register used twice";
     if (vex) return "VEX.W and VEX.vvvv of instructions that reserve them"; /* the host agrees with us */
     if (i->map >= 1 && (has_prefix(s, 0x66) || has_prefix(s, 0xf2) || has_prefix(s, 0xf3)))
         return "mandatory prefix of another instruction (NP)";
@@ -92,10 +98,29 @@ static const char *known_extra(const struct sample *s)
 /* Why Capstone does not know it. */
 static const char *known_missing(const struct sample *s)
 {
-    static const char *const newer[] = {"movdiri", "movdir64b", "gf2p8mulb", "gf2p8affineqb", "gf2p8affineinvqb", "vgf2p8mulb",
-                                        "vgf2p8affineqb", "vgf2p8affineinvqb", "vaesenc", "vaesenclast", "vaesdec", "vaesdeclast",
-                                        "vpclmulqdq", "umonitor", "umwait", "tpause", "serialize", "rdpkru", "wrpkru", "rdpid", "ud0",
-                                        "vbroadcasti128", NULL};
+    static const char *const newer[] = {"movdiri",
+                                        "movdir64b",
+                                        "gf2p8mulb",
+                                        "gf2p8affineqb",
+                                        "gf2p8affineinvqb",
+                                        "vgf2p8mulb",
+                                        "vgf2p8affineqb",
+                                        "vgf2p8affineinvqb",
+                                        "vaesenc",
+                                        "vaesenclast",
+                                        "vaesdec",
+                                        "vaesdeclast",
+                                        "vpclmulqdq",
+                                        "umonitor",
+                                        "umwait",
+                                        "tpause",
+                                        "serialize",
+                                        "rdpkru",
+                                        "wrpkru",
+                                        "rdpid",
+                                        "ud0",
+                                        "vbroadcasti128",
+                                        NULL};
     static const char *const prefixed[] = {"lfence", "mfence", "sfence", NULL};
     const struct insn *i = &s->insn;
     if (prefix_count(s) > 1) return several;
@@ -103,7 +128,8 @@ static const char *known_missing(const struct sample *s)
     if (is_one_of(s->name, prefixed)) return "fences with r/m other than 0";
     if (i->map == 1 && (i->code == 0x0d || (i->code >= 0x18 && i->code <= 0x1f))) return "reserved NOPs";
     if (i->map == 0 && (i->code == 0x8c || i->code == 0x8e)) return "REX.R is ignored with segment registers";
-    if (i->map >= 1 && s->mode == CODE_16 && (i->prefixes & (PFX_66) || i->pp)) return "mandatory prefixes in 16-bit mode";
+    if (i->map >= 1 && s->mode == CODE_16 && (i->prefixes & (PFX_66) || i->pp))
+        return "mandatory prefixes in 16-bit mode";
     if (i->map >= 1 && s->mode == CODE_64 && (i->prefixes & PFX_67)) return "67 confuses mandatory prefixes";
     return NULL;
 }
@@ -114,7 +140,8 @@ static const char *known_length(const struct sample *s)
     if (prefix_count(s) > 1) return several;
     if (i->mnemonic == I_ud0 || i->mnemonic == I_ud1) return "UD0 and UD1 have a ModRM byte";
     if (s->mode == CODE_64 && (i->prefixes & PFX_66)) {
-        if (i->opcode->cls == CLASS_CONTROL) return "Intel ignores 66 on near branches (and REX.W sizes no RET)";
+        if (i->opcode->cls == CLASS_CONTROL)
+            return "Intel ignores 66 on near branches (and REX.W sizes no RET)";
         if (i->mnemonic == I_extrq) return "SSE4a";
     }
     if (i->opcode->feature == FEAT_SSE4A) return "SSE4a";
@@ -125,8 +152,15 @@ static const char *known_length(const struct sample *s)
 static const char *known_name(const struct sample *s)
 {
     static const char *const pairs[][2] = {
-        {"ud1", "ud2b"}, {"shl", "sal"}, {"vcvtpd2ps", "vcvtpd2psx"}, {"vcvtpd2dq", "vcvtpd2dqx"}, {"vcvttpd2dq", "vcvttpd2dqx"},
-        {"fstp", "fstpnce"}, {"fneni", "feni8087_nop"}, {"fndisi", "fdisi8087_nop"}, {"fnsetpm", "fsetpm"}, {"int1", "int1"},
+        {"ud1", "ud2b"},
+        {"shl", "sal"},
+        {"vcvtpd2ps", "vcvtpd2psx"},
+        {"vcvtpd2dq", "vcvtpd2dqx"},
+        {"vcvttpd2dq", "vcvttpd2dqx"},
+        {"fstp", "fstpnce"},
+        {"fneni", "feni8087_nop"},
+        {"fndisi", "fdisi8087_nop"},
+        {"fnsetpm", "fsetpm"},
         {"sysret", "sysretq"},
     };
     const struct insn *i = &s->insn;
@@ -135,18 +169,25 @@ static const char *known_name(const struct sample *s)
     }
     if (prefix_count(s) > 1) return several;
     if (!strcmp(s->name, "rdpid") && !strcmp(s->cs_name, "rdseed")) return "RDPID is newer than Capstone 4";
-    if (i->opcode->feature == FEAT_WAITPKG || i->mnemonic == I_cldemote || i->mnemonic == I_wbnoinvd) return "newer than Capstone 4";
-    if (s->mode != CODE_64 && (i->prefixes & PFX_VEX)) return "VEX.W does not size general registers outside 64-bit mode";
-    if (s->mode == CODE_16 && (i->mnemonic == I_cbw || i->mnemonic == I_cwd)) return "Capstone inverts the size in 16-bit mode";
+    if (i->opcode->feature == FEAT_WAITPKG || i->mnemonic == I_cldemote || i->mnemonic == I_wbnoinvd)
+        return "newer than Capstone 4";
+    if (s->mode != CODE_64 && (i->prefixes & PFX_VEX))
+        return "VEX.W does not size general registers outside 64-bit mode";
+    if (s->mode == CODE_16 && (i->mnemonic == I_cbw || i->mnemonic == I_cwd))
+        return "Capstone inverts the size in 16-bit mode";
     if (s->mode == CODE_16 && i->mnemonic == I_jcxz && (i->prefixes & PFX_67)) return "ECX with 67";
-    if (s->mode == CODE_16 && (i->pp || (i->prefixes & (PFX_66 | PFX_REP | PFX_REPNE)))) return "mandatory prefixes in 16-bit mode";
+    if (s->mode == CODE_16 && (i->pp || (i->prefixes & (PFX_66 | PFX_REP | PFX_REPNE))))
+        return "mandatory prefixes in 16-bit mode";
     if (i->opcode->feature == FEAT_SSE4A) return "SSE4a";
     if (s->mode == CODE_64) {
         if (i->prefixes & PFX_67) return "67 taken for 66, or ignored";
         if (i->mnemonic == I_pause) return "PAUSE with REX.W or REX.R";
-        if (i->mnemonic == I_ins || i->mnemonic == I_outs) return "port strings have no 64-bit size; REX cancels no 66";
-        if ((i->mnemonic == I_pushf || i->mnemonic == I_popf) && (i->prefixes & PFX_REX)) return "REX.W beats 66";
-        if ((i->mnemonic == I_movq || i->mnemonic == I_movd) && (i->prefixes & PFX_REX)) return "MOVQ is MOVD with REX.W";
+        if (i->mnemonic == I_ins || i->mnemonic == I_outs)
+            return "port strings have no 64-bit size; REX cancels no 66";
+        if ((i->mnemonic == I_pushf || i->mnemonic == I_popf) && (i->prefixes & PFX_REX))
+            return "REX.W beats 66";
+        if ((i->mnemonic == I_movq || i->mnemonic == I_movd) && (i->prefixes & PFX_REX))
+            return "MOVQ is MOVD with REX.W";
         if (i->mnemonic == I_vmovq || i->mnemonic == I_vmovd) return "MOVQ is MOVD with REX.W";
     }
     return NULL;
@@ -170,7 +211,8 @@ static void oracle_open(struct oracle *o)
 {
     static const cs_mode modes[3] = {[CODE_16] = CS_MODE_16, [CODE_32] = CS_MODE_32, [CODE_64] = CS_MODE_64};
     memset(o, 0, sizeof *o);
-    for (int m = 0; m < 3; m++) cr_assert_eq(cs_open(CS_ARCH_X86, modes[m], &o->handles[m]), CS_ERR_OK);
+    for (int m = 0; m < 3; m++)
+        cr_assert_eq(cs_open(CS_ARCH_X86, modes[m], &o->handles[m]), CS_ERR_OK);
     o->insn = cs_malloc(o->handles[0]);
     cr_assert(o->insn);
 }
@@ -178,7 +220,8 @@ static void oracle_open(struct oracle *o)
 static void oracle_close(struct oracle *o)
 {
     cs_free(o->insn, 1);
-    for (int m = 0; m < 3; m++) cs_close(&o->handles[m]);
+    for (int m = 0; m < 3; m++)
+        cs_close(&o->handles[m]);
 }
 
 /* Compare one instruction; our length. */
@@ -200,8 +243,10 @@ static int oracle_check(struct oracle *o, enum code_size mode, const u8 *bytes, 
     bool same = s.known ? s.length == s.cs_length && !strcmp(s.name, s.cs_name) : s.length <= 0;
     if (same || known_difference(&s)) return s.length;
     char hex[64] = "";
-    for (int k = 0; k < 15; k++) snprintf(hex + k * 3, 4, "%02x ", bytes[k]);
-    cr_log_error("mode %d: %s: %d %s, Capstone: %d %s", 16 << mode, hex, s.length, s.name, s.cs_length, s.cs_name);
+    for (int k = 0; k < 15; k++)
+        snprintf(hex + k * 3, 4, "%02x ", bytes[k]);
+    cr_log_error("mode %d: %s: %d %s, Capstone: %d %s", 16 << mode, hex, s.length, s.name, s.cs_length,
+                 s.cs_name);
     o->failures++;
     return s.length;
 }
@@ -225,8 +270,10 @@ static void random_code(u64 *st, u8 bytes[16])
     if (random_next(st) % 16 == 0) bytes[n++] = 0x67;
     if (map < 6) {
         u32 k = random_next(st) % 8;
-        if (k < 3) bytes[n++] = mandatory[k];
-        else if (random_next(st) % 32 == 0) bytes[n++] = 0xf0;
+        if (k < 3)
+            bytes[n++] = mandatory[k];
+        else if (random_next(st) % 32 == 0)
+            bytes[n++] = 0xf0;
         if (random_next(st) % 3 == 0) bytes[n++] = 0x40 | (random_next(st) & 15);
     }
     if (map >= 2 && map < 6) bytes[n++] = 0x0f;
@@ -235,7 +282,8 @@ static void random_code(u64 *st, u8 bytes[16])
     if (map >= 6) bytes[n++] = map == 6 ? 0xc5 : 0xc4;
     if (map == 7) bytes[n++] = (u8)((random_next(st) & 0xe0) | (1 + random_next(st) % 3));
     if (map >= 6) bytes[n++] = (u8)(random_next(st) % 2 ? random_next(st) : random_next(st) | 0x78);
-    while (n < 16) bytes[n++] = (u8)random_next(st);
+    while (n < 16)
+        bytes[n++] = (u8)random_next(st);
 }
 
 static u64 environment(const char *name, u64 otherwise)
@@ -248,7 +296,8 @@ Test(decode_capstone, random_strings, .timeout = 3600)
 {
     struct oracle o;
     oracle_open(&o);
-    u64 seed = environment("CALQUE_ORACLE_SEED", 88172645463325252ull), count = environment("CALQUE_ORACLE_COUNT", 1000000);
+    u64 seed = environment("CALQUE_ORACLE_SEED", 88172645463325252ull),
+        count = environment("CALQUE_ORACLE_COUNT", 1000000);
     for (u64 k = 0; k < count && o.failures < 50; k++) {
         u8 bytes[16];
         random_code(&seed, bytes);
@@ -275,7 +324,8 @@ static size_t walk_text(struct oracle *o, const char *path, size_t limit)
     close(fd);
     if (image == MAP_FAILED) return 0;
     const Elf64_Ehdr *header = (const void *)image;
-    if (!memcmp(image, ELFMAG, SELFMAG) && header->e_ident[EI_CLASS] == ELFCLASS64 && header->e_machine == EM_X86_64) {
+    if (!memcmp(image, ELFMAG, SELFMAG) && header->e_ident[EI_CLASS] == ELFCLASS64 &&
+        header->e_machine == EM_X86_64) {
         const Elf64_Shdr *sections = (const void *)(image + header->e_shoff);
         const char *names = (const char *)image + sections[header->e_shstrndx].sh_offset;
         for (unsigned k = 0; k < header->e_shnum; k++) {
@@ -295,12 +345,13 @@ static size_t walk_text(struct oracle *o, const char *path, size_t limit)
 
 Test(decode_capstone, installed_code, .timeout = 600)
 {
-    static const char *const files[] = {"/bin/bash", "/lib/x86_64-linux-gnu/libc.so.6", "/lib/x86_64-linux-gnu/libm.so.6",
-                                        "/lib64/libc.so.6"};
+    static const char *const files[] = {"/bin/bash", "/lib/x86_64-linux-gnu/libc.so.6",
+                                        "/lib/x86_64-linux-gnu/libm.so.6", "/lib64/libc.so.6"};
     struct oracle o;
     oracle_open(&o);
     size_t total = 0;
-    for (size_t k = 0; k < ARRAY_LEN(files); k++) total += walk_text(&o, files[k], 400000);
+    for (size_t k = 0; k < ARRAY_LEN(files); k++)
+        total += walk_text(&o, files[k], 400000);
     if (!total) cr_skip_test("no x86-64 binaries here");
     cr_assert_eq(o.failures, 0);
     oracle_close(&o);

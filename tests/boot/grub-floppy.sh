@@ -1,0 +1,21 @@
+#!/bin/bash
+# tests/boot/grub-floppy.sh: memdisk puts a floppy image behind the BIOS's INT 13h, and GRUB boots from its boot sector;
+# its text screen comes over the serial port by SeaBIOS's own redirection.
+cd "$(dirname "$0")/../.." || exit 1
+. scripts/lib.sh
+. scripts/lib-guest.sh
+scripts/get-guests grub-rescue memdisk || exit 1
+
+port=$(mktemp)
+printf '\xf8\x03' >"$port" # SeaBIOS's etc/sercon-port: 0x3f8
+guest_start grub-floppy -m 64 -kernel guests/memdisk -initrd guests/grub-rescue-floppy.img -append floppy -no-reboot \
+    -fw_cfg name=etc/sercon-port,file="$port"
+guest_expect 60 'GNU GRUB +version 2' 'highlighted entry will be executed'
+rm "$port"
+guest_type 'c'
+guest_expect 30 'gr.*ub>'
+guest_type 'ls (fd0)/boot/grub/\r'
+guest_expect 30 'i386-pc'
+guest_type 'halt\r'
+guest_end 30
+guest_pass
