@@ -6,10 +6,11 @@
  *
  * References: [8254x] PCI/PCI-X Family of Gigabit Ethernet Controllers Software Developer's Manual; [93C46] any
  * data sheet of the part; [802.3] clause 22 and 40 for the PHY's standard registers. */
+#include "devices/e1000_state.h"
+
 #include <string.h>
 
 #include "core/log.h"
-#include "devices/e1000_state.h"
 
 #define NEGOTIATION_NS 20000000ull
 

@@ -4,10 +4,11 @@
  * checksums of fragments, tunnels and IPv6 (reported as not checked).
  *
  * References: [8254x] 3.2 (descriptors and ring), 13.5 (filters), 14 (statistics). */
+#include "devices/e1000_state.h"
+
 #include <string.h>
 
 #include "core/log.h"
-#include "devices/e1000_state.h"
 
 #define DESC_SIZE 16u
 

@@ -7,11 +7,12 @@
  * TCTL.SWXOFF and collision parameters (there are no collisions).
  *
  * References: [8254x] 3.3 (descriptors), 3.4 (ring), 3.5 (segmentation), 3.6 (checksums). */
+#include "devices/e1000_state.h"
+
 #include <stdlib.h>
 #include <string.h>
 
 #include "core/log.h"
-#include "devices/e1000_state.h"
 
 /* The command byte of all kinds [8254x] 3.3.3.1. */
 #define CMD_EOP  0x01u

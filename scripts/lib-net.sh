@@ -1,0 +1,47 @@
+# Shell functions (bash) for boot tests that use the network: sourced, not run, after lib-guest.sh.
+
+# net_serve DIR: an HTTP server for DIR's files on the host's loopback, until the test ends. Sets net_port.
+net_serve() {
+    local busybox=guests/busybox-amd64/bin/busybox try
+    for try in 1 2 3 4 5 6 7 8; do
+        net_port=$((20000 + RANDOM % 10000))
+        "$busybox" httpd -f -p "127.0.0.1:$net_port" -h "$1" &
+        net_server=$!
+        sleep 0.3
+        kill -0 "$net_server" 2>/dev/null && return
+    done
+    die "no HTTP server on the host (last try: port $net_port, attempt $try)"
+}
+
+# net_initramfs OUTPUT MODULE...: an initramfs with these kernel modules, a script for udhcpc, and
+# "sh /root/net-up.sh", which loads the modules and gets an address for eth0.
+net_initramfs() {
+    local output=$1 dir
+    shift
+    dir=$(mktemp -d) || exit 1
+    cat >"$dir/udhcpc.sh" <<'END'
+#!/bin/sh
+[ "$1" = deconfig ] && ip addr flush dev "$interface"
+[ "$1" = bound ] || exit 0
+ip addr add "$ip/$mask" dev "$interface"
+ip route add default via "$router"
+echo "nameserver $dns" >/etc/resolv.conf
+echo "lease: $ip/$mask by $router, names by $dns"
+END
+    cat >"$dir/net-up.sh" <<'END'
+for module in /root/*.ko; do insmod $module; done
+ip link set lo up
+ip link set eth0 up
+udhcpc -i eth0 -s /root/udhcpc.sh -n -q
+END
+    chmod +x "$dir/udhcpc.sh"
+    scripts/make-initramfs amd64 "$output" "$@" "$dir/udhcpc.sh" "$dir/net-up.sh" >/dev/null || die "no initramfs"
+    rm -r "$dir"
+}
+
+# net_cleanup: the HTTP server and the test's files go away with the guest.
+net_cleanup() {
+    guest_kill
+    [ -z "${net_server:-}" ] || kill "$net_server" 2>/dev/null
+    [ -z "${net_dir:-}" ] || rm -rf "$net_dir"
+}
