@@ -34,7 +34,7 @@ enum { T_ADDR = H_14, T_A = H_15, T_B = H_13, H_GSP = H_12 };
 
 /* An out-of-line path. */
 struct stub {
-    u8 *sites[4]; /* jumps to it */
+    u8 *sites[5]; /* jumps to it */
     u8 nsites;
     bool recover;  /* the flags must be recovered and saved first */
     bool restore;  /* the fast path goes on with the guest's flags in the host's */
@@ -425,7 +425,7 @@ static bool form_of(const struct insn *i, struct form *f)
             case I_test: f->reg = 0; f->imm_bytes = byte ? 1 : iz; return true;
             case I_not: case I_neg: f->rm_write = true; return true;
             case I_mul: case I_imul: f->implicit = byte ? bit(H_AX) : bit(H_AX) | bit(H_DX); return true;
-            default: return false; /* DIV faults */
+            default: return false;
             }
         case 0xfe: case 0xff:
             if (i->mnemonic != I_inc && i->mnemonic != I_dec) return false;
@@ -822,6 +822,47 @@ static bool translate_leave(struct tr *t)
     return true;
 }
 
+/* DIV and IDIV where they cannot fault; else the handler does. Flags stay as they are, as the interpreter has it. */
+static bool translate_divide(struct tr *t)
+{
+    const struct insn *i = t->i;
+    struct emit *e = &t->e;
+    const bool mem = i->operands[0].kind == OPND_MEM;
+    const unsigned w = i->opsize == 8 ? E_W : 0;
+    if (i->opsize < 4 || (mem && !address_ok(t))) return false;
+    flags_before(t, true, bit(H_AX) | bit(H_DX), false);
+    struct stub *s = new_stub(t);
+    unsigned src = T_B;
+    if (mem) {
+        emit_address(t, s, i->opsize, false);
+        emit_op(e, w, 0, 0x8b, T_B, probed());
+    } else if (resident(i->operands[0].reg)) {
+        src = host_reg(i->operands[0].reg);
+    } else {
+        emit_load(e, T_B, guest_mem(i->operands[0].reg));
+    }
+    if (i->mnemonic == I_div) {
+        /* No fault when the high half is below the divisor, which then is not 0. */
+        emit_op(e, w, 0, 0x3b, H_DX, rm_reg(src));
+        stub_from(t, s, CC_AE);
+        emit_op(e, w, 0, 0xf7, 6, rm_reg(src));
+    } else {
+        /* No fault when the dividend is one half sign-extended and the divisor neither 0 nor -1. */
+        emit_op(e, w, 0, 0x8b, T_A, rm_reg(H_AX));
+        emit_op(e, w, 0, 0xc1, 7, rm_reg(T_A));
+        emit8(e, i->opsize * 8 - 1);
+        emit_op(e, w, 0, 0x3b, T_A, rm_reg(H_DX));
+        stub_from(t, s, CC_NE);
+        emit_lea(e, w, T_A, rm_mem(src, 1));
+        emit_alu_imm(e, w, 7, T_A, 1);
+        stub_from(t, s, CC_BE);
+        emit_op(e, w, 0, 0xf7, 7, rm_reg(src));
+    }
+    registers_written(t, bit(H_AX) | bit(H_DX));
+    stub_back(t, s);
+    return true;
+}
+
 /* ---- jumps ---- */
 
 /* Page offset of a direct branch's target; false: by handler. */
@@ -1087,6 +1128,8 @@ static bool translate_insn(struct tr *t, bool *ended)
     case I_pop: return translate_pop(t);
     case I_leave: return translate_leave(t);
     case I_bswap: return translate_bswap(t);
+    case I_div:
+    case I_idiv: return translate_divide(t);
     case I_pause:
         emit8(e, 0xf3);
         emit8(e, 0x90);
