@@ -119,6 +119,16 @@ static inline void emit_shift(struct emit *e, unsigned n, unsigned reg, unsigned
     emit_op(e, E_W, 0, 0xc1, n, rm_reg(reg));
     emit8(e, count);
 }
+/* RORX reg, from, count (64 bits): VEX.LZ.F2.0F3A.W1 F0 /r ib. Leaves the flags alone. */
+static inline void emit_rorx(struct emit *e, unsigned reg, unsigned from, unsigned count)
+{
+    emit8(e, 0xc4);
+    emit8(e, (reg & 8 ? 0 : 0x80u) | 0x40 | (from & 8 ? 0 : 0x20u) | 3);
+    emit8(e, 0xfb);
+    emit8(e, 0xf0);
+    emit8(e, 0xc0 | (reg & 7) << 3 | (from & 7));
+    emit8(e, count);
+}
 /* JMP and Jcc rel32: the place of the displacement, for emit_patch(). cc 16: always. */
 static inline u8 *emit_jump(struct emit *e, unsigned cc)
 {
@@ -138,9 +148,9 @@ static inline void emit_patch(u8 *site, const u8 *target)
 }
 static inline void emit_jump_to(struct emit *e, unsigned cc, const u8 *target) { emit_patch(emit_jump(e, cc), target); }
 
-#define CC_B 2u
-#define CC_E 4u
+#define CC_AE 3u
 #define CC_NE 5u
+#define CC_BE 6u
 #define CC_A 7u
 #define CC_ALWAYS 16u
 

@@ -34,7 +34,7 @@ enum { T_ADDR = H_14, T_A = H_15, T_B = H_13, H_GSP = H_12 };
 
 /* An out-of-line path. */
 struct stub {
-    u8 *sites[4]; /* jumps to it */
+    u8 *sites[5]; /* jumps to it */
     u8 nsites;
     bool recover;  /* the flags must be recovered and saved first */
     bool restore;  /* the fast path goes on with the guest's flags in the host's */
@@ -81,24 +81,24 @@ static u32 bit(unsigned reg) { return 1u << reg; }
 
 /* ---- flags ---- */
 
-/* lahf/seto form into cpu->aflags; host flags stay. Uses T_A. */
+/* lahf/seto form into cpu->aflags; host flags stay. Uses T_B. */
 static void emit_flags_save(struct emit *e)
 {
-    emit_store(e, H_AX, rm_reg(T_A));
+    emit_store(e, H_AX, rm_reg(T_B));
     emit8(e, 0x9f); /* lahf */
     emit_op(e, 0, 1, 0x90, 0, rm_reg(H_AX)); /* seto al */
     emit_op(e, E_66, 0, 0x89, H_AX, STATE(aflags));
-    emit_load(e, H_AX, rm_reg(T_A));
+    emit_load(e, H_AX, rm_reg(T_B));
 }
 
 static void emit_flags_restore(struct emit *e)
 {
-    emit_store(e, H_AX, rm_reg(T_A));
+    emit_store(e, H_AX, rm_reg(T_B));
     emit_op(e, 0, 1, 0xb7, H_AX, STATE(aflags));
     emit8(e, 0x04); /* add al, 7fh: OF */
     emit8(e, 0x7f);
     emit8(e, 0x9e); /* sahf */
-    emit_load(e, H_AX, rm_reg(T_A));
+    emit_load(e, H_AX, rm_reg(T_B));
 }
 
 static void emit_bytes(struct emit *e, const u8 *bytes, unsigned n)
@@ -249,17 +249,26 @@ static struct rm address_rm(struct tr *t)
     return m;
 }
 
-/* Probe the TLB for [T_ADDR, +size): T_ADDR becomes the host address. Uses T_A, T_B. */
+/* Where a probe leaves the host address. */
+static struct rm probed(void) { return (struct rm){.kind = RM_MEM, .reg = T_ADDR, .index = T_A}; }
+
+/* Probe the TLB for [T_ADDR, +size): the host address is T_ADDR + T_A. Uses T_B. */
 static void emit_probe(struct tr *t, struct stub *s, unsigned size, bool write)
 {
     struct emit *e = &t->e;
     const size_t table = offsetof(struct cpu, tlbs) + t->context * sizeof(struct tlb) + offsetof(struct tlb, e);
     _Static_assert(sizeof(struct tlb_entry) == 32 && GUEST_PAGE_SHIFT == 12, "shifts below");
     /* tlb_index() times 32 */
-    emit_store(e, T_ADDR, rm_reg(T_A));
-    emit_shift(e, 5, T_A, 10);
-    emit_op(e, E_W, 0, 0x33, T_A, rm_reg(T_ADDR));
-    emit_shift(e, 5, T_A, 7);
+    if (t->bt->bmi2) {
+        emit_rorx(e, T_A, T_ADDR, 7);
+        emit_rorx(e, T_B, T_ADDR, 17);
+    } else {
+        emit_store(e, T_ADDR, rm_reg(T_A));
+        emit_shift(e, 5, T_A, 7);
+        emit_store(e, T_ADDR, rm_reg(T_B));
+        emit_shift(e, 5, T_B, 17);
+    }
+    emit_op(e, 0, 0, 0x33, T_A, rm_reg(T_B));
     emit_alu_imm(e, false, 4, T_A, (TLB_ENTRIES - 1) << 5);
     if (size == 1) emit_store(e, T_ADDR, rm_reg(T_B));
     else emit_lea(e, true, T_B, rm_mem(T_ADDR, (s32)size));
@@ -268,10 +277,10 @@ static void emit_probe(struct tr *t, struct stub *s, unsigned size, bool write)
     size_t tag = write ? offsetof(struct tlb_entry, write_tag) : offsetof(struct tlb_entry, read_tag);
     emit_op(e, E_W, 0, 0x3b, T_B, rm_gs_base(T_A, table + tag));
     stub_from(t, s, CC_NE);
-    emit_op(e, E_W, 0, 0x03, T_ADDR, rm_gs_base(T_A, table + offsetof(struct tlb_entry, addend)));
+    emit_load(e, T_A, rm_gs_base(T_A, table + offsetof(struct tlb_entry, addend)));
 }
 
-/* The memory operand's host address into T_ADDR. */
+/* The memory operand's host address into T_ADDR + T_A. */
 static void emit_address(struct tr *t, struct stub *s, unsigned size, bool write)
 {
     const struct insn *i = t->i;
@@ -416,7 +425,7 @@ static bool form_of(const struct insn *i, struct form *f)
             case I_test: f->reg = 0; f->imm_bytes = byte ? 1 : iz; return true;
             case I_not: case I_neg: f->rm_write = true; return true;
             case I_mul: case I_imul: f->implicit = byte ? bit(H_AX) : bit(H_AX) | bit(H_DX); return true;
-            default: return false; /* DIV faults */
+            default: return false;
             }
         case 0xfe: case 0xff:
             if (i->mnemonic != I_inc && i->mnemonic != I_dec) return false;
@@ -649,12 +658,12 @@ static bool translate_form(struct tr *t)
             used |= bit(reg);
             if (f.reg_write) written |= bit(reg);
         } else {
-            reg = T_A;
+            reg = f.is_mem ? T_B : T_A; /* T_A belongs to the address */
             reg_temp = true;
         }
     }
     if (f.is_mem) {
-        rm = rm_mem(T_ADDR, 0);
+        rm = probed();
     } else if (f.rm_byte && is_high(i, f.rm)) {
         br.high = true;
         rm = rm_reg(f.rm);
@@ -680,13 +689,13 @@ static bool translate_form(struct tr *t)
         emit_address(t, s, f.rm_size, f.rm_write);
     }
     if (u.needs) flags_to_host(t);
-    if (reg_temp && (f.reg_read || i->opsize < 4)) emit_load(e, T_A, guest_mem(f.reg));
+    if (reg_temp && (f.reg_read || i->opsize < 4)) emit_load(e, reg, guest_mem(f.reg));
     if (rm_temp && (f.rm_read || f.rm_size < 4)) emit_load(e, T_B, guest_mem(f.rm));
     u8 *code = e->p;
     emit_op(e, prefixes, f.map, f.code, reg, rm);
     emit_imm(e, i, f.imm_bytes);
     unsigned len = (unsigned)(e->p - code);
-    if (reg_temp && f.reg_write) emit_store(e, T_A, guest_mem(f.reg));
+    if (reg_temp && f.reg_write) emit_store(e, reg, guest_mem(f.reg));
     if (rm_temp && f.rm_write) emit_store(e, T_B, guest_mem(f.rm));
     registers_written(t, written);
     if (u.writes) {
@@ -760,12 +769,12 @@ static bool translate_push(struct tr *t)
     emit_lea(e, t->is64, T_ADDR, rm_mem(H_GSP, -(s32)size));
     emit_probe(t, s, size, true);
     if (o->kind == OPND_IMM) {
-        emit_op(e, w, 0, 0xc7, 0, rm_mem(T_ADDR, 0));
+        emit_op(e, w, 0, 0xc7, 0, probed());
         emit32(e, i->imm);
     } else {
-        unsigned h = resident(o->reg) ? host_reg(o->reg) : T_A;
-        if (h == T_A) emit_load(e, T_A, guest_mem(o->reg));
-        emit_op(e, w, 0, 0x89, h, rm_mem(T_ADDR, 0));
+        unsigned h = resident(o->reg) ? host_reg(o->reg) : T_B;
+        if (h == T_B) emit_load(e, T_B, guest_mem(o->reg));
+        emit_op(e, w, 0, 0x89, h, probed());
     }
     emit_move_sp(t, -(s32)size);
     registers_written(t, bit(H_GSP));
@@ -787,10 +796,10 @@ static bool translate_pop(struct tr *t)
     emit_probe(t, s, size, false);
     emit_move_sp(t, (s32)size);
     if (resident(o->reg)) {
-        emit_op(e, w, 0, 0x8b, host_reg(o->reg), rm_mem(T_ADDR, 0));
+        emit_op(e, w, 0, 0x8b, host_reg(o->reg), probed());
     } else {
-        emit_load(e, T_A, rm_mem(T_ADDR, 0));
-        emit_store(e, T_A, guest_mem(o->reg));
+        emit_load(e, T_B, probed());
+        emit_store(e, T_B, guest_mem(o->reg));
     }
     registers_written(t, written);
     stub_back(t, s);
@@ -807,8 +816,49 @@ static bool translate_leave(struct tr *t)
     emit_op(e, w, 0, 0x8b, T_ADDR, rm_reg(H_BP));
     emit_probe(t, s, size, false);
     emit_lea(e, t->is64, H_GSP, rm_mem(H_BP, (s32)size));
-    emit_op(e, w, 0, 0x8b, H_BP, rm_mem(T_ADDR, 0));
+    emit_op(e, w, 0, 0x8b, H_BP, probed());
     registers_written(t, bit(H_GSP) | bit(H_BP));
+    stub_back(t, s);
+    return true;
+}
+
+/* DIV and IDIV where they cannot fault; else the handler does. Flags stay as they are, as the interpreter has it. */
+static bool translate_divide(struct tr *t)
+{
+    const struct insn *i = t->i;
+    struct emit *e = &t->e;
+    const bool mem = i->operands[0].kind == OPND_MEM;
+    const unsigned w = i->opsize == 8 ? E_W : 0;
+    if (i->opsize < 4 || (mem && !address_ok(t))) return false;
+    flags_before(t, true, bit(H_AX) | bit(H_DX), false);
+    struct stub *s = new_stub(t);
+    unsigned src = T_B;
+    if (mem) {
+        emit_address(t, s, i->opsize, false);
+        emit_op(e, w, 0, 0x8b, T_B, probed());
+    } else if (resident(i->operands[0].reg)) {
+        src = host_reg(i->operands[0].reg);
+    } else {
+        emit_load(e, T_B, guest_mem(i->operands[0].reg));
+    }
+    if (i->mnemonic == I_div) {
+        /* No fault when the high half is below the divisor, which then is not 0. */
+        emit_op(e, w, 0, 0x3b, H_DX, rm_reg(src));
+        stub_from(t, s, CC_AE);
+        emit_op(e, w, 0, 0xf7, 6, rm_reg(src));
+    } else {
+        /* No fault when the dividend is one half sign-extended and the divisor neither 0 nor -1. */
+        emit_op(e, w, 0, 0x8b, T_A, rm_reg(H_AX));
+        emit_op(e, w, 0, 0xc1, 7, rm_reg(T_A));
+        emit8(e, i->opsize * 8 - 1);
+        emit_op(e, w, 0, 0x3b, T_A, rm_reg(H_DX));
+        stub_from(t, s, CC_NE);
+        emit_lea(e, w, T_A, rm_mem(src, 1));
+        emit_alu_imm(e, w, 7, T_A, 1);
+        stub_from(t, s, CC_BE);
+        emit_op(e, w, 0, 0xf7, 7, rm_reg(src));
+    }
+    registers_written(t, bit(H_AX) | bit(H_DX));
     stub_back(t, s);
     return true;
 }
@@ -973,8 +1023,8 @@ static struct stub *emit_push_return(struct tr *t)
     struct stub *s = new_stub(t);
     emit_lea(&t->e, t->is64, T_ADDR, rm_mem(H_GSP, -size));
     emit_probe(t, s, (unsigned)size, true);
-    emit_rip(t, T_A, next);
-    emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x89, T_A, rm_mem(T_ADDR, 0));
+    emit_rip(t, T_B, next);
+    emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x89, T_B, probed());
     return s;
 }
 
@@ -1019,7 +1069,7 @@ static bool translate_ret(struct tr *t)
     struct stub *s = new_stub(t);
     emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x8b, T_ADDR, rm_reg(H_GSP));
     emit_probe(t, s, (unsigned)size, false);
-    emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x8b, T_ADDR, rm_mem(T_ADDR, 0));
+    emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x8b, T_ADDR, probed());
     emit_indirect(t, s, size + (t->i->operands[0].kind == OPND_IMM ? (u16)t->i->imm : 0));
     return true;
 }
@@ -1040,7 +1090,7 @@ static bool translate_indirect(struct tr *t, bool call)
         if (mem) {
             s = new_stub(t);
             emit_address(t, s, (unsigned)size, false);
-            emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x8b, T_ADDR, rm_mem(T_ADDR, 0));
+            emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x8b, T_ADDR, probed());
             emit_store(&t->e, T_ADDR, STATE(target));
         }
         s = emit_push_return(t);
@@ -1049,7 +1099,7 @@ static bool translate_indirect(struct tr *t, bool call)
         if (mem) emit_address(t, s, (unsigned)size, false);
     }
     if (mem && call) emit_load(&t->e, T_ADDR, STATE(target));
-    else if (mem) emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x8b, T_ADDR, rm_mem(T_ADDR, 0));
+    else if (mem) emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x8b, T_ADDR, probed());
     else if (resident(o->reg)) emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x8b, T_ADDR, rm_reg(host_reg(o->reg)));
     else emit_load(&t->e, T_ADDR, guest_mem(o->reg));
     emit_indirect(t, s, call ? -size : 0);
@@ -1078,6 +1128,8 @@ static bool translate_insn(struct tr *t, bool *ended)
     case I_pop: return translate_pop(t);
     case I_leave: return translate_leave(t);
     case I_bswap: return translate_bswap(t);
+    case I_div:
+    case I_idiv: return translate_divide(t);
     case I_pause:
         emit8(e, 0xf3);
         emit8(e, 0x90);
@@ -1208,6 +1260,7 @@ static void emit_return(struct emit *e)
 
 void translate_thunks(struct bt *bt)
 {
+    bt->bmi2 = __builtin_cpu_supports("bmi2");
     static const u8 pushes[] = {0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57, 0x48, 0x83, 0xec, 0x08};
     struct emit em = {.p = bt->code.rw}, *e = &em;
     bt->enter = code_memory_rx(&bt->code, e->p);

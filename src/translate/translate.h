@@ -21,6 +21,7 @@ struct bt {
     u8 *exit_link;  /* r14 is a struct link: returns it */
     u8 *slow;       /* r14 is the struct insn, r15 its block's offset: runs its handler */
     size_t thunks;  /* bytes of the above */
+    bool bmi2;      /* the host has RORX */
     unsigned hot;   /* interpretations before a block is translated */
     struct link *pending;       /* the jump that was just left by, to be patched */
     u64 pending_kills;          /* cache.kills then */

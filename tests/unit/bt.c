@@ -1,0 +1,114 @@
+/* build/tests/test_bt: the interpreter's tests on the translator, every block translated when it is first run, and what only the
+ * translator can get wrong. */
+#include "translate/bt.h"
+
+#include "cpu/cpu.h"
+
+static struct cpu *at_once(struct cpu *c)
+{
+    bt_set_threshold(c, 1);
+    return c;
+}
+#define interp_engine   bt_engine
+#define cpu_create(...) at_once(cpu_create(__VA_ARGS__))
+#include "interp.c"
+
+static void again(void)
+{
+    cpu->rip = CODE;
+    cpu->halted = false;
+    cpu->regs[R_SP] = 0x80000;
+    cpu->regs[R_AX] = 0x7fffffff80000001;
+    cpu->regs[R_BX] = 0x8000000080000010;
+    cpu->regs[R_CX] = 5;
+    cpu->regs[R_12] = 0x1234567890abcdef;
+    cpu->regs[R_SI] = 0x20000;
+    cpu->aflags = 0x0200 | AFLAG_CF | AFLAG_AF;
+    bus_write_block(mem, 0x20000, &(u64){0xfedcba9876543210}, 8);
+}
+
+Test(interp, the_flags_that_a_fault_finds_are_exact)
+{
+    static const u8 makers[][8] = {
+        {3, 0x48, 0x39, 0xd8},                   /* cmp rax, rbx */
+        {2, 0x01, 0xd8},                         /* add eax, ebx */
+        {2, 0x29, 0xd8},                         /* sub eax, ebx */
+        {2, 0x00, 0xdc},                         /* add ah, bl */
+        {3, 0x48, 0x21, 0xd8},                   /* and rax, rbx */
+        {3, 0x49, 0x31, 0xc4},                   /* xor r12, rax */
+        {3, 0x83, 0xc0, 0x7f},                   /* add eax, 7fh */
+        {4, 0x66, 0x83, 0xe8, 0x12},             /* sub ax, 12h */
+        {3, 0x48, 0xf7, 0xdb},                   /* neg rbx */
+        {2, 0xff, 0xc0},                         /* inc eax */
+        {3, 0xff, 0x0c, 0x26},                   /* dec dword [rsi] */
+        {3, 0xc1, 0xe0, 3},                      /* shl eax, 3 */
+        {2, 0xd3, 0xc8},                         /* ror eax, cl */
+        {3, 0x0f, 0xaf, 0xc3},                   /* imul eax, ebx */
+        {2, 0x03, 0x06},                         /* add eax, [rsi] */
+        {2, 0x39, 0x06},                         /* cmp [rsi], eax */
+        {3, 0x0f, 0xa3, 0xd8},                   /* bt eax, ebx */
+        {2, 0x11, 0xd8},                         /* adc eax, ebx */
+        {2, 0x01, 0xc0},                         /* add eax, eax */
+        {4, 0x39, 0xd8, 0x89, 0xc3},             /* cmp eax, ebx; mov ebx, eax */
+        {6, 0x39, 0xd8, 0x8b, 0x1e, 0x89, 0xd8}, /* cmp eax, ebx; mov ebx, [rsi]; mov eax, ebx */
+        {7, 0x39, 0xd8, 0x8b, 0x0e, 0x0f, 0x9c, 0xc3}, /* cmp eax, ebx; mov ecx, [rsi]; setl bl */
+    };
+    long_mode();
+    for (unsigned n = 0; n < sizeof makers / sizeof makers[0]; n++) {
+        u64 seen[2][3];
+        for (unsigned translated = 0; translated < 2; translated++) {
+            u8 bytes[16] = {0};
+            memcpy(bytes, makers[n] + 1, makers[n][0]);
+            memcpy(bytes + makers[n][0], (const u8[]){0x8b, 0x14, 0x25, 0xf0, 0xff, 0x7f, 0x00, 0xf4}, 8); /* mov edx, [7ffff0h] */
+            bus_write_block(mem, CODE, bytes, sizeof bytes);
+            cpu->engine_ops->invalidate(cpu, CODE, sizeof bytes);
+            bt_set_threshold(cpu, translated ? 1 : ~0u);
+            again();
+            cr_assert_eq(run(), EXC_PF);
+            seen[translated][0] = stack64(3);
+            seen[translated][1] = cpu->regs[R_AX];
+            seen[translated][2] = cpu->regs[R_BX];
+        }
+        for (unsigned k = 0; k < 3; k++)
+            cr_expect_eq(seen[0][k], seen[1][k], "case %u, value %u: interpreted %llx, translated %llx", n, k,
+                         (unsigned long long)seen[0][k], (unsigned long long)seen[1][k]);
+    }
+}
+
+Test(interp, a_loop_that_changes_its_own_code)
+{
+    long_mode();
+    CODE_AT(CODE, 0xb9, 100, 0, 0, 0, 0x31, 0xdb, /* mov ecx, 100; xor ebx, ebx */
+            0xfe, 0x05, 2, 0, 0, 0,               /* l: inc byte [the next instruction's immediate] */
+            0x80, 0xc3, 0,                        /* add bl, 0 */
+            0xff, 0xc9, 0x75, 0xf3, 0xf4);        /* dec ecx; jnz l; hlt */
+    cr_assert_eq(run(), -1);
+    cr_assert_eq(cpu->regs[R_BX], 5050 % 256);
+}
+
+Test(interp, a_page_mapped_twice_runs_at_both_addresses)
+{
+    long_mode();
+    write64(PAGES + 0x3000 + 8 * 0x30, CODE | 7); /* 30000h is the code page, too */
+    CODE_AT(CODE, 0xe8, 1, 0, 0, 0, 0xf4, 0x48, 0x8d, 0x05, 0, 0, 0, 0, 0xc3); /* call f; hlt; f: lea rax, [rip]; ret */
+    for (unsigned n = 0; n < 4; n++) {
+        u64 base = n & 1 ? 0x30000 : CODE;
+        again();
+        cpu->rip = base;
+        cr_assert_eq(run(), -1);
+        cr_assert_eq(cpu->regs[R_AX], base + 13);
+        cr_assert_eq(cpu->regs[R_SP], 0x80000);
+        cr_assert_eq(cpu->rip, base + 6);
+    }
+}
+
+Test(interp, a_return_to_a_non_canonical_address_faults_at_the_return)
+{
+    long_mode();
+    CODE_AT(CODE, 0xc3);
+    again();
+    write64(0x80000, 0x0000800000000000);
+    cr_assert_eq(run(), EXC_GP);
+    cr_assert_eq(stack64(1), CODE, "the address pushed is that of RET");
+    cr_assert_eq(stack64(4), 0x80000, "RSP as before it");
+}
