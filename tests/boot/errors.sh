@@ -53,12 +53,12 @@ accepted 'isa-debug-exit' -device help
 
 # Unknown and incomplete options.
 refused '-foo: option not supported' -foo
-refused '-drive: option not supported' -drive file=x
-refused '-hda: option not supported' -hda disk.img
+refused '-drive x: No such file' -drive file=x
+refused '-hda disk.img: No such file' -hda disk.img
 refused '-qmp: option not supported' -qmp stdio
 refused '-S: option not supported' -S
 refused '-smbios: option not supported' -smbios type=0
-refused 'disk.img: disk images not supported' disk.img
+refused 'disk.img: No such file' disk.img
 refused '-kernel: requires an argument' -kernel
 refused '-m: requires an argument' -nographic -m
 refused '-initrd needs -kernel' -initrd x
@@ -72,7 +72,6 @@ refused 'smm=on not supported' -machine pc,smm=on
 refused 'kvm: not available in this build' -accel kvm
 refused 'kvm: not available in this build' -machine accel=kvm
 refused 'kvm is not available' -enable-kvm
-refused 'bt: not available in this build' -accel bt
 refused 'xyz: no such accelerator' -accel xyz
 refused "-cpu nosuch" -cpu nosuch
 refused "nosuchfeature" -cpu max,+nosuchfeature
