@@ -125,6 +125,7 @@ static bool bytes_read(struct cpu *cpu, const struct insn *i, u64 ea, u8 *p, uns
 static bool bytes_write(struct cpu *cpu, const struct insn *i, u64 ea, const u8 *p, unsigned size)
 {
     gla lin;
+    TRY(seg_linear(cpu, i->seg, ea + size - 1, 1, true, &lin));
     TRY(seg_linear(cpu, i->seg, ea, 1, true, &lin));
     TRY(lin_probe_write(cpu, lin, size, ACC_WRITE));
     for (unsigned k = 0; k < size; k++) TRY(mem_write8(cpu, i->seg, ea + k, p[k]));

@@ -302,6 +302,7 @@ bool sys_retf(struct cpu *cpu, const struct insn *i)
     struct descriptor code, ssd;
     const unsigned rpl = cs & 3;
     TRY(check_return_cs(cpu, (u16)cs, &code));
+    if (!cpu_long(cpu) || !(code.attr & SEG_L)) rip = (u32)rip;
     if (rpl == cpu->cpl) {
         TRY(code_offset_check(cpu, &code, rip));
         TRY(descriptor_set_accessed(cpu, &code));
@@ -417,6 +418,7 @@ bool sys_iret(struct cpu *cpu, const struct insn *i)
     const bool outer = rpl != old_cpl, pops_stack = outer || cpu_code64(cpu);
     u64 rsp = 0, ss = 0;
     TRY(check_return_cs(cpu, (u16)cs, &code));
+    if (!cpu_long(cpu) || !(code.attr & SEG_L)) rip = (u32)rip;
     if (pops_stack) {
         TRY(stack_peek(cpu, unit, 3, &rsp));
         TRY(stack_peek(cpu, unit, 4, &ss));
