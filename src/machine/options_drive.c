@@ -41,7 +41,7 @@ int options_drive_file(struct options *o, const char *option, const char *file)
 {
     static const char *const names[] = {"hda", "hdb", "hdc", "hdd"};
     const char *name = *option == '-' ? option + 1 + (option[1] == '-') : "hda"; /* a file alone is -hda */
-    struct drive_option *d = new_drive(o, *option == '-' ? option : "disk image");
+    struct drive_option *d = new_drive(o, *option == '-' ? option : "-hda");
     if (!d) return -EINVAL;
     d->interface = DRIVE_IDE;
     for (int i = 0; i < 4; i++)

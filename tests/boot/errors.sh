@@ -53,12 +53,9 @@ accepted 'isa-debug-exit' -device help
 
 # Unknown and incomplete options.
 refused '-foo: option not supported' -foo
-refused '-drive x: No such file' -drive file=x
-refused '-hda disk.img: No such file' -hda disk.img
 refused '-qmp: option not supported' -qmp stdio
 refused '-S: option not supported' -S
 refused '-smbios: option not supported' -smbios type=0
-refused 'disk.img: No such file' disk.img
 refused '-kernel: requires an argument' -kernel
 refused '-m: requires an argument' -nographic -m
 refused '-initrd needs -kernel' -initrd x
@@ -135,6 +132,30 @@ refused "expected HOST:PORT" -serial tcp:localhost
 refused "server=maybe: expected on or off" -serial unix:x,server=maybe
 refused 'four serial ports' -serial null -serial null -serial null -serial null -serial null
 refused 'cannot write to /dev/full' -serial file:/dev/full -nographic -boot menu=on
+
+# Disks.
+head -c 1000000 /dev/zero >disk.img
+: >empty.img
+printf 'KDMV' >disk.vmdk
+printf 'QFI\373\0\0\0\3' >short.qcow2
+refused '-hda nosuch.img: No such file' -hda nosuch.img
+refused '-hda nosuch.img: No such file' nosuch.img
+refused '-cdrom nosuch.iso: No such file' -cdrom nosuch.iso
+refused '-hdb directory: ' -hdb directory
+refused '-hda empty.img: the image is empty' -hda empty.img
+refused '-hdc disk.vmdk: VMDK images not supported' -hdc disk.vmdk
+refused '-drive short.qcow2: damaged qcow2 header' -drive file=short.qcow2
+refused '-drive disk.img: not a qcow2 image' -drive file=disk.img,format=qcow2
+refused '-drive: vdi: image format not supported' -drive file=disk.img,format=vdi
+refused '-drive: scsi: bus not supported' -drive file=disk.img,if=scsi
+refused '-drive: sometimes: invalid cache' -drive file=disk.img,cache=sometimes
+refused "-drive: property 'foo' not supported" -drive file=disk.img,foo=1
+refused '-drive: .*index' -drive file=disk.img,index=4
+refused 'a drive at bus=0,unit=0 \(index=0\) already' -hda disk.img -drive file=empty.img,index=0
+refused '-hdb disk.img: in use by another process' -hda disk.img -hdb disk.img
+refused 'nobody can refer to it without an id' -drive if=none,file=disk.img
+refused '-device ide-hd: d0: no such drive' -device ide-hd,drive=d0
+refused '-device ide-hd: d0: the drive is in use' -drive if=none,id=d0,file=disk.img -device ide-hd,drive=d0 -device ide-hd,drive=d0
 
 # Devices and the rest.
 refused "-device nosuch: device not supported" -device nosuch
