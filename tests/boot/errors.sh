@@ -164,7 +164,11 @@ refused 'iobase=0x10000' -device isa-debug-exit,iobase=0x10000
 refused '-vga qxl: not supported' -vga qxl
 refused '-display gtk: not supported' -display gtk
 refused '-monitor stdio: not supported' -monitor stdio
-refused '-nic user: not supported' -nic user
+refused '-nic bogus: network type not supported' -nic bogus
+refused "-nic rtl9999: network card not supported" -nic tap,model=rtl9999
+refused "-device nowhere: no such netdev" -device e1000,netdev=nowhere
+refused "-netdev tap: property 'id' is missing" -netdev tap
+refused "-netdev: property 'color' not supported" -netdev tap,id=a,color=red
 refused 'invalid boot order' -boot order=cxd
 refused 'invalid boot order' -boot cc
 refused 'invalid date' -rtc base=yesterday
