@@ -53,6 +53,7 @@ static bool eligible(const struct cpu *cpu) { return cpu->mode_key & MODE_FLAT; 
 static void warm(struct cpu *cpu, struct bt *bt, struct block *b)
 {
     if (b->page == ~0ull || ++b->hot < bt->hot || !eligible(cpu)) return;
+    if (log_enabled(LOG_EXEC | LOG_CPU)) return; /* only interpreted blocks are logged one by one */
     if (bt->code.size - bt->code.used < ROOM || !translate_block(bt, cpu, b)) return;
     struct jump_entry *j = jump_slot(&bt->cache, block_lin(cpu));
     if (j->block == b) j->host = b->host;
