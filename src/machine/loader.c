@@ -14,7 +14,7 @@
 
 static void complain(const char *what, const char *path, const char *why)
 {
-    fprintf(stderr, "calque: cannot read %s %s: %s\n", what, path, why);
+    fprintf(stderr, "calque: could not load %s %s: %s\n", what, path, why);
 }
 
 u8 *loader_read_file(const char *path, const char *what, size_t max, size_t *size)

@@ -392,7 +392,12 @@ static int opt_debugcon(struct context *c, const char *option, const char *arg)
 static int opt_device(struct context *c, const char *option, const char *arg)
 {
     if (!strcmp(arg, "help") || !strcmp(arg, "?")) {
-        printf("e1000\nisa-debug-exit\nisa-debugcon\nisa-serial\nide-cd\nide-hd\npc-testdev\npci-testdev\nVGA\n");
+        /* In the form that scripts look for. */
+        static const char *const devices[][2] = {
+            {"e1000", "PCI"}, {"ide-cd", "IDE"}, {"ide-hd", "IDE"}, {"isa-debug-exit", "ISA"}, {"isa-debugcon", "ISA"},
+            {"isa-serial", "ISA"}, {"pc-testdev", "ISA"}, {"pci-testdev", "PCI"}, {"VGA", "PCI"},
+        };
+        for (size_t i = 0; i < ARRAY_LEN(devices); i++) printf("name \"%s\", bus %s\n", devices[i][0], devices[i][1]);
         return 1;
     }
     if (c->d.device_count == OPTIONS_DEVICES) return bad(option, arg, "too many devices");
@@ -659,7 +664,8 @@ static int opt_help(struct context *c, const char *option, const char *arg)
     (void)c;
     (void)option;
     (void)arg;
-    printf("Calque emulator version " CALQUE_VERSION "\nusage: calque [options]\n\n");
+    printf("Calque emulator version " CALQUE_VERSION "\nusage: calque [options]\n"
+           "Options have the names and the meaning they have in QEMU.\n\n");
     for (size_t i = 0; i < ARRAY_LEN(table); i++) {
         if (!table[i].help) continue;
         int width = printf("-%s %s", table[i].name, table[i].argument ? table[i].argument : "");
