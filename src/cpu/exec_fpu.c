@@ -118,6 +118,8 @@ static inline bool vector_guard(struct cpu *cpu, const struct insn *i, const str
 /* Memory operands that take no alignment check: by bytes. */
 static bool bytes_read(struct cpu *cpu, const struct insn *i, u64 ea, u8 *p, unsigned size)
 {
+    gla lin; /* the segment's limit before any page */
+    TRY(seg_linear(cpu, i->seg, ea + size - 1, 1, false, &lin));
     for (unsigned k = 0; k < size; k++) TRY(mem_read8(cpu, i->seg, ea + k, p + k));
     return true;
 }
