@@ -16,7 +16,7 @@
 #include "host/event_loop.h"
 #include "machine/options.h"
 
-#define MACHINE_DEVICES 64
+#define MACHINE_DEVICES 160 /* the board's parts, and a local APIC for each of up to 64 vCPUs */
 
 struct machine;
 
