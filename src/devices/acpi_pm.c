@@ -63,6 +63,8 @@ struct acpi_pm {
     struct irq_line sci;       /* system control interrupt */
     void (*power_off)(void *); /* S5 */
     void *opaque;              /* for power_off */
+    void (*moved)(void *, u16); /* acpi_pm_on_move() */
+    void *moved_opaque;        /* for moved */
     struct region *pm_region;  /* PMBA */
     struct region *smb_region; /* SMBBA */
     struct region *gpe_region; /* general purpose events */
@@ -271,11 +273,13 @@ static void update_ports(struct acpi_pm *p)
 {
     const u8 *c = p->pci.config;
     struct bus *ports = pci_bus_ports(p->pci.bus);
+    u16 base = (u16)(pci_get32(c + PMBA) & 0xffc0);
 
     bus_begin_update(ports);
-    place(p->pm_region, c[PMREGMISC] & 1, pci_get32(c + PMBA) & 0xffc0);
+    place(p->pm_region, c[PMREGMISC] & 1, base);
     place(p->smb_region, c[SMBHSTCFG] & 1, pci_get32(c + SMBBA) & 0xfff0);
     bus_end_update(ports);
+    if (p->moved && region_enabled(p->pm_region)) p->moved(p->moved_opaque, base);
 }
 
 static void config_written(struct pci_device *d, unsigned offset, unsigned size, const u8 *old)
@@ -373,3 +377,9 @@ struct acpi_pm *acpi_pm_create(struct pci_bus *pci, int devfn, struct irq_line s
 }
 
 struct device *acpi_pm_device(struct acpi_pm *p) { return &p->pci.dev; }
+
+void acpi_pm_on_move(struct acpi_pm *p, void (*moved)(void *opaque, u16 base), void *opaque)
+{
+    p->moved = moved;
+    p->moved_opaque = opaque;
+}

@@ -9,7 +9,7 @@
 #include "devices/pci.h"
 
 /* Facts that the ACPI tables state and firmware programs. */
-#define ACPI_PM_BASE          0x600 /* PM1a event block, control at +4, timer at +8 */
+#define ACPI_PM_BASE          0x600 /* usual place of the PM1a event block, control at +4, timer at +8 */
 #define ACPI_PM_SMBUS_BASE    0x700
 #define ACPI_PM_GPE_BASE      0xafe0 /* 2 bytes of status, 2 of enable */
 #define ACPI_PM_GPE_LENGTH    4
@@ -25,6 +25,8 @@ struct acpi_pm;
 struct acpi_pm *acpi_pm_create(struct pci_bus *pci, int devfn, struct irq_line sci, struct clock *clock,
                                void (*power_off)(void *opaque), void *opaque);
 struct device *acpi_pm_device(struct acpi_pm *p);
+/* moved is called when firmware places the PM registers at base and they answer there: the ACPI tables must say so. */
+void acpi_pm_on_move(struct acpi_pm *p, void (*moved)(void *opaque, u16 base), void *opaque);
 /* Press the power button. False when no operating system listens (ACPI mode is off or the event disabled). */
 bool acpi_pm_power_button(struct acpi_pm *p);
 /* Raise general purpose event n (0..15), for hotplug. */

@@ -9,6 +9,7 @@
  *
  * References: [ACPI] ACPI specification 6.4, chapter 5; [HPET] IA-PC HPET specification 1.0a, 3.2.4;
  * [WAET] Windows ACPI Emulated Devices Table. The script's format: SeaBIOS, "romfile loader". */
+#define _GNU_SOURCE /* memmem() */
 #include "devices/acpi_tables.h"
 
 #include <assert.h>
@@ -462,4 +463,34 @@ out:
     free(b.rsdp.data);
     free(b.loader.data);
     return r;
+}
+
+/* FADT fields [ACPI] table 5.9: the ports of the PM1a event block, PM1a control block and PM timer, twice each. */
+static const struct {
+    u8 offset, size; /* in the FADT */
+    u8 port;         /* from the base */
+} pm_fields[] = {{56, 4, 0}, {64, 4, 4}, {76, 4, 8}, {152, 8, 0}, {176, 8, 4}, {212, 8, 8}};
+
+void acpi_tables_set_pm_base(struct fw_cfg *f, u16 base)
+{
+    size_t size;
+    const u8 *now = fw_cfg_find_file(f, TABLES_FILE, &size);
+    const u8 *fadt = now ? memmem(now, size, "FACP", 4) : NULL;
+    if (!fadt) return;
+    u16 old = (u16)(fadt[56] | fadt[57] << 8);
+    if (old == base) return;
+    u8 *data = malloc(size);
+    if (!data) return;
+    memcpy(data, now, size);
+    for (size_t i = 0; i < sizeof pm_fields / sizeof pm_fields[0]; i++)
+        put(data + (fadt - now) + pm_fields[i].offset, base + pm_fields[i].port, pm_fields[i].size);
+    /* In the DSDT the board's reserved ports, IO (Decode16, base, base, 1, 64) [ACPI] 6.4.2.5. */
+    const u8 io[] = {0x47, 1, (u8)old, (u8)(old >> 8), (u8)old, (u8)(old >> 8), 1, 0x40};
+    u8 *descriptor = memmem(data, size, io, sizeof io);
+    if (descriptor) {
+        put(descriptor + 2, base, 2);
+        put(descriptor + 4, base, 2);
+    }
+    fw_cfg_add_file(f, TABLES_FILE, data, size);
+    free(data);
 }

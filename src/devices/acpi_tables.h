@@ -15,5 +15,7 @@ struct acpi_config {
 
 /* Adds etc/acpi/tables, etc/acpi/rsdp, etc/table-loader and etc/system-states. 0 or -errno with a message. */
 int acpi_tables_add(struct fw_cfg *f, const struct acpi_config *config);
+/* Firmware has placed the power management registers at this port: the tables, which it reads later, say so. */
+void acpi_tables_set_pm_base(struct fw_cfg *f, u16 base);
 
 #endif

@@ -140,6 +140,11 @@ static void piix3_reset_control(void *opaque, bool hard)
 }
 
 static void power_off(void *opaque) { machine_request_power_off(opaque); }
+static void pm_moved(void *opaque, u16 base)
+{
+    struct pc *pc = opaque;
+    if (pc->fw_cfg) acpi_tables_set_pm_base(pc->fw_cfg, base);
+}
 static void debug_exit(void *opaque, int status) { machine_request_exit(opaque, status & 0xff); }
 static void message(void *opaque, u64 address, u32 data) { apic_bus_msi(opaque, address, data); }
 
@@ -335,6 +340,7 @@ static bool create_pci_devices(struct machine *m, const struct firmware *vga_bio
         struct acpi_pm *pm = acpi_pm_create(pc->pci, PCI_DEVFN(1, 3), piix3_isa_input(pc->piix3, ACPI_PM_SCI_IRQ),
                                             m->clock, power_off, m);
         if (!pm || !add(m, acpi_pm_device(pm))) return false;
+        acpi_pm_on_move(pm, pm_moved, pc);
     }
     if (!m->options->vga) return true;
     pc->vga = vga_create(pc->pci, PCI_DEVFN(2, 0), m->ram, VGA_VRAM_SIZE, m->clock, vga_bios->data, vga_bios->size);

@@ -69,6 +69,23 @@ Test(acpi_pm, configuration)
     teardown(&b);
 }
 
+static void note_base(void *opaque, u16 base) { *(unsigned *)opaque = base; }
+
+Test(acpi_pm, a_move_is_reported_when_it_takes_effect)
+{
+    struct board b;
+    unsigned base = 0;
+    setup(&b);
+    acpi_pm_on_move(b.pm, note_base, &base);
+    pci_bus_config_write(b.pci, DEVFN, 0x80, 0, 1);
+    pci_bus_config_write(b.pci, DEVFN, 0x40, 0xb001, 4);
+    cr_expect_eq(base, 0, "not decoded");
+    pci_bus_config_write(b.pci, DEVFN, 0x80, 1, 1);
+    cr_expect_eq(base, 0xb000);
+    cr_expect_eq(in(&b, 0xb004, 2), 0);
+    teardown(&b);
+}
+
 Test(acpi_pm, enabling_through_the_smi_command_port)
 {
     struct board b;

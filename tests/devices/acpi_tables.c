@@ -187,6 +187,32 @@ Test(acpi_tables, fadt)
     unload(&l);
 }
 
+Test(acpi_tables, follow_firmware_that_moves_the_pm_registers)
+{
+    struct loaded l;
+    size_t size, before;
+    load(&l, &two);
+    u64 fadt = (u64)(find(&l, "FACP", 0) - l.tables);
+    const u8 *was = fw_cfg_find_file(l.f, "etc/acpi/tables", &before);
+    cr_assert_not_null(was);
+    acpi_tables_set_pm_base(l.f, 0xb000);
+    const u8 *t = fw_cfg_find_file(l.f, "etc/acpi/tables", &size);
+    cr_assert_eq(size, before);
+    t += fadt;
+    cr_expect_eq(le(t + 56, 4), 0xb000);
+    cr_expect_eq(le(t + 64, 4), 0xb004);
+    cr_expect_eq(le(t + 76, 4), 0xb008);
+    cr_expect_eq(le(t + 148 + 4, 8), 0xb000);
+    cr_expect_eq(le(t + 172 + 4, 8), 0xb004);
+    cr_expect_eq(le(t + 208 + 4, 8), 0xb008);
+    cr_expect_eq(le(t + 80, 4), 0xafe0, "the others stay");
+    bool reserved = false;
+    for (size_t i = 0; i + 8 <= size; i++)
+        if (memcmp(t - fadt + i, "\x47\x01\x00\xb0\x00\xb0\x01\x40", 8) == 0) reserved = true;
+    cr_expect(reserved);
+    unload(&l);
+}
+
 Test(acpi_tables, madt)
 {
     struct loaded l;
