@@ -4,6 +4,9 @@
  * Models the decode enables of IDETIM, the six bus master registers of each channel and their scatter/gather
  * tables. Leaves out timing: the rest of IDETIM and SIDETIM is storage.
  *
+ * DEVIATION: the decode enables are set after reset, where the chip has them clear. UEFI firmware for this board
+ * relies on that, and otherwise waits for minutes for drives that seem busy.
+ *
  * [PIIX3] Intel 82371FB/82371SB data sheet, 2.3 and 2.6; [BMIDE] Programming Interface for Bus Master IDE
  * Controller, revision 1.0. */
 #include "devices/piix3_ide.h"
@@ -180,6 +183,7 @@ static void piix3_ide_reset(struct device *d)
     pci_put16(ide->pci.config + PCI_STATUS, 0x0280); /* fast back-to-back, medium DEVSEL# */
     memset(ide->pci.config + IDETIM, 0, 8);
     for (int i = 0; i < 2; i++) {
+        pci_put16(ide->pci.config + IDETIM + 2 * i, IDETIM_DECODE);
         struct bus_master *m = &ide->master[i];
         m->command = m->status = 0;
         m->table = m->prd = m->count = 0;

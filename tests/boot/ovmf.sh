@@ -1,6 +1,6 @@
 #!/bin/bash
-# tests/boot/slow/ovmf.sh: UEFI firmware instead of a BIOS, to its shell, where a few commands work; then Linux from it.
-cd "$(dirname "$0")/../../.." || exit 1
+# tests/boot/ovmf.sh: UEFI firmware instead of a BIOS, to its shell, where a few commands work; then Linux from it.
+cd "$(dirname "$0")/../.." || exit 1
 . scripts/lib.sh
 . scripts/lib-guest.sh
 scripts/get-guests ovmf linux-cloud-amd64 initramfs-amd64 || exit 1
