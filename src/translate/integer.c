@@ -1,0 +1,353 @@
+/* Integer instructions: the general form by opcode table, and those that need more. */
+#include "translate/tr.h"
+
+/* An 8-bit register operand's encoding: AH..BH, or the low byte. False: needs both a high byte and REX. */
+struct byte_regs {
+    bool high, rex;
+};
+
+static unsigned byte_operand(const struct insn *i, unsigned reg, struct byte_regs *r)
+{
+    if (!(i->prefixes & PFX_REX) && reg >= 4 && reg < 8) {
+        r->high = true;
+        return reg; /* AH CH DH BH, as encoded */
+    }
+    unsigned h = resident(reg) ? host_reg(reg) : reg;
+    if (h >= 4) r->rex = true;
+    return h;
+}
+
+static bool is_high(const struct insn *i, unsigned reg) { return !(i->prefixes & PFX_REX) && reg >= 4 && reg < 8; }
+
+static void emit_imm(struct emit *e, const struct insn *i, unsigned bytes)
+{
+    if (bytes == 1) emit8(e, (u8)i->imm);
+    else if (bytes == 2) emit16(e, (u16)i->imm);
+    else if (bytes == 4) emit32(e, i->imm);
+}
+
+/* Remember how to make the flags of an instruction without memory operand again. */
+static void remember(struct tr *t, const struct form *f, unsigned prefixes, unsigned reg, struct rm rm, u32 regs_used,
+                     const u8 *code, unsigned len)
+{
+    const struct insn *i = t->i;
+    struct emit r = {.p = t->rec};
+    switch (i->mnemonic) {
+    case I_cmp:
+    case I_test:
+        if (f->is_mem || len > sizeof t->rec) return;
+        emit_bytes(&r, code, len);
+        break;
+    case I_and:
+    case I_or:
+    case I_xor: { /* TEST of the result leaves the same flags */
+        struct rm d = f->reg_write ? rm_reg(reg) : rm;
+        if (d.kind != RM_REG) return;
+        emit_op(&r, prefixes, 0, f->rm_byte ? 0x84 : 0x85, d.reg, d);
+        regs_used = f->rm_byte && (d.reg & 4) && !(prefixes & E_REX) && d.reg < 8 ? bit(d.reg - 4) : bit(d.reg);
+        break;
+    }
+    case I_neg:
+        if (f->is_mem || 2 * len > sizeof t->rec) return;
+        emit_bytes(&r, code, len);
+        emit_bytes(&r, code, len);
+        break;
+    case I_add:
+    case I_sub:
+        if (f->is_mem || 2 * len > sizeof t->rec) return;
+        if (f->has_reg) {
+            if (f->rm_byte || f->reg == f->rm) return;
+            emit_op(&r, prefixes, 0, f->code ^ 0x28, reg, rm);
+        } else {
+            emit_op(&r, prefixes, 0, f->code, f->reg ^ 5, rm);
+            emit_imm(&r, i, f->imm_bytes);
+        }
+        emit_bytes(&r, code, len);
+        break;
+    default: return;
+    }
+    t->rec_len = (u8)(r.p - t->rec);
+    t->rec_regs = regs_used;
+}
+
+static bool translate_form(struct tr *t)
+{
+    const struct insn *i = t->i;
+    struct emit *e = &t->e;
+    struct form f;
+    if (!form_of(i, &f)) return false;
+    if (f.is_mem && !address_ok(t)) return false;
+    if ((i->prefixes & PFX_LOCK) && !f.is_mem) return false;
+    const struct flag_use u = flags_of(i);
+    if (f.rm_byte && !f.has_reg) f.rm_size = 1;
+    if (f.rm_byte) f.rm_size = 1;
+
+    unsigned prefixes = f.prefix | (i->opsize == 2 ? E_66 : 0) | (i->opsize == 8 ? E_W : 0) |
+                        (i->prefixes & PFX_LOCK ? E_LOCK : 0);
+    u32 written = f.implicit, used = f.implicit;
+    unsigned reg = f.reg;
+    bool reg_temp = false, rm_temp = false;
+    struct byte_regs br = {0};
+    struct rm rm;
+    if (f.has_reg) {
+        if (f.reg_byte && is_high(i, f.reg)) {
+            br.high = true;
+            used |= bit(f.reg - 4);
+            if (f.reg_write) written |= bit(f.reg - 4);
+        } else if (resident(f.reg)) {
+            reg = f.reg_byte ? byte_operand(i, f.reg, &br) : host_reg(f.reg);
+            used |= bit(reg);
+            if (f.reg_write) written |= bit(reg);
+        } else {
+            reg = f.is_mem ? T_B : T_A; /* T_A belongs to the address */
+            reg_temp = true;
+        }
+    }
+    if (f.is_mem) {
+        rm = probed();
+    } else if (f.rm_byte && is_high(i, f.rm)) {
+        br.high = true;
+        rm = rm_reg(f.rm);
+        used |= bit(f.rm - 4);
+        if (f.rm_write) written |= bit(f.rm - 4);
+    } else if (resident(f.rm)) {
+        rm = rm_reg(f.rm_byte ? byte_operand(i, f.rm, &br) : host_reg(f.rm));
+        used |= bit(rm.reg);
+        if (f.rm_write) written |= bit(rm.reg);
+    } else {
+        rm = rm_reg(T_B);
+        rm_temp = true;
+    }
+    if (br.rex) prefixes |= E_REX;
+    if (br.high && (br.rex || (prefixes & E_W) || reg_temp || rm_temp || f.is_mem ||
+                    (f.has_reg && (reg & 8)) || (rm.kind == RM_REG && (rm.reg & 8))))
+        return false;
+
+    struct stub *s = NULL;
+    flags_before(t, f.is_mem, written, u.full);
+    if (f.is_mem) {
+        s = new_stub(t);
+        emit_address(t, s, f.rm_size, f.rm_write);
+    }
+    if (u.needs) flags_to_host(t);
+    if (reg_temp && (f.reg_read || i->opsize < 4)) emit_load(e, reg, guest_mem(f.reg));
+    if (rm_temp && (f.rm_read || f.rm_size < 4)) emit_load(e, T_B, guest_mem(f.rm));
+    u8 *code = e->p;
+    emit_op(e, prefixes, f.map, f.code, reg, rm);
+    emit_imm(e, i, f.imm_bytes);
+    unsigned len = (unsigned)(e->p - code);
+    if (reg_temp && f.reg_write) emit_store(e, reg, guest_mem(f.reg));
+    if (rm_temp && f.rm_write) emit_store(e, T_B, guest_mem(f.rm));
+    registers_written(t, written);
+    if (u.writes) {
+        flags_made(t);
+        if (u.full && !reg_temp && !rm_temp) remember(t, &f, prefixes, reg, rm, used, code, len);
+    }
+    if (s) stub_back(t, s);
+    return true;
+}
+
+static bool translate_lea(struct tr *t)
+{
+    const struct insn *i = t->i;
+    struct emit *e = &t->e;
+    unsigned guest = i->operands[0].reg;
+    if (i->opsize == 2 || (t->is64 ? i->addrsize == 2 || (i->addrsize == 4 && i->base == REG_RIP) : i->addrsize != 4))
+        return false;
+    bool res = resident(guest);
+    flags_before(t, false, res ? bit(host_reg(guest)) : 0, false);
+    struct rm m = address_rm(t);
+    emit_lea(e, i->opsize == 8 && i->addrsize == 8, res ? host_reg(guest) : T_B, m);
+    if (!res) emit_store(e, T_B, guest_mem(guest));
+    else registers_written(t, bit(host_reg(guest)));
+    return true;
+}
+
+static bool translate_mov_imm(struct tr *t)
+{
+    const struct insn *i = t->i;
+    unsigned guest = i->operands[0].reg;
+    bool res = resident(guest);
+    flags_before(t, false, res ? bit(host_reg(guest)) : 0, false);
+    emit_mov_imm64(&t->e, res ? host_reg(guest) : T_B, i->opsize == 8 ? i->imm : (u32)i->imm);
+    if (!res) emit_store(&t->e, T_B, guest_mem(guest));
+    else registers_written(t, bit(host_reg(guest)));
+    return true;
+}
+
+static bool translate_bswap(struct tr *t)
+{
+    const struct insn *i = t->i;
+    unsigned guest = i->operands[0].reg;
+    if (i->opsize < 4) return false;
+    bool res = resident(guest);
+    unsigned h = res ? host_reg(guest) : T_B;
+    flags_before(t, false, res ? bit(h) : 0, false);
+    if (!res) emit_load(&t->e, T_B, guest_mem(guest));
+    unsigned rex = (i->opsize == 8 ? 8u : 0) | (h >> 3);
+    if (rex) emit8(&t->e, 0x40 | rex);
+    emit8(&t->e, 0x0f);
+    emit8(&t->e, 0xc8 | (h & 7));
+    if (!res) emit_store(&t->e, T_B, guest_mem(guest));
+    else registers_written(t, bit(h));
+    return true;
+}
+
+static bool translate_push(struct tr *t)
+{
+    const struct insn *i = t->i;
+    struct emit *e = &t->e;
+    const unsigned size = t->is64 ? 8 : 4, w = t->is64 ? E_W : 0;
+    const struct operand *o = &i->operands[0];
+    if (i->opsize != size || (o->kind != OPND_GPR && o->kind != OPND_IMM)) return false;
+    flags_before(t, true, bit(H_GSP), false);
+    struct stub *s = new_stub(t);
+    emit_lea(e, t->is64, T_ADDR, rm_mem(H_GSP, -(s32)size));
+    emit_probe(t, s, size, true);
+    if (o->kind == OPND_IMM) {
+        emit_op(e, w, 0, 0xc7, 0, probed());
+        emit32(e, i->imm);
+    } else {
+        unsigned h = resident(o->reg) ? host_reg(o->reg) : T_B;
+        if (h == T_B) emit_load(e, T_B, guest_mem(o->reg));
+        emit_op(e, w, 0, 0x89, h, probed());
+    }
+    emit_move_sp(t, -(s32)size);
+    registers_written(t, bit(H_GSP));
+    stub_back(t, s);
+    return true;
+}
+
+static bool translate_pop(struct tr *t)
+{
+    const struct insn *i = t->i;
+    struct emit *e = &t->e;
+    const unsigned size = t->is64 ? 8 : 4, w = t->is64 ? E_W : 0;
+    const struct operand *o = &i->operands[0];
+    if (i->opsize != size || o->kind != OPND_GPR) return false;
+    u32 written = bit(H_GSP) | (resident(o->reg) ? bit(host_reg(o->reg)) : 0);
+    flags_before(t, true, written, false);
+    struct stub *s = new_stub(t);
+    emit_op(e, w, 0, 0x8b, T_ADDR, rm_reg(H_GSP));
+    emit_probe(t, s, size, false);
+    emit_move_sp(t, (s32)size);
+    if (resident(o->reg)) {
+        emit_op(e, w, 0, 0x8b, host_reg(o->reg), probed());
+    } else {
+        emit_load(e, T_B, probed());
+        emit_store(e, T_B, guest_mem(o->reg));
+    }
+    registers_written(t, written);
+    stub_back(t, s);
+    return true;
+}
+
+static bool translate_leave(struct tr *t)
+{
+    const unsigned size = t->is64 ? 8 : 4, w = t->is64 ? E_W : 0;
+    struct emit *e = &t->e;
+    if (t->i->opsize != size) return false;
+    flags_before(t, true, bit(H_GSP) | bit(H_BP), false);
+    struct stub *s = new_stub(t);
+    emit_op(e, w, 0, 0x8b, T_ADDR, rm_reg(H_BP));
+    emit_probe(t, s, size, false);
+    emit_lea(e, t->is64, H_GSP, rm_mem(H_BP, (s32)size));
+    emit_op(e, w, 0, 0x8b, H_BP, probed());
+    registers_written(t, bit(H_GSP) | bit(H_BP));
+    stub_back(t, s);
+    return true;
+}
+
+/* DIV and IDIV where they cannot fault; else the handler does. Flags stay as they are, as the interpreter has it. */
+static bool translate_divide(struct tr *t)
+{
+    const struct insn *i = t->i;
+    struct emit *e = &t->e;
+    const bool mem = i->operands[0].kind == OPND_MEM;
+    const unsigned w = i->opsize == 8 ? E_W : 0;
+    if (i->opsize < 4 || (mem && !address_ok(t))) return false;
+    flags_before(t, true, bit(H_AX) | bit(H_DX), false);
+    struct stub *s = new_stub(t);
+    unsigned src = T_B;
+    if (mem) {
+        emit_address(t, s, i->opsize, false);
+        emit_op(e, w, 0, 0x8b, T_B, probed());
+    } else if (resident(i->operands[0].reg)) {
+        src = host_reg(i->operands[0].reg);
+    } else {
+        emit_load(e, T_B, guest_mem(i->operands[0].reg));
+    }
+    if (i->mnemonic == I_div) {
+        /* No fault when the high half is below the divisor, which then is not 0. */
+        emit_op(e, w, 0, 0x3b, H_DX, rm_reg(src));
+        stub_from(t, s, CC_AE);
+        emit_op(e, w, 0, 0xf7, 6, rm_reg(src));
+    } else {
+        /* No fault when the dividend is one half sign-extended and the divisor neither 0 nor -1. */
+        emit_op(e, w, 0, 0x8b, T_A, rm_reg(H_AX));
+        emit_op(e, w, 0, 0xc1, 7, rm_reg(T_A));
+        emit8(e, i->opsize * 8 - 1);
+        emit_op(e, w, 0, 0x3b, T_A, rm_reg(H_DX));
+        stub_from(t, s, CC_NE);
+        emit_lea(e, w, T_A, rm_mem(src, 1));
+        emit_alu_imm(e, w, 7, T_A, 1);
+        stub_from(t, s, CC_BE);
+        emit_op(e, w, 0, 0xf7, 7, rm_reg(src));
+    }
+    registers_written(t, bit(H_AX) | bit(H_DX));
+    stub_back(t, s);
+    return true;
+}
+
+bool translate_integer(struct tr *t)
+{
+    const struct insn *i = t->i;
+    struct emit *e = &t->e;
+    switch (i->mnemonic) {
+    case I_nop: return true;
+    case I_lea: return translate_lea(t);
+    case I_push: return translate_push(t);
+    case I_pop: return translate_pop(t);
+    case I_leave: return translate_leave(t);
+    case I_bswap: return translate_bswap(t);
+    case I_div:
+    case I_idiv: return translate_divide(t);
+    case I_pause:
+        emit8(e, 0xf3);
+        emit8(e, 0x90);
+        return true;
+    case I_cbw:
+    case I_cwd: {
+        u32 w = i->mnemonic == I_cbw ? bit(H_AX) : bit(H_DX);
+        flags_before(t, false, w, false);
+        if (i->opsize == 2) emit8(e, 0x66);
+        if (i->opsize == 8) emit8(e, 0x48);
+        emit8(e, i->code);
+        registers_written(t, w);
+        return true;
+    }
+    case I_clc:
+    case I_stc:
+    case I_cmc:
+    case I_sahf:
+        flags_to_host(t);
+        emit8(e, i->code);
+        flags_made(t);
+        return true;
+    case I_lahf:
+        flags_to_host(t);
+        emit8(e, 0x9f);
+        registers_written(t, bit(H_AX));
+        return true;
+    case I_mov:
+        if (i->map == 0 && i->code >= 0xb8 && i->code < 0xc0 && i->opsize >= 4) return translate_mov_imm(t);
+        return translate_form(t);
+    case I_add: case I_or: case I_adc: case I_sbb: case I_and: case I_sub: case I_xor: case I_cmp: case I_test: case I_inc:
+    case I_dec: case I_neg: case I_not: case I_mul: case I_imul: case I_shl: case I_shr: case I_sar: case I_rol: case I_ror:
+    case I_rcl: case I_rcr: case I_shld: case I_shrd: case I_movzx: case I_movsx: case I_movsxd: case I_setcc:
+    case I_cmovcc: case I_xchg: case I_bt: case I_bts: case I_btr: case I_btc: case I_bsf: case I_bsr: case I_tzcnt:
+    case I_lzcnt: case I_popcnt: case I_cmpxchg: case I_xadd:
+        return translate_form(t);
+    default: return false;
+    }
+}

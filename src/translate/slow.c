@@ -1,0 +1,49 @@
+/* Out-of-line paths: what the interpreter's handler does in an instruction's place, always or when the fast path gives up. */
+#include "translate/tr.h"
+
+struct stub *new_stub(struct tr *t)
+{
+    struct stub *s = &t->stubs[t->nstubs++];
+    *s = (struct stub){.insn = t->i, .recover = !t->mem, .rec_len = t->rec_len};
+    memcpy(s->rec, t->rec, sizeof s->rec);
+    return s;
+}
+
+void stub_from(struct tr *t, struct stub *s, unsigned cc) { s->sites[s->nsites++] = emit_jump(&t->e, cc); }
+
+void stub_back(struct tr *t, struct stub *s)
+{
+    s->back = t->e.p;
+    s->restore = t->host;
+}
+
+static void emit_slow_call(struct tr *t, const struct insn *i)
+{
+    emit_mov_imm64(&t->e, H_14, (u64)(uintptr_t)i);
+    emit_mov_imm64(&t->e, H_15, t->b->offset);
+    emit8(&t->e, 0xe8);
+    emit32(&t->e, 0);
+    emit_patch(t->e.p - 4, thunk_rw(t->bt, t->bt->slow));
+}
+
+void emit_stub(struct tr *t, const struct stub *s)
+{
+    for (unsigned n = 0; n < s->nsites; n++) emit_patch(s->sites[n], t->e.p);
+    if (s->recover) {
+        emit_bytes(&t->e, s->rec, s->rec_len);
+        emit_flags_save(&t->e);
+    }
+    emit_slow_call(t, s->insn);
+    if (!s->back) return;
+    if (s->restore) emit_flags_restore(&t->e);
+    emit_jump_to(&t->e, CC_ALWAYS, s->back);
+}
+
+void by_handler(struct tr *t)
+{
+    t->bt->refused[t->i->mnemonic]++;
+    flags_to_mem(t);
+    emit_slow_call(t, t->i);
+    t->host = false;
+    t->rec_len = 0;
+}

@@ -1,0 +1,65 @@
+/* What surrounds translated code: entry, exits, and the call of a handler. */
+#include "translate/tr.h"
+
+static void emit_save_registers(struct emit *e)
+{
+    for (unsigned g = 0; g < 12; g++) emit_store(e, host_reg(g), guest_mem(g));
+}
+
+static void emit_load_registers(struct emit *e)
+{
+    for (unsigned g = 0; g < 12; g++) emit_load(e, host_reg(g), guest_mem(g));
+}
+
+static void emit_return(struct emit *e)
+{
+    static const u8 pops[] = {0x48, 0x83, 0xc4, 0x08, 0x41, 0x5f, 0x41, 0x5e, 0x41, 0x5d, 0x41, 0x5c, 0x5d, 0x5b, 0xc3};
+    emit_bytes(e, pops, sizeof pops); /* add rsp, 8; pop r15 r14 r13 r12 rbp rbx; ret */
+}
+
+void translate_thunks(struct bt *bt)
+{
+    bt->bmi2 = __builtin_cpu_supports("bmi2");
+    static const u8 pushes[] = {0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57, 0x48, 0x83, 0xec, 0x08};
+    struct emit em = {.p = bt->code.rw}, *e = &em;
+    bt->enter = code_memory_rx(&bt->code, e->p);
+    emit_bytes(e, pushes, sizeof pushes); /* push rbx rbp r12 r13 r14 r15; sub rsp, 8 */
+    emit_store(e, H_DI, rm_reg(H_14));
+    emit_load_registers(e);
+    emit_op(e, 0, 0, 0xff, 4, rm_reg(H_14));
+
+    bt->exit_link = code_memory_rx(&bt->code, e->p);
+    emit_save_registers(e);
+    emit_store(e, H_14, rm_reg(H_AX));
+    emit_return(e);
+
+    bt->cache.no_host = code_memory_rx(&bt->code, e->p); /* r15: the jump_entry */
+    emit_load(e, H_14, rm_mem(H_15, offsetof(struct jump_entry, lin)));
+    bt->exit_rip = code_memory_rx(&bt->code, e->p);
+    emit_store(e, H_14, STATE(rip));
+    emit_save_registers(e);
+    emit_op(e, 0, 0, 0x33, H_AX, rm_reg(H_AX));
+    emit_return(e);
+
+    bt->slow = code_memory_rx(&bt->code, e->p);
+    emit_save_registers(e);
+    emit_op(e, E_W, 0, 0x03, H_15, STATE(page_rip));
+    emit_store(e, H_15, STATE(block_rip));
+    emit_store(e, H_15, STATE(regs[REG_RIP]));
+    emit_load(e, H_DI, STATE(self));
+    emit_store(e, H_14, rm_reg(H_SI));
+    emit_mov_imm64(e, H_AX, (u64)(uintptr_t)bt_slow);
+    emit_alu_imm(e, true, 5, H_SP, 8);
+    emit_op(e, 0, 0, 0xff, 2, rm_reg(H_AX));
+    emit_alu_imm(e, true, 0, H_SP, 8);
+    emit_op(e, 0, 0, 0x85, H_AX, rm_reg(H_AX));
+    u8 *leave = emit_jump(e, CC_NE);
+    emit_load_registers(e);
+    emit8(e, 0xc3);
+    emit_patch(leave, e->p);
+    emit_alu_imm(e, true, 0, H_SP, 8);
+    emit_op(e, 0, 0, 0x33, H_AX, rm_reg(H_AX));
+    emit_return(e);
+
+    bt->thunks = bt->code.used = (size_t)(e->p - bt->code.rw);
+}

@@ -1,0 +1,130 @@
+/* The translator's own view of a block being translated, shared by its files: translate.c drives; flags.c, access.c, slow.c serve;
+ * integer.c, jumps.c and so on translate instructions by subject. */
+#ifndef TRANSLATE_TR_H
+#define TRANSLATE_TR_H
+
+#include "cpu/decode.h"
+#include "translate/emit.h"
+#include "translate/form.h"
+#include "translate/translate.h"
+
+enum { T_ADDR = H_14, T_A = H_15, T_B = H_13, H_GSP = H_12 };
+
+#define MAX_STUBS 256
+#define MAX_EXITS 8
+
+/* An out-of-line path. */
+struct stub {
+    u8 *sites[5]; /* jumps to it */
+    u8 nsites;
+    bool recover;  /* the flags must be recovered and saved first */
+    bool restore;  /* the fast path goes on with the guest's flags in the host's */
+    u8 rec_len;    /* recovery code */
+    u8 rec[16];
+    const struct insn *insn;
+    u8 *back; /* where the fast path goes on */
+};
+
+/* A jump within the page that is not chained yet. */
+struct exit_jump {
+    u8 *site;
+    s32 target; /* offset from the page's start */
+};
+
+struct tr {
+    struct emit e; /* first */
+    struct bt *bt;
+    struct cpu *cpu;
+    struct block *b;
+    bool is64;
+    unsigned context;     /* TLB context */
+    const struct insn *i; /* being translated */
+    /* where the guest's flags are */
+    bool host;      /* in the host's */
+    bool mem;       /* in cpu->aflags */
+    u8 rec_len;     /* recoverable by this code; 0: no */
+    u8 rec[16];
+    u32 rec_regs;   /* host registers it depends on */
+    struct stub stubs[MAX_STUBS];
+    unsigned nstubs;
+    struct exit_jump exits[MAX_EXITS];
+    unsigned nexits;
+    u8 *poll_site;
+};
+
+static inline void emit_bytes(struct emit *e, const u8 *bytes, unsigned n)
+{
+    memcpy(e->p, bytes, n);
+    e->p += n;
+}
+
+static inline u8 *thunk_rw(const struct bt *bt, const u8 *rx) { return bt->code.rw + (rx - bt->code.rx); }
+
+/* ---- registers ---- */
+
+static inline bool resident(unsigned guest) { return guest < 12; }
+static inline unsigned host_reg(unsigned guest) { return guest == R_SP ? H_GSP : guest; }
+static inline struct rm guest_mem(unsigned guest) { return rm_gs(offsetof(struct cpu, regs) + 8 * guest); }
+/* The stack pointer moved by n. */
+static inline void emit_move_sp(struct tr *t, s32 n) { emit_lea(&t->e, t->is64, H_GSP, rm_mem(H_GSP, n)); }
+
+static inline bool in_page(s32 off) { return off >= 0 && off < (s32)GUEST_PAGE_SIZE; }
+
+/* Later in the page: such jumps cannot make a loop by themselves, and need not look at events. */
+static inline bool is_forward(const struct tr *t, s32 off) { return off > t->b->offset; }
+
+/* ---- flags (flags.c) ---- */
+
+/* lahf/seto form into cpu->aflags; host flags stay. Uses T_B. */
+void emit_flags_save(struct emit *e);
+void emit_flags_restore(struct emit *e);
+void flags_to_host(struct tr *t);
+void flags_to_mem(struct tr *t);
+/* Before an instruction that clobbers the host's flags without meaning to (a TLB probe), and writes host registers `written`;
+ * `full`: it then sets all the guest's flags. */
+void flags_before(struct tr *t, bool clobbers, u32 written, bool full);
+/* After it: what could be recovered from those registers no longer can. */
+void registers_written(struct tr *t, u32 written);
+/* The guest's flags were just made by host code, all of them or on top of those that were there. */
+void flags_made(struct tr *t);
+/* All flags are overwritten at this place of the page before anything could fault or read them. */
+bool flags_dead_at(struct tr *t, s32 off);
+
+/* ---- out-of-line paths (slow.c) ---- */
+
+/* A path for t->i, from the state of flags and registers that stands now. */
+struct stub *new_stub(struct tr *t);
+/* Emit a jump to it. */
+void stub_from(struct tr *t, struct stub *s, unsigned cc);
+/* Here the fast path of the instruction ends, and the slow one comes back. */
+void stub_back(struct tr *t, struct stub *s);
+void emit_stub(struct tr *t, const struct stub *s);
+/* The interpreter's handler in the instruction's place. */
+void by_handler(struct tr *t);
+
+/* ---- memory (access.c) ---- */
+
+/* Can the memory operand's address be computed inline? */
+bool address_ok(const struct tr *t);
+/* The operand of a LEA-like computation; uses T_ADDR and T_A for registers that are in memory. */
+struct rm address_rm(struct tr *t);
+/* Where a probe leaves the host address. */
+struct rm probed(void);
+/* Probe the TLB for [T_ADDR, +size): the host address is probed(). Uses T_A, T_B. */
+void emit_probe(struct tr *t, struct stub *s, unsigned size, bool write);
+/* The memory operand's host address into probed(). */
+void emit_address(struct tr *t, struct stub *s, unsigned size, bool write);
+
+/* ---- instructions by subject: false: left to the handler ---- */
+
+bool translate_integer(struct tr *t);
+/* *ended: nothing follows in the block. */
+bool translate_jump(struct tr *t, bool *ended);
+/* RIP of a page offset into a register. */
+void emit_rip(struct tr *t, unsigned reg, s32 off);
+/* Leave translated code for the RIP in r14. */
+void emit_exit_rip(struct tr *t);
+/* Go on at this offset from the page's start. */
+void emit_go(struct tr *t, s32 off);
+
+#endif
