@@ -23,6 +23,9 @@ struct ram {
     u8 *page_flags; /* one byte per 4 KiB page: RAM_PAGE_* (accessed with __atomic builtins) */
     void (*code_write)(void *opaque, u64 offset, u64 size); /* see ram_on_code_write() */
     void *code_opaque;
+    void (*dirty_cleared)(void *opaque); /* see ram_on_dirty_cleared() */
+    bool (*dirty_settled)(void *opaque); /* likewise */
+    void *dirty_opaque;                  /* for both */
 };
 
 #define RAM_PAGE_CODE 1  /* an engine holds decoded or translated code from this page */
@@ -37,6 +40,13 @@ u64 ram_alloc(struct ram *r, u64 size);
 void ram_on_code_write(struct ram *r, void (*fn)(void *opaque, u64 offset, u64 size), void *opaque);
 /* Note that [offset, offset + size) was written by a device or by DMA: sets DIRTY, reports CODE. */
 void ram_note_write(struct ram *r, u64 offset, u64 size);
+/* Which pages of [offset, offset + size) have been DIRTY since the last call: their bits are set in pages[] (the first
+ * page is bit 0 of pages[0]), others are left alone. Whether there were any. A vCPU that stores through its TLB sets
+ * the flag when it fills the entry: it must be told, and until ram_dirty_settled() its stores may go unnoticed. */
+bool ram_take_dirty(struct ram *r, u64 offset, u64 size, u64 *pages);
+bool ram_dirty_settled(struct ram *r);
+/* Who tells the vCPUs (cleared), and knows whether all of them have heard it since (settled). */
+void ram_on_dirty_cleared(struct ram *r, void (*cleared)(void *opaque), bool (*settled)(void *opaque), void *opaque);
 
 /* ---- regions ---- */
 

@@ -99,3 +99,26 @@ void ram_note_write(struct ram *r, u64 offset, u64 size)
     if (code_start != code_end && r->code_write)
         r->code_write(r->code_opaque, code_start, code_end - code_start);
 }
+
+bool ram_take_dirty(struct ram *r, u64 offset, u64 size, u64 *pages)
+{
+    bool any = false;
+    u8 *flags = &r->page_flags[offset >> GUEST_PAGE_SHIFT];
+    for (u64 i = 0; i < size >> GUEST_PAGE_SHIFT; i++) {
+        if (!(__atomic_load_n(&flags[i], __ATOMIC_RELAXED) & RAM_PAGE_DIRTY)) continue;
+        __atomic_fetch_and(&flags[i], (u8)~RAM_PAGE_DIRTY, __ATOMIC_SEQ_CST);
+        pages[i / 64] |= 1ull << i % 64;
+        any = true;
+    }
+    if (any && r->dirty_cleared) r->dirty_cleared(r->dirty_opaque);
+    return any;
+}
+
+bool ram_dirty_settled(struct ram *r) { return !r->dirty_settled || r->dirty_settled(r->dirty_opaque); }
+
+void ram_on_dirty_cleared(struct ram *r, void (*cleared)(void *opaque), bool (*settled)(void *opaque), void *opaque)
+{
+    r->dirty_cleared = cleared;
+    r->dirty_settled = settled;
+    r->dirty_opaque = opaque;
+}

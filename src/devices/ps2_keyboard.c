@@ -39,6 +39,8 @@ enum {
 
 struct ps2_keyboard {
     struct ps2_device port;              /* towards the controller */
+    struct input *input;                 /* where keys come from, NULL: only ps2_keyboard_key() */
+    struct input_device source;          /* what that knows of us */
     void (*leds)(void *opaque, u8 leds); /* tells the host; may be NULL */
     void *opaque;                        /* for leds() */
     bool scanning;                       /* keys are reported */
@@ -217,6 +219,7 @@ void ps2_keyboard_key(struct ps2_keyboard *k, u16 code, bool down)
 static void set_leds(struct ps2_keyboard *k, u8 leds)
 {
     if (k->leds) k->leds(k->opaque, leds);
+    if (k->input) input_set_leds(k->input, leds);
 }
 
 static void set_all_no_break(struct ps2_keyboard *k, bool no_break)
@@ -351,10 +354,36 @@ static void ps2_keyboard_reset(struct device *d)
     power_on(k);
 }
 
-static void ps2_keyboard_destroy(struct device *d) { free(container_of(d, struct ps2_keyboard, port.dev)); }
+static void ps2_keyboard_destroy(struct device *d)
+{
+    struct ps2_keyboard *k = container_of(d, struct ps2_keyboard, port.dev);
+    if (k->input) input_remove(k->input, &k->source);
+    free(k);
+}
 
 static const struct device_class ps2_keyboard_class = {"ps2_keyboard", ps2_keyboard_reset,
                                                        ps2_keyboard_destroy};
+
+/* The longest sequence is that of pause in set 2. */
+static bool room(void *opaque)
+{
+    struct ps2_keyboard *k = opaque;
+    return k->port.events.used + 8 <= KEY_QUEUE;
+}
+
+static void key_event(void *opaque, enum input_key key, bool down)
+{
+    u16 code = input_key_set1(key);
+    if (code) ps2_keyboard_key(opaque, code, down);
+}
+
+void ps2_keyboard_connect(struct ps2_keyboard *k, struct input *input)
+{
+    k->input = input;
+    k->source = (struct input_device){
+        .name = "PS/2 keyboard", .takes = INPUT_TAKES_KEYS, .room = room, .key = key_event, .opaque = k};
+    input_add(input, &k->source);
+}
 
 struct ps2_device *ps2_keyboard_port(struct ps2_keyboard *k) { return &k->port; }
 struct device *ps2_keyboard_device(struct ps2_keyboard *k) { return &k->port.dev; }

@@ -40,6 +40,8 @@ enum { ID_STANDARD = 0, ID_WHEEL = 3, ID_EXPLORER = 4 };
 
 struct ps2_mouse {
     struct ps2_device port; /* towards the controller */
+    struct input *input;    /* where movements come from, NULL: only ps2_mouse_event() */
+    struct input_device source; /* what that knows of us */
     u8 id;                  /* ID_*: the protocol */
     u8 rate;                /* samples a second, as set */
     u8 old_rates[2];        /* the two rates before, newest first: the knock that changes the protocol */
@@ -231,9 +233,33 @@ static void ps2_mouse_reset(struct device *d)
     defaults(m);
 }
 
-static void ps2_mouse_destroy(struct device *d) { free(container_of(d, struct ps2_mouse, port.dev)); }
+static void ps2_mouse_destroy(struct device *d)
+{
+    struct ps2_mouse *m = container_of(d, struct ps2_mouse, port.dev);
+    if (m->input) input_remove(m->input, &m->source);
+    free(m);
+}
 
 static const struct device_class ps2_mouse_class = {"ps2_mouse", ps2_mouse_reset, ps2_mouse_destroy};
+
+static void pointer_event(void *opaque, const struct input_pointer *p)
+{
+    static const u8 bits[] = {[INPUT_BUTTON_left] = PS2_MOUSE_LEFT, [INPUT_BUTTON_middle] = PS2_MOUSE_MIDDLE,
+                              [INPUT_BUTTON_right] = PS2_MOUSE_RIGHT, [INPUT_BUTTON_side] = PS2_MOUSE_SIDE,
+                              [INPUT_BUTTON_extra] = PS2_MOUSE_EXTRA};
+    u8 buttons = 0;
+    for (size_t i = 0; i < ARRAY_LEN(bits); i++)
+        if (p->buttons >> i & 1) buttons |= bits[i];
+    ps2_mouse_event(opaque, p->dx, p->dy, p->wheel, buttons);
+}
+
+void ps2_mouse_connect(struct ps2_mouse *m, struct input *input)
+{
+    m->input = input;
+    m->source = (struct input_device){
+        .name = "PS/2 mouse", .takes = INPUT_TAKES_RELATIVE, .pointer = pointer_event, .opaque = m};
+    input_add(input, &m->source);
+}
 
 struct ps2_device *ps2_mouse_port(struct ps2_mouse *m) { return &m->port; }
 struct device *ps2_mouse_device(struct ps2_mouse *m) { return &m->port.dev; }

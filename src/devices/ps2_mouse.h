@@ -2,6 +2,7 @@
 #ifndef DEVICES_PS2_MOUSE_H
 #define DEVICES_PS2_MOUSE_H
 
+#include "core/input.h"
 #include "devices/ps2.h"
 
 struct ps2_mouse;
@@ -16,6 +17,9 @@ struct ps2_mouse;
 struct ps2_mouse *ps2_mouse_create(void);
 struct ps2_device *ps2_mouse_port(struct ps2_mouse *m); /* for i8042_create() */
 struct device *ps2_mouse_device(struct ps2_mouse *m);
+
+/* Take movements from there. */
+void ps2_mouse_connect(struct ps2_mouse *m, struct input *input);
 
 /* The mouse moves: counts to the right, counts down (screen sense), wheel clicks towards the user, and which
  * PS2_MOUSE_* buttons are down now. */

@@ -83,6 +83,7 @@ static void vga_write_attr(struct vga *v, u8 value)
         unsigned index = v->attr_index & 0x1f;
         if (index < ATTR_COUNT) v->attr[index] = value & vga_attr_mask[index];
     }
+    v->registers_changed = true;
     v->attr_data = !v->attr_data;
 }
 
@@ -101,8 +102,10 @@ static void vga_write_crtc(struct vga *v, u8 value)
     /* [VGA] vertical retrace end register, bit 7: registers 0-7 are protected, but for line compare's bit. */
     if (index <= CRTC_OVERFLOW && v->crtc[CRTC_V_RETRACE_END] & 0x80) {
         if (index == CRTC_OVERFLOW) v->crtc[index] = (u8)((v->crtc[index] & ~0x10) | (value & 0x10));
+        v->registers_changed = true;
         return;
     }
+    if (v->crtc[index] != value) v->registers_changed = true;
     v->crtc[index] = value;
 }
 
@@ -122,8 +125,19 @@ static void vga_write_dac(struct vga *v, u8 value)
     v->dac_cache[v->dac_component] = v->vbe[VBE_ENABLE] & VBE_DAC_8BIT ? value : value & 0x3f;
     if (++v->dac_component < 3) return;
     /* The entry changes when its third component arrives. */
+    v->registers_changed = true;
     memcpy(v->dac[v->dac_write++], v->dac_cache, 3);
     v->dac_component = 0;
+}
+
+/* Registers that the picture depends on, as bits: drawing changes the others all the time. */
+#define SEQ_PICTURE (1u << SEQ_CLOCKING | 1u << SEQ_CHARACTER_MAP)
+#define GFX_PICTURE (1u << GFX_MODE | 1u << GFX_MISC)
+
+static void vga_write_file(struct vga *v, u8 *file, u8 index, u8 value, unsigned picture)
+{
+    if (picture >> index & 1 && file[index] != value) v->registers_changed = true;
+    file[index] = value;
 }
 
 /* CRTC and status registers answer at one of two places. */
@@ -175,8 +189,11 @@ static void vga_write_port(struct vga *v, unsigned port, u8 value)
     case 0x3c2: v->misc = value & 0xef; break;
     case 0x3c3: v->enable = value & 1; break;
     case 0x3c4: v->seq_index = value & 7; break;
-    case 0x3c5: v->seq[v->seq_index] = value & vga_seq_mask[v->seq_index]; break;
-    case 0x3c6: v->dac_mask = value; break;
+    case 0x3c5: vga_write_file(v, v->seq, v->seq_index, value & vga_seq_mask[v->seq_index], SEQ_PICTURE); break;
+    case 0x3c6:
+        v->dac_mask = value;
+        v->registers_changed = true;
+        break;
     case 0x3c7:
         v->dac_read = value;
         v->dac_component = 0;
@@ -189,7 +206,7 @@ static void vga_write_port(struct vga *v, unsigned port, u8 value)
         break;
     case 0x3c9: vga_write_dac(v, value); break;
     case 0x3ce: v->gfx_index = value & 0xf; break;
-    case 0x3cf: v->gfx[v->gfx_index] = value & vga_gfx_mask[v->gfx_index]; break;
+    case 0x3cf: vga_write_file(v, v->gfx, v->gfx_index, value & vga_gfx_mask[v->gfx_index], GFX_PICTURE); break;
     case 0x3b4:
     case 0x3d4: v->crtc_index = value & 0x3f; break;
     case 0x3b5:
@@ -309,6 +326,7 @@ static void vga_reset(struct device *d)
     v->dac_read = v->dac_write = v->dac_component = v->dac_state = 0;
     memset(v->dac, 0, sizeof(v->dac));
     vga_vbe_reset(v);
+    v->registers_changed = true;
     memset(v->vram, 0, v->vram_size);
     ram_note_write(v->ram, v->vram_offset, v->vram_size);
 }
@@ -319,6 +337,8 @@ static void vga_destroy(struct device *d)
     for (size_t i = 0; i < ARRAY_LEN(v->regions); i++)
         if (v->regions[i]) region_remove(v->regions[i]);
     pci_device_destroy(&v->pci);
+    vga_connect(v, NULL);
+    free(v->dirty);
     free(v);
 }
 
@@ -337,7 +357,9 @@ struct vga *vga_create(struct pci_bus *pci, int devfn, struct ram *ram, u64 vram
         fprintf(stderr, "calque: no memory for the VGA\n");
         return NULL;
     }
-    if (pci_device_init(&v->pci, pci, devfn, &vga_info, &vga_class)) {
+    v->dirty = calloc(vram_size >> GUEST_PAGE_SHIFT >> 6, sizeof(*v->dirty));
+    if (!v->dirty || pci_device_init(&v->pci, pci, devfn, &vga_info, &vga_class)) {
+        free(v->dirty);
         free(v);
         return NULL;
     }

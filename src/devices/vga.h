@@ -5,11 +5,11 @@
 #include "core/bus.h"
 #include "core/clock.h"
 #include "core/device.h"
+#include "core/display.h"
 #include "core/types.h"
 #include "devices/pci.h"
 
 #define VGA_VRAM_SIZE 0x1000000u /* 16 MiB */
-#define VGA_TEXT_MAX  32768      /* cells of the largest text screen */
 
 struct vga;
 
@@ -19,27 +19,18 @@ struct vga;
 struct vga *vga_create(struct pci_bus *pci, int devfn, struct ram *ram, u64 vram_size, struct clock *clock,
                        const void *rom, size_t rom_size);
 struct device *vga_device(struct vga *v);
-/* RAM offset of video memory, for dirty tracking by displays. */
+/* RAM offset of video memory. */
 u64 vga_vram_offset(const struct vga *v);
+/* Show its picture there. NULL: nowhere any more. */
+void vga_connect(struct vga *v, struct display *d);
 
 /* ---- what is on the screen (vga_render.c) ---- */
 
-/* A text mode screen. */
-struct vga_text {
-    int columns, rows;
-    int cell_width, cell_height; /* pixels */
-    int cursor_x, cursor_y;      /* may lie outside */
-    bool cursor_visible;         /* enabled and inside; blinking is not considered */
-    u16 cells[VGA_TEXT_MAX];     /* row by row: attribute << 8 | character */
-};
 /* false: not in a text mode, or the screen is off. */
-bool vga_text_screen(const struct vga *v, struct vga_text *t);
-
+bool vga_text_screen(const struct vga *v, struct display_text *t);
 /* Size of the picture in pixels. A screen that is off has the size of its mode. */
 void vga_frame_size(const struct vga *v, int *width, int *height);
 /* Draw the picture of that size: 0x00rrggbb pixels, stride in pixels. */
 void vga_render(const struct vga *v, u32 *pixels, int width, int height, int stride);
-/* Write the picture as a binary PPM file. 0, or -errno with a message. */
-int vga_screendump(const struct vga *v, const char *path);
 
 #endif

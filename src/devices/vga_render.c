@@ -8,9 +8,6 @@
  * References: [VGA] IBM PS/2 Hardware Interface Technical Reference, Video Subsystem. */
 #include "devices/vga.h"
 
-#include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "devices/vga_state.h"
@@ -18,20 +15,6 @@
 /* [VGA] the cursor blinks every 16 frames, characters every 32, at about 60 Hz. */
 #define CURSOR_BLINK_NS 266000000ull
 #define TEXT_BLINK_NS   533000000ull
-
-#define LINE_MAX ((256 + 2) * 9) /* dots of the widest line with one character of panning */
-
-/* The CRTC's programming, decoded. */
-struct vga_scan {
-    int columns;      /* character clocks per line */
-    int lines;        /* scan lines */
-    int row_lines;    /* scan lines per character row, before doubling */
-    int doubling;     /* 2 with double scanning */
-    int step;         /* scan lines per line of the picture */
-    int line_compare; /* last scan line above the split */
-    u32 start;        /* address of the first cell */
-    u32 pitch;        /* cells from row to row */
-};
 
 static bool vga_is_graphics(const struct vga *v) { return (v->gfx[GFX_MISC] & GFX_MISC_GRAPHICS) != 0; }
 static bool vga_is_256(const struct vga *v) { return (v->gfx[GFX_MODE] & 0x40) != 0; }
@@ -152,7 +135,7 @@ static void vga_text_line(const struct vga *v, const struct vga_scan *s, u32 add
     }
 }
 
-bool vga_text_screen(const struct vga *v, struct vga_text *t)
+bool vga_text_screen(const struct vga *v, struct display_text *t)
 {
     if (vga_vbe_on(v) || vga_is_graphics(v) || !vga_is_on(v)) return false;
     struct vga_scan s = vga_scan(v);
@@ -160,7 +143,7 @@ bool vga_text_screen(const struct vga *v, struct vga_text *t)
     t->rows = s.lines / (s.row_lines * s.doubling);
     t->cell_width = vga_cell_width(v);
     t->cell_height = s.row_lines;
-    if (t->rows < 1 || t->columns * t->rows > VGA_TEXT_MAX) return false;
+    if (t->rows < 1 || t->columns * t->rows > DISPLAY_TEXT_MAX) return false;
     u32 cursor = (u32)(v->crtc[CRTC_CURSOR_HIGH] << 8 | v->crtc[CRTC_CURSOR_LOW]);
     t->cursor_x = t->cursor_y = -1;
     for (int y = 0; y < t->rows; y++) {
@@ -237,117 +220,105 @@ static int vga_panning(const struct vga *v, bool below_split)
 
 /* ---- VBE ---- */
 
-static u32 vga_vbe_pixel(const struct vga *v, const u8 *p)
+/* The picture is at most as wide as the line in memory: what lies beyond the end of video memory is black. */
+static void vga_vbe_line(const struct vga *v, const struct vga_frame *f, int y, u32 *out)
 {
-    u32 value;
-    switch (v->vbe[VBE_BPP]) {
-    case 8: return vga_dac_color(v, p[0]);
-    case 15:
-        value = p[0] | (u32)p[1] << 8;
-        return (value & 0x7c00) << 9 | (value & 0x7000) << 4 | (value & 0x3e0) << 6 | (value & 0x380) << 1 |
-               (value & 0x1f) << 3 | (value & 0x1c) >> 2;
-    case 16:
-        value = p[0] | (u32)p[1] << 8;
-        return (value & 0xf800) << 8 | (value & 0xe000) << 3 | (value & 0x7e0) << 5 | (value & 0x600) >> 1 |
-               (value & 0x1f) << 3 | (value & 0x1c) >> 2;
-    default: return p[0] | (u32)p[1] << 8 | (u32)p[2] << 16;
+    int bpp = v->vbe[VBE_BPP];
+    u64 bytes = (bpp + 7u) / 8, line = (u64)(y + v->vbe[VBE_Y_OFFSET]) * vga_vbe_pitch(v);
+    if (bpp == 4) {
+        for (int x = 0; x < f->width; x++) {
+            u64 column = (u64)x + v->vbe[VBE_X_OFFSET], at = line + column / 8 * 4;
+            u8 planes = 0;
+            for (int i = 0; i < 4 && at + 4 <= v->vram_size; i++)
+                planes |= (u8)((v->vram[at + (u64)i] >> (7 - (column & 7)) & 1) << i);
+            out[x] = f->palette[vga_attr_color(v, planes)];
+        }
+        return;
     }
-}
-
-static void vga_render_vbe(const struct vga *v, u32 *pixels, int width, int height, int stride)
-{
-    u64 pitch = vga_vbe_pitch(v), bytes = (v->vbe[VBE_BPP] + 7u) / 8;
-    for (int y = 0; y < height; y++) {
-        u64 line = (u64)(y + v->vbe[VBE_Y_OFFSET]) * pitch;
-        for (int x = 0; x < width; x++) {
-            u64 column = (u64)x + v->vbe[VBE_X_OFFSET], at = line + column * bytes;
-            u32 color = 0;
-            if (v->vbe[VBE_BPP] == 4) {
-                at = line + column / 8 * 4;
-                if (at + 4 <= v->vram_size) {
-                    int bit = 7 - (int)(column & 7);
-                    u8 planes = 0;
-                    for (int i = 0; i < 4; i++) planes |= (u8)((v->vram[at + (u64)i] >> bit & 1) << i);
-                    color = vga_dac_color(v, vga_attr_color(v, planes));
-                }
-            } else if (at + bytes <= v->vram_size) {
-                color = vga_vbe_pixel(v, v->vram + at);
-            }
-            pixels[(size_t)y * (size_t)stride + (size_t)x] = color;
+    u64 at = line + v->vbe[VBE_X_OFFSET] * bytes;
+    int width = (int)MIN((u64)f->width, at < v->vram_size ? (v->vram_size - at) / bytes : 0);
+    const u8 *p = v->vram + at;
+    memset(out + width, 0, (size_t)(f->width - width) * sizeof(*out));
+    for (int x = 0; x < width; x++, p += bytes) {
+        u32 value = p[0];
+        switch (bpp) {
+        case 8: out[x] = f->palette[value]; break;
+        case 15:
+            value |= (u32)p[1] << 8;
+            out[x] = (value & 0x7c00) << 9 | (value & 0x7000) << 4 | (value & 0x3e0) << 6 | (value & 0x380) << 1 |
+                     (value & 0x1f) << 3 | (value & 0x1c) >> 2;
+            break;
+        case 16:
+            value |= (u32)p[1] << 8;
+            out[x] = (value & 0xf800) << 8 | (value & 0xe000) << 3 | (value & 0x7e0) << 5 | (value & 0x600) >> 1 |
+                     (value & 0x1f) << 3 | (value & 0x1c) >> 2;
+            break;
+        default: out[x] = value | (u32)p[1] << 8 | (u32)p[2] << 16; break;
         }
     }
 }
 
 /* ---- the whole picture ---- */
 
-void vga_frame_size(const struct vga *v, int *width, int *height)
+void vga_frame_begin(const struct vga *v, struct vga_frame *f)
 {
-    if (vga_vbe_on(v)) {
-        *width = v->vbe[VBE_XRES];
-        *height = v->vbe[VBE_YRES];
+    f->on = vga_is_on(v);
+    f->vbe = vga_vbe_on(v);
+    for (int i = 0; i < 256; i++) f->palette[i] = vga_dac_color(v, (u8)i);
+    memset(f->dots, 0, sizeof(f->dots));
+    f->scan = vga_scan(v);
+    if (f->vbe) {
+        f->width = v->vbe[VBE_XRES];
+        f->height = v->vbe[VBE_YRES];
         return;
     }
-    struct vga_scan s = vga_scan(v);
     int dots = !vga_is_graphics(v) ? vga_cell_width(v) : vga_is_256(v) ? 4 : 8;
-    *width = s.columns * dots;
-    *height = MAX(s.lines / s.step, 1);
+    f->width = f->scan.columns * dots;
+    f->height = MAX(f->scan.lines / f->scan.step, 1);
+}
+
+void vga_frame_line(const struct vga *v, struct vga_frame *f, int y, u32 *out)
+{
+    if (!f->on) {
+        memset(out, 0, (size_t)f->width * sizeof(*out));
+        return;
+    }
+    if (f->vbe) {
+        vga_vbe_line(v, f, y, out);
+        return;
+    }
+    u32 address;
+    int row_scan, n = y * f->scan.step;
+    vga_scan_line(v, &f->scan, n, &address, &row_scan);
+    if (vga_is_graphics(v)) vga_graphics_line(v, &f->scan, address, row_scan, f->dots);
+    else vga_text_line(v, &f->scan, address, row_scan, f->dots);
+    const u8 *dots = f->dots + vga_panning(v, n > f->scan.line_compare);
+    for (int x = 0; x < f->width; x++) out[x] = f->palette[dots[x]];
+}
+
+void vga_frame_size(const struct vga *v, int *width, int *height)
+{
+    struct vga_frame f;
+    vga_frame_begin(v, &f);
+    *width = f.width;
+    *height = f.height;
 }
 
 void vga_render(const struct vga *v, u32 *pixels, int width, int height, int stride)
 {
-    int own_width, own_height;
-    vga_frame_size(v, &own_width, &own_height);
-    for (int y = 0; y < height; y++)
-        memset(pixels + (size_t)y * (size_t)stride, 0, (size_t)width * sizeof(*pixels));
-    width = MIN(width, own_width);
-    height = MIN(height, own_height);
-    if (!vga_is_on(v)) return;
-    if (vga_vbe_on(v)) {
-        vga_render_vbe(v, pixels, width, height, stride);
-        return;
-    }
-    struct vga_scan s = vga_scan(v);
-    u8 line[LINE_MAX] = {0};
-    u32 palette[256];
-    for (int i = 0; i < 256; i++) palette[i] = vga_dac_color(v, (u8)i);
+    struct vga_frame f;
+    vga_frame_begin(v, &f);
     for (int y = 0; y < height; y++) {
-        u32 address;
-        int row_scan, n = y * s.step;
-        vga_scan_line(v, &s, n, &address, &row_scan);
-        if (vga_is_graphics(v)) vga_graphics_line(v, &s, address, row_scan, line);
-        else vga_text_line(v, &s, address, row_scan, line);
-        const u8 *dots = line + vga_panning(v, n > s.line_compare);
-        for (int x = 0; x < width; x++) pixels[(size_t)y * (size_t)stride + (size_t)x] = palette[dots[x]];
+        u32 *out = pixels + (size_t)y * (size_t)stride;
+        if (y < f.height && width >= f.width) vga_frame_line(v, &f, y, out);
+        if (y >= f.height) memset(out, 0, (size_t)width * sizeof(*out));
     }
 }
 
-int vga_screendump(const struct vga *v, const char *path)
+u64 vga_blink_phase(const struct vga *v)
 {
-    int width, height, error = 0;
-    vga_frame_size(v, &width, &height);
-    u32 *pixels = malloc((size_t)width * (size_t)height * sizeof(*pixels));
-    u8 *row = malloc((size_t)width * 3);
-    FILE *f = pixels && row ? fopen(path, "wb") : NULL;
-    if (!f) {
-        error = pixels && row ? -errno : -ENOMEM;
-        goto out;
-    }
-    vga_render(v, pixels, width, height, width);
-    fprintf(f, "P6\n%d %d\n255\n", width, height);
-    for (int y = 0; y < height; y++) {
-        for (int x = 0; x < width; x++) {
-            u32 color = pixels[(size_t)y * (size_t)width + (size_t)x];
-            row[x * 3] = (u8)(color >> 16);
-            row[x * 3 + 1] = (u8)(color >> 8);
-            row[x * 3 + 2] = (u8)color;
-        }
-        fwrite(row, 3, (size_t)width, f);
-    }
-    if (ferror(f)) error = -EIO;
-    if (fclose(f) && !error) error = -errno;
-out:
-    if (error) fprintf(stderr, "calque: screendump to %s: %s\n", path, strerror(-error));
-    free(row);
-    free(pixels);
-    return error;
+    if (vga_vbe_on(v) || vga_is_graphics(v)) return 0;
+    u64 now = clock_now(v->clock);
+    bool blinking = (v->attr[ATTR_MODE] & ATTR_MODE_BLINK) != 0;
+    return (vga_cursor_enabled(v) ? now / CURSOR_BLINK_NS % 2 : 0) | (blinking ? now / TEXT_BLINK_NS % 2 << 1 : 0);
 }

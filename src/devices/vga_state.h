@@ -1,5 +1,5 @@
-/* The VGA's private state, shared by vga.c (ports, PCI), vga_mem.c (the 0xa0000 window), vga_vbe.c (Bochs VBE)
- * and vga_render.c (the picture).
+/* The VGA's private state, shared by vga.c (ports, PCI), vga_mem.c (the 0xa0000 window), vga_vbe.c (Bochs VBE),
+ * vga_render.c (the picture) and vga_display.c (what of it changed).
  *
  * Video memory is stored with the four planes interleaved: plane p's byte n is vram[4 * n + p]. In chain-4
  * and VBE modes video memory is then simply linear. */
@@ -97,6 +97,30 @@ enum {
 #define VBE_LFB          0x40
 #define VBE_NO_CLEAR     0x80
 
+/* The CRTC's programming, decoded. */
+struct vga_scan {
+    int columns;      /* character clocks per line */
+    int lines;        /* scan lines */
+    int row_lines;    /* scan lines per character row, before doubling */
+    int doubling;     /* 2 with double scanning */
+    int step;         /* scan lines per line of the picture */
+    int line_compare; /* last scan line above the split */
+    u32 start;        /* address of the first cell */
+    u32 pitch;        /* cells from row to row */
+};
+
+#define VGA_LINE_MAX ((256 + 2) * 9) /* dots of the widest line with one character of panning */
+
+/* What is the same for all lines of a picture. */
+struct vga_frame {
+    int width, height;          /* pixels */
+    bool on;                    /* else all is black */
+    bool vbe;                   /* a VBE mode */
+    struct vga_scan scan;       /* else: where the lines are */
+    u32 palette[256];           /* the DAC's colours as pixels */
+    u8 dots[VGA_LINE_MAX];      /* scratch: a line as DAC indices */
+};
+
 struct vga {
     struct pci_device pci;     /* function, first */
     struct clock *clock;       /* retrace and blinking follow it */
@@ -130,6 +154,11 @@ struct vga {
 
     u16 vbe_index;          /* VBE register selected for access */
     u16 vbe[VBE_COUNT];     /* VBE registers */
+
+    struct display *display; /* where the picture is shown, NULL: nowhere */
+    bool registers_changed;  /* the picture may differ with the same memory */
+    u64 blink_phase;         /* vga_blink_phase() of the last picture */
+    u64 *dirty;              /* pages of video memory that were written before the last picture and perhaps after it */
 };
 
 static inline bool vga_vbe_on(const struct vga *v) { return (v->vbe[VBE_ENABLE] & VBE_ENABLED) != 0; }
@@ -145,6 +174,11 @@ u16 vga_vbe_read(struct vga *v, unsigned index);
 void vga_vbe_write(struct vga *v, unsigned index, u16 value);
 /* Bytes from one VBE scanline to the next. */
 u32 vga_vbe_pitch(const struct vga *v);
+
+/* vga_render.c: a picture line by line, and whether what blinks is shown. */
+void vga_frame_begin(const struct vga *v, struct vga_frame *f);
+void vga_frame_line(const struct vga *v, struct vga_frame *f, int y, u32 *out);
+u64 vga_blink_phase(const struct vga *v);
 
 /* Lines and timing out of the CRTC's registers. */
 int vga_crtc_value(const struct vga *v, int low, int overflow_bit8, int overflow_bit9);

@@ -90,6 +90,7 @@ static void vga_vbe_enable(struct vga *v, u16 value)
 
 void vga_vbe_write(struct vga *v, unsigned index, u16 value)
 {
+    if (index != VBE_BANK) v->registers_changed = true;
     switch (index) {
     case VBE_ID:
         if (value >= VBE_ID_FIRST && value <= VBE_ID_LAST) v->vbe[VBE_ID] = value;

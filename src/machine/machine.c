@@ -134,6 +134,20 @@ static void code_written(void *opaque, u64 offset, u64 size)
     }
 }
 
+/* Stores to video memory must be noticed again. */
+static void dirty_cleared(void *opaque) { memory_map_changed(opaque); }
+
+static bool dirty_settled(void *opaque)
+{
+    struct machine *m = opaque;
+    for (unsigned i = 0; i < m->options->cpus; i++) {
+        struct cpu *cpu = m->vcpus[i].cpu;
+        if (!__atomic_load_n(&cpu->in_guest, __ATOMIC_SEQ_CST)) continue;
+        if (__atomic_load_n(&cpu->events, __ATOMIC_SEQ_CST) & EVENT_TLB_FLUSH) return false;
+    }
+    return true;
+}
+
 /* The guest's wall clock: -rtc. */
 static void set_clock(struct machine *m)
 {
@@ -177,7 +191,9 @@ struct machine *machine_create(const struct options *options)
     set_clock(m);
     m->mem = bus_create("memory", 1ull << 52);
     m->io = bus_create("io", 0x10000);
-    if (!m->mem || !m->io) {
+    m->display = display_create();
+    m->input = input_create(m->clock);
+    if (!m->mem || !m->io || !m->display || !m->input) {
         fprintf(stderr, "calque: out of memory\n");
         machine_destroy(m);
         return NULL;
@@ -195,6 +211,7 @@ struct machine *machine_create(const struct options *options)
     }
     bus_on_change(m->mem, memory_map_changed, m);
     ram_on_code_write(m->ram, code_written, m);
+    ram_on_dirty_cleared(m->ram, dirty_cleared, dirty_settled, m);
     reset_all(m);
     return m;
 }
@@ -220,6 +237,8 @@ void machine_destroy(struct machine *m)
     if (m->mem) bus_destroy(m->mem);
     if (m->io) bus_destroy(m->io);
     ram_destroy(m->ram);
+    display_destroy(m->display);
+    input_destroy(m->input);
     event_loop_destroy(m->loop);
     if (m->clock) clock_destroy(m->clock);
     pthread_cond_destroy(&m->parked);

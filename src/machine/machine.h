@@ -8,6 +8,8 @@
 #include "core/chardev.h"
 #include "core/clock.h"
 #include "core/device.h"
+#include "core/display.h"
+#include "core/input.h"
 #include "core/irq.h"
 #include "core/netdev.h"
 #include "core/types.h"
@@ -41,6 +43,8 @@ struct machine {
     struct event_loop *loop;       /* timers and host descriptors */
     struct ram *ram;               /* guest RAM, ROMs, video memory */
     struct bus *mem, *io;          /* address spaces */
+    struct display *display;       /* what is on the screen */
+    struct input *input;           /* keys and pointers */
     struct pc *pc;                 /* the board's parts (pc.c) */
     struct chardev *chardevs[OPTIONS_CHARDEVS]; /* as options->chardevs */
     struct netdev *nets[OPTIONS_NETS];          /* as options->nets */

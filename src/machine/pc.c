@@ -244,6 +244,8 @@ static bool create_legacy(struct machine *m)
     bool have_keyboard = add(m, keyboard ? ps2_keyboard_device(keyboard) : NULL);
     bool have_mouse = add(m, mouse ? ps2_mouse_device(mouse) : NULL);
     if (!have_keyboard || !have_mouse) return false;
+    ps2_keyboard_connect(keyboard, m->input);
+    ps2_mouse_connect(mouse, m->input);
     struct irq_line reset = {reset_line, m, 0};
     pc->i8042 = i8042_create(m->io, isa_line(pc, 1), isa_line(pc, 12), (struct irq_line){a20_from_i8042, m, 0}, reset,
                              ps2_keyboard_port(keyboard), ps2_mouse_port(mouse));
@@ -344,7 +346,9 @@ static bool create_pci_devices(struct machine *m, const struct firmware *vga_bio
     }
     if (!m->options->vga) return true;
     pc->vga = vga_create(pc->pci, PCI_DEVFN(2, 0), m->ram, VGA_VRAM_SIZE, m->clock, vga_bios->data, vga_bios->size);
-    return pc->vga && add(m, vga_device(pc->vga));
+    if (!pc->vga || !add(m, vga_device(pc->vga))) return false;
+    vga_connect(pc->vga, m->display);
+    return true;
 }
 
 static bool create_network_cards(struct machine *m)
