@@ -9,6 +9,7 @@
 #include "core/log.h"
 #include "cpu/cpuid.h"
 #include "cpu/exec.h"
+#include "cpu/fpu_live.h"
 
 #define PTE_P    0x001ull
 #define PTE_W    0x002ull
@@ -58,6 +59,7 @@ static u64 entry_read(struct cpu *cpu, gpa addr, unsigned size)
         bool page_ok;
         host = bus_lookup(cpu->mem, addr, false, &page_ok).host;
         if (!host) {
+            fpu_save(cpu);
             cpu->hooks->lock(cpu->hooks->opaque);
             u64 v = bus_read(cpu->mem, addr, size);
             cpu->hooks->unlock(cpu->hooks->opaque);
@@ -86,7 +88,10 @@ static bool entry_set(struct cpu *cpu, gpa addr, unsigned size, u64 old, u64 bit
         same = __atomic_compare_exchange_n((u32 *)(void *)t.host, &old32, old32 | (u32)bits, false, __ATOMIC_SEQ_CST,
                                            __ATOMIC_RELAXED);
     }
-    if (same && t.ram) ram_note_write(t.ram, t.ram_offset, size);
+    if (same && t.ram) {
+        if (__atomic_load_n(&t.ram->page_flags[t.ram_offset >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED) & RAM_PAGE_CODE) fpu_save(cpu);
+        ram_note_write(t.ram, t.ram_offset, size);
+    }
     return same;
 }
 
@@ -266,6 +271,7 @@ static bool translate(struct cpu *cpu, gla lin, unsigned acc, gpa *phys, struct 
     struct walk w;
     u32 code = walk(cpu, lin, acc, who, false, &w);
     if (code) {
+        if (log_enabled(LOG_MMU)) fpu_save(cpu);
         log_printf(LOG_MMU, "page fault: cr2=%016llx error=%02x rip=%016llx cpl=%u\n", (unsigned long long)lin,
                    code & 0xff, (unsigned long long)cpu->rip, cpu->cpl);
         cpu->cr2 = lin;
@@ -312,6 +318,22 @@ bool mmu_translate(struct cpu *cpu, gla lin, unsigned acc, gpa *out)
 {
     struct bus_target t;
     return translate(cpu, lin, acc, out, &t);
+}
+
+bool mmu_fill(struct cpu *cpu, gla lin, unsigned acc)
+{
+    if (cpu_long(cpu) ? !canonical(lin) : lin != (u32)lin) return false;
+    const struct tlb *tlb = &cpu->tlbs[access_privilege(cpu, acc).context];
+    const struct tlb_entry *e = &tlb->e[tlb_index(lin)];
+    const u64 *tag = acc & ACC_WRITE ? &e->write_tag : &e->read_tag, want = (lin & ~GUEST_PAGE_MASK) | tlb->gen;
+    const u64 cr2 = cpu->cr2;
+    struct bus_target t;
+    gpa phys;
+    if (*tag == want) return false;
+    if (translate(cpu, lin, acc, &phys, &t)) return *tag == want;
+    cpu->exc.vector = -1; /* the slow path will find out again */
+    cpu->cr2 = cr2;
+    return false;
 }
 
 bool mmu_probe(struct cpu *cpu, gla lin, gpa *out)

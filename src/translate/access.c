@@ -47,6 +47,7 @@ struct rm probed(void) { return (struct rm){.kind = RM_MEM, .reg = T_ADDR, .inde
 void emit_probe(struct tr *t, struct stub *s, unsigned size, bool write)
 {
     struct emit *e = &t->e;
+    u8 *retry = e->p;
     const size_t table = offsetof(struct cpu, tlbs) + t->context * sizeof(struct tlb) + offsetof(struct tlb, e);
     _Static_assert(sizeof(struct tlb_entry) == 32 && GUEST_PAGE_SHIFT == 12, "shifts below");
     /* tlb_index() times 32 */
@@ -67,7 +68,7 @@ void emit_probe(struct tr *t, struct stub *s, unsigned size, bool write)
     emit_op(e, E_W, 0, 0x0b, T_B, rm_gs(offsetof(struct cpu, tlbs) + t->context * sizeof(struct tlb) + offsetof(struct tlb, gen)));
     size_t tag = write ? offsetof(struct tlb_entry, write_tag) : offsetof(struct tlb_entry, read_tag);
     emit_op(e, E_W, 0, 0x3b, T_B, rm_gs_base(T_A, table + tag));
-    stub_from(t, s, CC_NE);
+    stub_miss(t, s, retry, rm_mem(T_ADDR, 0), write);
     emit_load(e, T_A, rm_gs_base(T_A, table + offsetof(struct tlb_entry, addend)));
 }
 

@@ -1,6 +1,8 @@
 /* Out-of-line paths: what the interpreter's handler does in an instruction's place, always or when the fast path gives up. */
 #include "translate/tr.h"
 
+#include "cpu/mmu.h"
+
 struct stub *new_stub(struct tr *t)
 {
     struct stub *s = &t->stubs[t->nstubs++];
@@ -11,19 +13,41 @@ struct stub *new_stub(struct tr *t)
 
 void stub_from(struct tr *t, struct stub *s, unsigned cc) { s->sites[s->nsites++] = emit_jump(&t->e, cc); }
 
+void stub_miss(struct tr *t, struct stub *s, u8 *retry, struct rm lin, bool write)
+{
+    t->misses[t->nmisses++] = (struct miss){.stub = s, .site = emit_jump(&t->e, CC_NE), .retry = retry, .lin = lin, .write = write};
+}
+
 void stub_back(struct tr *t, struct stub *s)
 {
     s->back = t->e.p;
     s->restore = t->host;
 }
 
+void emit_call(struct tr *t, const u8 *thunk)
+{
+    emit8(&t->e, 0xe8);
+    emit32(&t->e, 0);
+    emit_patch(t->e.p - 4, thunk_rw(t->bt, thunk));
+}
+
 static void emit_slow_call(struct tr *t, const struct insn *i)
 {
     emit_mov_imm64(&t->e, H_14, (u64)(uintptr_t)i);
     emit_mov_imm64(&t->e, H_15, t->b->offset);
-    emit8(&t->e, 0xe8);
-    emit32(&t->e, 0);
-    emit_patch(t->e.p - 4, thunk_rw(t->bt, t->bt->slow));
+    emit_call(t, t->bt->slow);
+}
+
+void emit_miss(struct tr *t, const struct miss *m)
+{
+    struct emit *e = &t->e;
+    emit_patch(m->site, e->p);
+    if (m->lin.reg != T_ADDR || m->lin.index != H_NONE || m->lin.disp) emit_lea(e, t->is64, T_ADDR, m->lin);
+    emit_mov_imm64(e, T_A, m->write ? ACC_WRITE : ACC_READ);
+    emit_call(t, t->bt->fill);
+    emit_op(e, 0, 0, 0x85, T_A, rm_reg(T_A));
+    emit_jump_to(e, CC_NE, m->retry);
+    stub_from(t, m->stub, CC_ALWAYS);
 }
 
 void emit_stub(struct tr *t, const struct stub *s)

@@ -6,16 +6,18 @@
 #include "cpu/decode.h"
 #include "translate/emit.h"
 #include "translate/form.h"
+#include "translate/light.h"
 #include "translate/translate.h"
 
 enum { T_ADDR = H_14, T_A = H_15, T_B = H_13, H_GSP = H_12 };
 
 #define MAX_STUBS 256
+#define MAX_MISSES 256
 #define MAX_EXITS 8
 
 /* An out-of-line path. */
 struct stub {
-    u8 *sites[5]; /* jumps to it */
+    u8 *sites[6]; /* jumps to it */
     u8 nsites;
     bool recover;  /* the flags must be recovered and saved first */
     bool restore;  /* the fast path goes on with the guest's flags in the host's */
@@ -23,6 +25,15 @@ struct stub {
     u8 rec[16];
     const struct insn *insn;
     u8 *back; /* where the fast path goes on */
+};
+
+/* A TLB probe's way out: fill the TLB and probe again, or take the stub. */
+struct miss {
+    struct stub *stub;
+    u8 *site;      /* the jump */
+    u8 *retry;     /* where to probe again */
+    struct rm lin; /* what LEA makes the linear address of */
+    bool write;
 };
 
 /* A jump within the page that is not chained yet. */
@@ -47,6 +58,8 @@ struct tr {
     u32 rec_regs;   /* host registers it depends on */
     struct stub stubs[MAX_STUBS];
     unsigned nstubs;
+    struct miss misses[MAX_MISSES];
+    unsigned nmisses;
     struct exit_jump exits[MAX_EXITS];
     unsigned nexits;
     u8 *poll_site;
@@ -96,6 +109,13 @@ bool flags_dead_at(struct tr *t, s32 off);
 struct stub *new_stub(struct tr *t);
 /* Emit a jump to it. */
 void stub_from(struct tr *t, struct stub *s, unsigned cc);
+/* Emit the jump (not equal) of a TLB probe that missed. A light function (light.h) fills the TLB, then the code at `retry` runs
+ * again, with all registers but T_A and T_ADDR as they are here; or the stub is taken. lin: the operand of a LEA of the linear
+ * address; when that is T_ADDR, T_ADDR stays as well. */
+void stub_miss(struct tr *t, struct stub *s, u8 *retry, struct rm lin, bool write);
+void emit_miss(struct tr *t, const struct miss *m);
+/* Call a thunk. */
+void emit_call(struct tr *t, const u8 *thunk);
 /* Here the fast path of the instruction ends, and the slow one comes back. */
 void stub_back(struct tr *t, struct stub *s);
 void emit_stub(struct tr *t, const struct stub *s);

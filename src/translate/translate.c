@@ -45,7 +45,7 @@ bool translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     t->host = false;
     t->mem = true;
     t->rec_len = 0;
-    t->nstubs = t->nexits = 0;
+    t->nstubs = t->nmisses = t->nexits = 0;
     struct emit *e = &t->e;
 
     emit_load32(e, T_ADDR, STATE(events));
@@ -71,6 +71,7 @@ bool translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
         if (!flags_dead_at(t, next)) flags_to_mem(t);
         emit_go(t, next);
     }
+    for (unsigned n = 0; n < t->nmisses; n++) emit_miss(t, &t->misses[n]);
     for (unsigned n = 0; n < t->nstubs; n++) emit_stub(t, &t->stubs[n]);
     emit_patch(t->poll_site, e->p);
     emit_rip(t, T_ADDR, b->offset);

@@ -20,6 +20,7 @@ struct bt {
     u8 *exit_rip;   /* r14 is the next RIP: returns 0 */
     u8 *exit_link;  /* r14 is a struct link: returns it */
     u8 *slow;       /* r14 is the struct insn, r15 its block's offset: runs its handler */
+    u8 *fill;       /* light_fill() */
     size_t thunks;  /* bytes of the above */
     bool bmi2;      /* the host has RORX */
     unsigned hot;   /* interpretations before a block is translated */

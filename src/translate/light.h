@@ -1,0 +1,16 @@
+/* Light functions: what translated code calls without giving up the host's vector registers, which may hold the guest's
+ * (cpu/fpu_live.h): a call costs no more than the registers that any C function may change. A file with such functions is in
+ * CMakeLists.txt's list of general-register files. When one has to do more, it calls fpu_save(), and the code that called
+ * it must not count on the live state any more. */
+#ifndef TRANSLATE_LIGHT_H
+#define TRANSLATE_LIGHT_H
+
+#include "cpu/cpu.h"
+
+/* Arguments: T_ADDR, T_A, T_B. The result is left in T_A; see emit_light(). */
+typedef u64 light_fn(struct cpu *cpu, u64 addr, u64 a, u64 b);
+
+/* After a TLB miss at linear address `lin`: non-zero when the probe will succeed now. a: ACC_READ or ACC_WRITE. */
+light_fn light_fill;
+
+#endif
