@@ -112,7 +112,9 @@ static struct block *decode_block(struct cpu *cpu, const u8 *code, unsigned avai
         }
         prepare(cpu, i, off);
         off += (unsigned)len;
-        if (i->opcode->attr & ATTR_END) break;
+        /* STI takes the next instruction with it, which the translator then runs in the interrupt shadow. */
+        if ((i->opcode->attr & ATTR_END) && i->mnemonic != I_sti) break;
+        if (n > 1 && insns[n - 2].mnemonic == I_sti) break;
     }
     if (!n) return NULL;
     insns[n] = (struct insn){.fn = exec_block_end, .off = (u16)off};

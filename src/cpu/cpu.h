@@ -147,6 +147,7 @@ struct cpu_hooks {
 
 /* cpu->mode_key: enum code_size in bits 0-1, the TLB context in bits 2-3, and: */
 #define MODE_FLAT 0x10u /* translated code may ignore ES, SS, DS and the limit of CS, and alignment checks */
+#define MODE_RING0 0x40u /* CPL 0: privileged instructions need no check */
 
 struct cpu_model; /* what CPUID reports; cpuid.h */
 

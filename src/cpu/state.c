@@ -61,6 +61,8 @@ static bool is_flat(const struct cpu *cpu, bool aligned_only)
 void cpu_update_mode(struct cpu *cpu)
 {
     const struct segment *cs = &cpu->seg[SEG_CS];
+    /* In 64-bit mode nothing but the bases of FS and GS can change. */
+    const bool was_open64 = cpu->code_size == CODE_64 && cpu->win[SEG_DS].write_end == ~0ull;
     if (cpu_long(cpu) && (cs->attr & SEG_L) && !cpu_v86(cpu)) {
         cpu->code_size = CODE_64;
         cpu->lin_mask = cpu->ip_mask = cpu->code_limit = ~0ull;
@@ -70,18 +72,24 @@ void cpu_update_mode(struct cpu *cpu)
         cpu->code_limit = cs->limit;
     }
     bool aligned_only = cpu->cpl == 3 && (cpu->cr0 & CR0_AM) && (cpu->eflags & EFLAGS_AC);
-    for (unsigned n = 0; n < SEG_COUNT; n++) update_window(cpu, n, aligned_only);
+    if (was_open64 && cpu->code_size == CODE_64 && !aligned_only) {
+        cpu->win[SEG_FS].base = cpu->seg[SEG_FS].base;
+        cpu->win[SEG_GS].base = cpu->seg[SEG_GS].base;
+    } else {
+        for (unsigned n = 0; n < SEG_COUNT; n++) update_window(cpu, n, aligned_only);
+    }
 
     unsigned context = cpu->cpl == 3                                             ? TLB_USER
                        : (cpu->cr4 & CR4_SMAP) && !(cpu->eflags & EFLAGS_AC)     ? TLB_SUPERVISOR_SMAP
                                                                                  : TLB_SUPERVISOR;
     cpu->tlb = &cpu->tlbs[context];
-    cpu->mode_key = (u8)(cpu->code_size | context << 2 | (is_flat(cpu, aligned_only) ? MODE_FLAT : 0));
+    cpu->mode_key = (u8)(cpu->code_size | context << 2 | (is_flat(cpu, aligned_only) ? MODE_FLAT : 0) |
+                         (cpu->cpl ? 0 : MODE_RING0));
 
     /* DR7: Ln/Gn at bits 2n, 2n+1; R/Wn at 16+4n (SDM vol 3B 17.2.4). */
     bool code_break = false;
     cpu->watch = 0;
-    for (unsigned n = 0; n < 4; n++) {
+    for (unsigned n = 0; n < 4 && (cpu->dr[7] & 0xff); n++) {
         if (!(cpu->dr[7] >> 2 * n & 3)) continue;
         switch (cpu->dr[7] >> (16 + 4 * n) & 3) {
         case 0: code_break = true; break;

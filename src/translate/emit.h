@@ -149,6 +149,7 @@ static inline void emit_patch(u8 *site, const u8 *target)
 static inline void emit_jump_to(struct emit *e, unsigned cc, const u8 *target) { emit_patch(emit_jump(e, cc), target); }
 
 #define CC_AE 3u
+#define CC_E 4u
 #define CC_NE 5u
 #define CC_BE 6u
 #define CC_A 7u

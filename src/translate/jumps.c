@@ -65,6 +65,17 @@ void emit_rip(struct tr *t, unsigned reg, s32 off)
     emit_lea(&t->e, t->is64, reg, rm_mem(reg, off));
 }
 
+void emit_poll(struct tr *t, s32 off)
+{
+    emit_load32(&t->e, T_ADDR, STATE(events));
+    emit_op(&t->e, 0, 0, 0x85, T_ADDR, STATE(event_mask));
+    u8 *none = emit_jump(&t->e, CC_E);
+    emit_rip(t, T_ADDR, off);
+    emit_exit_rip(t);
+    emit_patch(none, t->e.p);
+    t->host = false;
+}
+
 void emit_exit_rip(struct tr *t) { emit_jump_to(&t->e, CC_ALWAYS, thunk_rw(t->bt, t->bt->exit_rip)); }
 
 /* Jump out of the page, flags in memory. */

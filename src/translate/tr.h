@@ -63,6 +63,7 @@ struct tr {
     struct exit_jump exits[MAX_EXITS];
     unsigned nexits;
     u8 *poll_site;
+    bool poll; /* the block's end must look at events: IF may have been set */
 };
 
 static inline void emit_bytes(struct emit *e, const u8 *bytes, unsigned n)
@@ -140,10 +141,13 @@ void emit_address(struct tr *t, struct stub *s, unsigned size, bool write);
 bool translate_integer(struct tr *t);
 /* *ended: nothing follows in the block. */
 bool translate_jump(struct tr *t, bool *ended);
+bool translate_system(struct tr *t);
 /* RIP of a page offset into a register. */
 void emit_rip(struct tr *t, unsigned reg, s32 off);
 /* Leave translated code for the RIP in r14. */
 void emit_exit_rip(struct tr *t);
+/* Leave translated code for this offset from the page's start if there are events; flags are in memory. Uses T_ADDR. */
+void emit_poll(struct tr *t, s32 off);
 /* Go on at this offset from the page's start. */
 void emit_go(struct tr *t, s32 off);
 

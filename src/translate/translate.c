@@ -28,7 +28,9 @@ static bool translate_insn(struct tr *t, bool *ended)
 {
     *ended = false;
     if (t->i->fn == exec_undefined || !t->i->opcode) return false;
-    return translate_jump(t, ended) || translate_integer(t);
+    /* In STI's shadow: a jump by handler leaves for the run loop, which looks at events. */
+    if (t->poll && t->i->mnemonic != I_ret && t->i->opcode->cls == CLASS_CONTROL) return false;
+    return translate_jump(t, ended) || translate_integer(t) || translate_system(t);
 }
 
 bool translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
@@ -46,6 +48,7 @@ bool translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     t->mem = true;
     t->rec_len = 0;
     t->nstubs = t->nmisses = t->nexits = 0;
+    t->poll = false;
     struct emit *e = &t->e;
 
     emit_load32(e, T_ADDR, STATE(events));
@@ -68,7 +71,8 @@ bool translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     }
     if (!ended) {
         s32 next = b->offset + b->bytes;
-        if (!flags_dead_at(t, next)) flags_to_mem(t);
+        if (t->poll || !flags_dead_at(t, next)) flags_to_mem(t);
+        if (t->poll) emit_poll(t, next);
         emit_go(t, next);
     }
     for (unsigned n = 0; n < t->nmisses; n++) emit_miss(t, &t->misses[n]);

@@ -1,0 +1,188 @@
+/* System instructions that are worth host code of their own; the others, and every case that faults or changes the mode, are their
+ * handlers'. A block is translated for one privilege (MODE_RING0), so that nothing is left to check for most.
+ *
+ * Interrupts are let in where the interpreter would: STI sets IF and cpu->event_mask, and the next place that looks at events is
+ * after the instruction in its shadow, at the end of the block (block.c ends it there). */
+#include "translate/tr.h"
+
+static bool ring0(const struct tr *t) { return t->b->mode & MODE_RING0; }
+
+/* A 32-bit field of struct cpu: group 1 by its /n. Clobbers the flags. */
+static void emit_alu_state(struct emit *e, unsigned n, struct rm field, u32 imm)
+{
+    const bool small = (s32)imm == (s8)imm;
+    emit_op(e, 0, 0, small ? 0x83 : 0x81, n, field);
+    if (small) emit8(e, (u8)imm);
+    else emit32(e, imm);
+}
+#define ALU_OR  1u
+#define ALU_AND 4u
+
+/* A bit of EFLAGS outside the arithmetic flags. */
+static bool translate_flag(struct tr *t, u32 flag, bool set)
+{
+    flags_before(t, true, 0, false);
+    emit_alu_state(&t->e, set ? ALU_OR : ALU_AND, STATE(eflags), set ? flag : ~flag);
+    if (flag == EFLAGS_IF) emit_alu_state(&t->e, set ? ALU_OR : ALU_AND, STATE(event_mask), set ? EVENT_INTR : ~EVENT_INTR);
+    return true;
+}
+
+static bool translate_sti(struct tr *t)
+{
+    /* Alone at the end of a page: the handler, which leaves the shadow to the run loop. */
+    if (!ring0(t) || t->i + 1 == t->b->insns + t->b->count) return false;
+    translate_flag(t, EFLAGS_IF, true);
+    return t->poll = true;
+}
+
+static bool translate_pushf(struct tr *t)
+{
+    struct emit *e = &t->e;
+    const unsigned size = t->is64 ? 8 : 4;
+    if (t->i->opsize != size) return false;
+    flags_to_mem(t);
+    t->host = false;
+    struct stub *s = new_stub(t);
+    /* RF and VM are never set where translated code runs. */
+    emit_op(e, 0, 1, 0xb7, T_A, STATE(aflags));
+    emit_op(e, 0, 0, 0x8b, T_B, rm_reg(T_A));
+    emit_shift(e, 5, T_B, 8);
+    emit_alu_imm(e, false, 4, T_B, 0xd5);
+    emit_alu_imm(e, false, 4, T_A, 1);
+    emit_shift(e, 4, T_A, 11);
+    emit_op(e, 0, 0, 0x0b, T_A, rm_reg(T_B));
+    emit_op(e, 0, 0, 0x0b, T_A, STATE(eflags));
+    emit_store(e, T_A, STATE(target));
+    emit_lea(e, t->is64, T_ADDR, rm_mem(H_GSP, -(s32)size));
+    emit_probe(t, s, size, true);
+    emit_load(e, T_B, STATE(target));
+    emit_op(e, t->is64 ? E_W : 0, 0, 0x89, T_B, probed());
+    emit_move_sp(t, -(s32)size);
+    registers_written(t, bit(H_GSP));
+    stub_back(t, s);
+    return true;
+}
+
+/* Where nothing changes but IF and the arithmetic flags. */
+static bool translate_popf(struct tr *t)
+{
+    struct emit *e = &t->e;
+    const unsigned size = t->is64 ? 8 : 4;
+    if (t->i->opsize != size || !ring0(t)) return false;
+    flags_to_mem(t);
+    struct stub *s = new_stub(t);
+    emit_op(e, t->is64 ? E_W : 0, 0, 0x8b, T_ADDR, rm_reg(H_GSP));
+    emit_probe(t, s, size, false);
+    emit_load32(e, T_B, probed());
+    emit_op(e, 0, 0, 0x8b, T_A, rm_reg(T_B));
+    emit_op(e, 0, 0, 0x33, T_A, STATE(eflags));
+    emit_op(e, 0, 0, 0xf7, 0, rm_reg(T_A));
+    emit32(e, EFLAGS_TF | EFLAGS_DF | EFLAGS_IOPL | EFLAGS_NT | EFLAGS_AC | EFLAGS_ID);
+    stub_from(t, s, CC_NE);
+    emit_alu_imm(e, false, 4, T_A, EFLAGS_IF); /* IF if it changes */
+    emit_op(e, 0, 0, 0x31, T_A, STATE(eflags));
+    emit_shift(e, 5, T_A, 9);
+    emit_op(e, 0, 0, 0x31, T_A, STATE(event_mask)); /* EVENT_INTR is 1, and follows IF in translated code */
+    emit_op(e, 0, 0, 0x8b, T_A, rm_reg(T_B));
+    emit_alu_imm(e, false, 4, T_A, 0xd5);
+    emit_shift(e, 4, T_A, 8);
+    emit_shift(e, 5, T_B, 11);
+    emit_alu_imm(e, false, 4, T_B, 1);
+    emit_op(e, 0, 0, 0x0b, T_A, rm_reg(T_B));
+    emit_op(e, E_66, 0, 0x89, T_A, STATE(aflags));
+    emit_move_sp(t, (s32)size);
+    t->host = false;
+    t->rec_len = 0;
+    stub_back(t, s);
+    return t->poll = true;
+}
+
+/* A guest register set from memory; 32-bit and 64-bit. */
+static void emit_to_guest(struct tr *t, unsigned guest, unsigned prefixes, unsigned map, unsigned code, struct rm from)
+{
+    const unsigned h = resident(guest) ? host_reg(guest) : T_B;
+    flags_before(t, false, h == T_B ? 0 : bit(h), false);
+    emit_op(&t->e, prefixes, map, code, h, from);
+    if (h == T_B) emit_store(&t->e, T_B, guest_mem(guest));
+    else registers_written(t, bit(h));
+}
+
+static bool translate_mov_from_sreg(struct tr *t)
+{
+    const struct operand *o = t->i->operands;
+    if (o[0].kind != OPND_GPR || o[1].kind != OPND_SEG || t->i->opsize == 2) return false;
+    emit_to_guest(t, o[0].reg, 0, 1, 0xb7,
+                  rm_gs(offsetof(struct cpu, seg) + o[1].reg * sizeof(struct segment) + offsetof(struct segment, selector)));
+    return true;
+}
+
+static bool translate_mov_from_cr(struct tr *t)
+{
+    const struct operand *o = t->i->operands;
+    if (o[0].kind != OPND_GPR || !ring0(t)) return false;
+    size_t field;
+    switch (o[1].reg) {
+    case 0: field = offsetof(struct cpu, cr0); break;
+    case 2: field = offsetof(struct cpu, cr2); break;
+    case 3: field = offsetof(struct cpu, cr3); break;
+    case 4: field = offsetof(struct cpu, cr4); break;
+    default: return false;
+    }
+    emit_to_guest(t, o[0].reg, t->is64 ? E_W : 0, 0, 0x8b, rm_gs(field));
+    return true;
+}
+
+static bool translate_swapgs(struct tr *t)
+{
+    struct emit *e = &t->e;
+    if (!ring0(t) || !t->is64) return false;
+    emit_load(e, T_A, STATE(seg[SEG_GS].base));
+    emit_load(e, T_B, STATE(kernel_gs_base));
+    emit_store(e, T_A, STATE(kernel_gs_base));
+    emit_store(e, T_B, STATE(seg[SEG_GS].base));
+    emit_store(e, T_B, STATE(win[SEG_GS].base));
+    return true;
+}
+
+static bool translate_rdpkru(struct tr *t)
+{
+    struct emit *e = &t->e;
+    flags_before(t, true, bit(H_AX) | bit(H_DX), false);
+    struct stub *s = new_stub(t);
+    emit_op(e, 0, 0, 0xf7, 0, STATE(cr4));
+    emit32(e, CR4_PKE);
+    stub_from(t, s, CC_E);
+    emit_op(e, 0, 0, 0x85, H_CX, rm_reg(H_CX));
+    stub_from(t, s, CC_NE);
+    emit_load32(e, H_AX, STATE(pkru));
+    emit_mov_imm64(e, H_DX, 0);
+    registers_written(t, bit(H_AX) | bit(H_DX));
+    stub_back(t, s);
+    return true;
+}
+
+bool translate_system(struct tr *t)
+{
+    const struct insn *i = t->i;
+    switch (i->mnemonic) {
+    case I_cli: return ring0(t) && translate_flag(t, EFLAGS_IF, false);
+    case I_sti: return translate_sti(t);
+    case I_cld: return translate_flag(t, EFLAGS_DF, false);
+    case I_std: return translate_flag(t, EFLAGS_DF, true);
+    case I_pushf: return translate_pushf(t);
+    case I_popf: return translate_popf(t);
+    case I_swapgs: return translate_swapgs(t);
+    case I_mov_sreg: return translate_mov_from_sreg(t);
+    case I_mov_cr: return translate_mov_from_cr(t);
+    case I_rdpkru: return translate_rdpkru(t);
+    case I_lfence: /* loads are in order anyway */
+    case I_prefetch: return true;
+    case I_mfence:
+    case I_sfence:
+        emit8(&t->e, 0x0f);
+        emit8(&t->e, 0xae);
+        emit8(&t->e, i->mnemonic == I_mfence ? 0xf0 : 0xf8);
+        return true;
+    default: return false;
+    }
+}
