@@ -214,6 +214,7 @@ struct cpu {
 
     /* ---- the translator's ---- */
     u64 page_rip;          /* RIP of the page that translated code runs in */
+    u64 lin;               /* linear address that is being looked up in the TLB */
     u64 target;            /* of an indirect call, while its return address is pushed */
     u8 fpu_live;           /* fpu_live.h: what of `fpu` is in the host's registers instead */
     void *jumps;           /* the block cache's jump_entry table */

@@ -27,10 +27,10 @@ struct tlb {
     struct tlb_entry e[TLB_ENTRIES];
 };
 
-/* Higher bits are mixed in, so that buffers whose distance is a power of two do not share entries. */
+/* As cheap as can be, since the translator computes it before each access. */
 static inline unsigned tlb_index(gla lin)
 {
-    return (unsigned)(lin >> GUEST_PAGE_SHIFT ^ lin >> (GUEST_PAGE_SHIFT + 10)) & (TLB_ENTRIES - 1);
+    return (unsigned)(lin >> GUEST_PAGE_SHIFT) & (TLB_ENTRIES - 1);
 }
 
 #endif

@@ -1,5 +1,11 @@
-/* Guest address -> host address: the only place that knows how. */
+/* Guest address -> host address: the only place that knows how.
+ *
+ * A probe compares the page of the operand's last byte with the tag of the TLB entry for its first byte, which fails for
+ * operands across pages. It needs two scratch registers only: the address is computed once for the index, once for the
+ * tag, and once more by the access itself, as [guest address + addend]. */
 #include "translate/tr.h"
+
+#define TLB_FIELD(t, field) (offsetof(struct cpu, tlbs) + (t)->context * sizeof(struct tlb) + offsetof(struct tlb, field))
 
 bool address_ok(const struct tr *t)
 {
@@ -11,86 +17,220 @@ bool address_ok(const struct tr *t)
     return i->addrsize == 4 && i->seg != SEG_CS;
 }
 
-struct rm address_rm(struct tr *t)
+/* The operand's offset in its segment as a sum; false: too many parts in memory. */
+static bool sum_of(const struct tr *t, struct sum *a)
 {
     const struct insn *i = t->i;
-    struct emit *e = &t->e;
-    struct rm m = {.kind = RM_MEM, .reg = H_NONE, .index = H_NONE, .scale = i->scale, .disp = (s32)i->disp};
+    *a = (struct sum){.m = {.kind = RM_MEM, .reg = H_NONE, .index = H_NONE, .scale = i->scale, .disp = (s32)i->disp}};
+    if (t->is64 && (i->disp != (s32)i->disp || i->disp > INT32_MAX - 2 * (s32)GUEST_PAGE_SIZE)) return false;
     if (i->base == REG_RIP) {
-        emit_load(e, T_ADDR, STATE(page_rip));
-        m.reg = T_ADDR;
-        m.disp = (s32)(i->disp + t->b->offset);
-        return m;
+        a->extra = STATE(page_rip);
+        a->has_extra = true;
+        a->m.disp += t->b->offset;
+    } else if (i->base != REG_ZERO && resident(i->base)) {
+        a->m.reg = (u8)host_reg(i->base);
+    } else if (i->base != REG_ZERO) {
+        a->extra = guest_mem(i->base);
+        a->has_extra = true;
     }
-    if (i->base != REG_ZERO) {
-        if (resident(i->base)) {
-            m.reg = (u8)host_reg(i->base);
-        } else {
-            emit_load(e, T_ADDR, guest_mem(i->base));
-            m.reg = T_ADDR;
-        }
-    }
-    if (i->index != REG_ZERO) {
-        if (resident(i->index)) {
-            m.index = (u8)host_reg(i->index);
-        } else {
-            emit_load(e, T_A, guest_mem(i->index));
-            m.index = T_A;
-        }
-        /* r12 as an index is fine (only SIB index 4 without REX.X means none). */
+    if (i->index == REG_ZERO) return true;
+    a->m.index = (u8)host_reg(i->index);
+    return resident(i->index);
+}
+
+/* The sum with `reg` added to it, as an operand; changes `reg` when there are more parts than an operand has. */
+static struct rm with_register(struct tr *t, unsigned reg, struct rm m)
+{
+    if (m.reg == H_NONE) {
+        m.reg = (u8)reg;
+    } else if (m.index == H_NONE) {
+        m.index = (u8)reg;
+        m.scale = 0;
+    } else {
+        emit_lea(&t->e, true, reg, (struct rm){.kind = RM_MEM, .reg = m.reg, .index = (u8)reg});
+        m.reg = (u8)reg;
     }
     return m;
 }
 
-struct rm probed(void) { return (struct rm){.kind = RM_MEM, .reg = T_ADDR, .index = T_A}; }
+void emit_sum(struct tr *t, bool wide, unsigned reg, const struct sum *a, s32 plus)
+{
+    struct rm m = a->m;
+    if (a->has_extra) {
+        emit_load(&t->e, reg, a->extra);
+        m = with_register(t, reg, m);
+    }
+    m.disp += plus;
+    if (m.reg != reg || m.index != H_NONE || m.disp) emit_lea(&t->e, wide, reg, m);
+}
 
-void emit_probe(struct tr *t, struct stub *s, unsigned size, bool write)
+/* tlb_index() times the size of an entry of the address in `from`, into T_A. */
+static void emit_index(struct tr *t, unsigned from)
+{
+    struct emit *e = &t->e;
+    _Static_assert(sizeof(struct tlb_entry) == 32 && GUEST_PAGE_SHIFT == 12, "shifts below");
+    if (t->bt->bmi2) {
+        emit_rorx(e, T_A, from, 7);
+    } else {
+        if (from != T_A) emit_store(e, from, rm_reg(T_A));
+        emit_shift(e, 5, T_A, 7);
+    }
+    emit_alu_imm(e, false, 4, T_A, (TLB_ENTRIES - 1) << 5);
+}
+
+/* T_A is the index, T_B the last byte's address: T_A becomes the addend. After a miss `retry` probes again. */
+static void emit_compare(struct tr *t, struct stub *s, u8 *retry, const struct sum *lin, bool wide, bool write)
+{
+    struct emit *e = &t->e;
+    const size_t tag = write ? offsetof(struct tlb_entry, write_tag) : offsetof(struct tlb_entry, read_tag);
+    emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
+    emit_op(e, E_W, 0, 0x0b, T_B, rm_gs(TLB_FIELD(t, gen)));
+    emit_op(e, E_W, 0, 0x3b, T_B, rm_gs_base(T_A, TLB_FIELD(t, e) + tag));
+    stub_miss(t, s, retry, lin, wide, write);
+    emit_load(e, T_A, rm_gs_base(T_A, TLB_FIELD(t, e) + offsetof(struct tlb_entry, addend)));
+}
+
+/* Probe a sum; no part wraps before the sum does. */
+static void emit_probe_sum(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write)
 {
     struct emit *e = &t->e;
     u8 *retry = e->p;
-    const size_t table = offsetof(struct cpu, tlbs) + t->context * sizeof(struct tlb) + offsetof(struct tlb, e);
-    _Static_assert(sizeof(struct tlb_entry) == 32 && GUEST_PAGE_SHIFT == 12, "shifts below");
-    /* tlb_index() times 32 */
-    if (t->bt->bmi2) {
-        emit_rorx(e, T_A, T_ADDR, 7);
-        emit_rorx(e, T_B, T_ADDR, 17);
+    if (!a->has_extra && a->m.index == H_NONE && a->m.reg != H_NONE && !a->m.disp) {
+        emit_index(t, a->m.reg);
     } else {
-        emit_store(e, T_ADDR, rm_reg(T_A));
-        emit_shift(e, 5, T_A, 7);
-        emit_store(e, T_ADDR, rm_reg(T_B));
-        emit_shift(e, 5, T_B, 17);
+        emit_sum(t, true, T_A, a, 0);
+        emit_index(t, T_A);
     }
-    emit_op(e, 0, 0, 0x33, T_A, rm_reg(T_B));
-    emit_alu_imm(e, false, 4, T_A, (TLB_ENTRIES - 1) << 5);
-    if (size == 1) emit_store(e, T_ADDR, rm_reg(T_B));
-    else emit_lea(e, true, T_B, rm_mem(T_ADDR, (s32)size));
-    emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
-    emit_op(e, E_W, 0, 0x0b, T_B, rm_gs(offsetof(struct cpu, tlbs) + t->context * sizeof(struct tlb) + offsetof(struct tlb, gen)));
-    size_t tag = write ? offsetof(struct tlb_entry, write_tag) : offsetof(struct tlb_entry, read_tag);
-    emit_op(e, E_W, 0, 0x3b, T_B, rm_gs_base(T_A, table + tag));
-    stub_miss(t, s, retry, rm_mem(T_ADDR, 0), write);
-    emit_load(e, T_A, rm_gs_base(T_A, table + offsetof(struct tlb_entry, addend)));
+    emit_sum(t, true, T_B, a, (s32)size - 1);
+    emit_compare(t, s, retry, a, true, write);
+    if (a->has_extra) emit_op(e, E_W, 0, 0x03, T_A, a->extra);
+    t->at = with_register(t, T_A, a->m);
+}
+
+/* Probe an address in 32-bit code that may have to be cut to 32 bits. */
+static void emit_probe_wrapped(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write)
+{
+    struct emit *e = &t->e;
+    u8 *retry = e->p;
+    if (a->m.reg == H_NONE && a->m.index == H_NONE) { /* an absolute address: its entry is known now */
+        const u32 lin = (u32)a->m.disp;
+        const size_t entry = TLB_FIELD(t, e) + tlb_index(lin) * sizeof(struct tlb_entry);
+        emit_mov_imm64(e, T_B, ((u64)lin + size - 1) & ~(u64)GUEST_PAGE_MASK);
+        emit_op(e, E_W, 0, 0x0b, T_B, rm_gs(TLB_FIELD(t, gen)));
+        emit_op(e, E_W, 0, 0x3b, T_B, rm_gs(entry + (write ? offsetof(struct tlb_entry, write_tag) : offsetof(struct tlb_entry, read_tag))));
+        stub_miss(t, s, retry, a, false, write);
+        emit_mov_imm64(e, T_A, lin);
+        emit_op(e, E_W, 0, 0x03, T_A, rm_gs(entry + offsetof(struct tlb_entry, addend)));
+    } else {
+        emit_sum(t, false, T_A, a, 0);
+        emit_index(t, T_A);
+        emit_sum(t, false, T_B, a, 0);
+        if (size > 1) emit_lea(e, true, T_B, rm_mem(T_B, (s32)size - 1));
+        emit_compare(t, s, retry, a, false, write);
+        emit_sum(t, false, T_B, a, 0);
+        emit_op(e, E_W, 0, 0x03, T_A, rm_reg(T_B));
+    }
+    t->at = rm_mem(T_A, 0);
+}
+
+/* Probe the address in T_B. */
+static void emit_probe_register(struct tr *t, struct stub *s, unsigned size, bool write)
+{
+    struct emit *e = &t->e;
+    const struct sum lin = {.m = rm_mem(H_NONE, 0), .extra = STATE(lin), .has_extra = true};
+    emit_store(e, T_B, STATE(lin));
+    u8 *retry = e->p;
+    emit_index(t, T_B);
+    if (size > 1) emit_lea(e, true, T_B, rm_mem(T_B, (s32)size - 1));
+    emit_compare(t, s, retry, &lin, true, write);
+    emit_op(e, E_W, 0, 0x03, T_A, STATE(lin));
+    t->at = rm_mem(T_A, 0);
+}
+
+bool address_rm(const struct tr *t, struct rm *m)
+{
+    struct sum a;
+    const bool ok = sum_of(t, &a);
+    *m = a.m;
+    return ok && !a.has_extra;
+}
+
+void emit_offset(struct tr *t, bool wide, unsigned reg)
+{
+    const struct insn *i = t->i;
+    struct emit *e = &t->e;
+    struct sum a;
+    if (sum_of(t, &a)) {
+        emit_sum(t, wide, reg, &a, 0);
+    } else if (i->base == REG_ZERO && i->index == REG_ZERO) {
+        emit_mov_imm64(e, reg, wide ? (u64)i->disp : (u32)i->disp);
+    } else {
+        struct rm m = {.kind = RM_MEM, .reg = H_NONE, .index = H_NONE, .scale = i->scale};
+        const unsigned other = reg == T_A ? T_B : T_A;
+        if (i->base == REG_RIP) {
+            emit_load(e, reg, STATE(page_rip));
+            m.reg = (u8)reg;
+            m.disp = t->b->offset;
+        } else if (i->base != REG_ZERO) {
+            m.reg = (u8)(resident(i->base) ? host_reg(i->base) : reg);
+            if (!resident(i->base)) emit_load(e, reg, guest_mem(i->base));
+        }
+        if (i->index != REG_ZERO) {
+            m.index = (u8)(resident(i->index) ? host_reg(i->index) : other);
+            if (!resident(i->index)) emit_load(e, other, guest_mem(i->index));
+        }
+        emit_lea(e, wide, reg, m);
+        if (i->disp) emit_lea(e, wide, reg, rm_mem(reg, (s32)i->disp));
+    }
+}
+
+void emit_probe(struct tr *t, struct stub *s, unsigned base, s32 disp, unsigned size, bool write)
+{
+    const struct sum a = {.m = rm_mem(base, disp)};
+    emit_probe_sum(t, s, &a, size, write);
 }
 
 void emit_address(struct tr *t, struct stub *s, unsigned size, bool write)
 {
     const struct insn *i = t->i;
     struct emit *e = &t->e;
-    if (i->base == REG_ZERO && i->index == REG_ZERO && i->disp != (s32)i->disp) {
-        emit_mov_imm64(e, T_ADDR, (u64)i->disp);
-    } else {
-        struct rm m = address_rm(t);
-        emit_lea(e, t->is64 && i->addrsize == 8, T_ADDR, m);
+    const bool based = i->seg == SEG_FS || i->seg == SEG_GS;
+    const size_t win = offsetof(struct cpu, win) + i->seg * sizeof(struct segment_window);
+    struct sum a;
+    if (t->is64 && i->addrsize == 8 && sum_of(t, &a) && !(based && a.has_extra)) {
+        if (based) {
+            a.extra = rm_gs(win + offsetof(struct segment_window, base));
+            a.has_extra = true;
+        }
+        emit_probe_sum(t, s, &a, size, write);
+        return;
     }
-    if (i->seg == SEG_FS || i->seg == SEG_GS) {
-        const size_t win = offsetof(struct cpu, win) + i->seg * sizeof(struct segment_window);
+    if (!t->is64 && !based && sum_of(t, &a)) {
+        /* Near its base: what would wrap at 32 bits fails the compare. */
+        const s32 near = 1 << 16;
+        if (a.m.reg != H_NONE && a.m.index == H_NONE && a.m.disp > -near && a.m.disp < near) emit_probe_sum(t, s, &a, size, write);
+        else emit_probe_wrapped(t, s, &a, size, write);
+        return;
+    }
+    emit_offset(t, t->is64 && i->addrsize == 8, T_B);
+    if (based) {
         if (!t->is64) {
-            emit_lea(e, true, T_B, rm_mem(T_ADDR, (s32)size));
-            emit_op(e, E_W, 0, 0x3b, T_B, rm_gs(win + (write ? offsetof(struct segment_window, write_end)
+            emit_lea(e, true, T_A, rm_mem(T_B, (s32)size));
+            emit_op(e, E_W, 0, 0x3b, T_A, rm_gs(win + (write ? offsetof(struct segment_window, write_end)
                                                              : offsetof(struct segment_window, read_end))));
             stub_from(t, s, CC_A);
         }
-        emit_op(e, t->is64 ? E_W : 0, 0, 0x03, T_ADDR, rm_gs(win + offsetof(struct segment_window, base)));
+        emit_op(e, t->is64 ? E_W : 0, 0, 0x03, T_B, rm_gs(win + offsetof(struct segment_window, base)));
     }
-    emit_probe(t, s, size, write);
+    emit_probe_register(t, s, size, write);
+}
+
+/* Locked operations on two cache lines take the slow path: see mem_locked(). */
+void emit_one_line(struct tr *t, struct stub *s, unsigned size)
+{
+    struct emit *e = &t->e;
+    emit_lea(e, true, T_B, t->at);
+    emit_alu_imm(e, false, 4, T_B, 63);
+    emit_alu_imm(e, false, 7, T_B, 64 - (s32)size);
+    stub_from(t, s, CC_A);
 }

@@ -104,7 +104,7 @@ static bool translate_form(struct tr *t)
         }
     }
     if (f.is_mem) {
-        rm = probed();
+        rm = rm_mem(H_NONE, 0); /* t->at, once it is probed */
     } else if (f.rm_byte && is_high(i, f.rm)) {
         br.high = true;
         rm = rm_reg(f.rm);
@@ -128,6 +128,8 @@ static bool translate_form(struct tr *t)
     if (f.is_mem) {
         s = new_stub(t);
         emit_address(t, s, f.rm_size, f.rm_write);
+        if ((i->prefixes & PFX_LOCK) || i->mnemonic == I_xchg) emit_one_line(t, s, f.rm_size);
+        rm = t->at;
     }
     if (u.needs) flags_to_host(t);
     if (reg_temp && (f.reg_read || i->opsize < 4)) emit_load(e, reg, guest_mem(f.reg));
@@ -156,8 +158,14 @@ static bool translate_lea(struct tr *t)
         return false;
     bool res = resident(guest);
     flags_before(t, false, res ? bit(host_reg(guest)) : 0, false);
-    struct rm m = address_rm(t);
-    emit_lea(e, i->opsize == 8 && i->addrsize == 8, res ? host_reg(guest) : T_B, m);
+    struct rm m;
+    const bool wide = i->opsize == 8 && i->addrsize == 8;
+    if (res && address_rm(t, &m)) {
+        emit_lea(e, wide, host_reg(guest), m);
+    } else {
+        emit_offset(t, wide, T_B);
+        emit_op(e, wide ? E_W : 0, 0, 0x8b, res ? host_reg(guest) : T_B, rm_reg(T_B));
+    }
     if (!res) emit_store(e, T_B, guest_mem(guest));
     else registers_written(t, bit(host_reg(guest)));
     return true;
@@ -202,15 +210,14 @@ static bool translate_push(struct tr *t)
     if (i->opsize != size || (o->kind != OPND_GPR && o->kind != OPND_IMM)) return false;
     flags_before(t, true, bit(H_GSP), false);
     struct stub *s = new_stub(t);
-    emit_lea(e, t->is64, T_ADDR, rm_mem(H_GSP, -(s32)size));
-    emit_probe(t, s, size, true);
+    emit_probe(t, s, H_GSP, -(s32)size, size, true);
     if (o->kind == OPND_IMM) {
-        emit_op(e, w, 0, 0xc7, 0, probed());
+        emit_op(e, w, 0, 0xc7, 0, t->at);
         emit32(e, i->imm);
     } else {
         unsigned h = resident(o->reg) ? host_reg(o->reg) : T_B;
         if (h == T_B) emit_load(e, T_B, guest_mem(o->reg));
-        emit_op(e, w, 0, 0x89, h, probed());
+        emit_op(e, w, 0, 0x89, h, t->at);
     }
     emit_move_sp(t, -(s32)size);
     registers_written(t, bit(H_GSP));
@@ -228,15 +235,11 @@ static bool translate_pop(struct tr *t)
     u32 written = bit(H_GSP) | (resident(o->reg) ? bit(host_reg(o->reg)) : 0);
     flags_before(t, true, written, false);
     struct stub *s = new_stub(t);
-    emit_op(e, w, 0, 0x8b, T_ADDR, rm_reg(H_GSP));
-    emit_probe(t, s, size, false);
-    emit_move_sp(t, (s32)size);
-    if (resident(o->reg)) {
-        emit_op(e, w, 0, 0x8b, host_reg(o->reg), probed());
-    } else {
-        emit_load(e, T_B, probed());
-        emit_store(e, T_B, guest_mem(o->reg));
-    }
+    emit_probe(t, s, H_GSP, 0, size, false);
+    const unsigned h = resident(o->reg) ? host_reg(o->reg) : T_B;
+    emit_op(e, w, 0, 0x8b, h, t->at);
+    if (h == T_B) emit_store(e, T_B, guest_mem(o->reg));
+    if (h != H_GSP) emit_move_sp(t, (s32)size);
     registers_written(t, written);
     stub_back(t, s);
     return true;
@@ -249,10 +252,9 @@ static bool translate_leave(struct tr *t)
     if (t->i->opsize != size) return false;
     flags_before(t, true, bit(H_GSP) | bit(H_BP), false);
     struct stub *s = new_stub(t);
-    emit_op(e, w, 0, 0x8b, T_ADDR, rm_reg(H_BP));
-    emit_probe(t, s, size, false);
+    emit_probe(t, s, H_BP, 0, size, false);
     emit_lea(e, t->is64, H_GSP, rm_mem(H_BP, (s32)size));
-    emit_op(e, w, 0, 0x8b, H_BP, probed());
+    emit_op(e, w, 0, 0x8b, H_BP, t->at);
     registers_written(t, bit(H_GSP) | bit(H_BP));
     stub_back(t, s);
     return true;
@@ -271,7 +273,7 @@ static bool translate_divide(struct tr *t)
     unsigned src = T_B;
     if (mem) {
         emit_address(t, s, i->opsize, false);
-        emit_op(e, w, 0, 0x8b, T_B, probed());
+        emit_op(e, w, 0, 0x8b, T_B, t->at);
     } else if (resident(i->operands[0].reg)) {
         src = host_reg(i->operands[0].reg);
     } else {

@@ -32,18 +32,19 @@ static void emit_direct(struct tr *t, unsigned cc, s32 off)
     t->exits[t->nexits++] = (struct exit_jump){site, off};
 }
 
-/* Look T_ADDR, the target's RIP, up: at *miss[] with nothing changed but T_A and T_B, or go on with T_A at the entry. */
+/* Look T_B, the target's RIP, up: go on with T_A at the entry, or at *miss[] with nothing but the scratch registers changed; T_B
+ * is still the RIP, after the second miss only as the entry's `lin`. */
 static void emit_lookup(struct tr *t, u8 *miss[2])
 {
     struct emit *e = &t->e;
     _Static_assert(sizeof(struct jump_entry) == 32, "shift below");
-    emit_store(e, T_ADDR, rm_reg(T_A));
+    emit_store(e, T_B, rm_reg(T_A));
     emit_shift(e, 5, T_A, 13);
-    emit_op(e, 0, 0, 0x33, T_A, rm_reg(T_ADDR));
+    emit_op(e, 0, 0, 0x33, T_A, rm_reg(T_B));
     emit_alu_imm(e, false, 4, T_A, JUMP_ENTRIES - 1);
     emit_shift(e, 4, T_A, 5);
     emit_op(e, E_W, 0, 0x03, T_A, STATE(jumps));
-    emit_op(e, E_W, 0, 0x3b, T_ADDR, rm_mem(T_A, offsetof(struct jump_entry, lin)));
+    emit_op(e, E_W, 0, 0x3b, T_B, rm_mem(T_A, offsetof(struct jump_entry, lin)));
     miss[0] = emit_jump(e, CC_NE);
     emit_mov_imm64(e, T_B, (u64)t->b->mode << 56);
     emit_op(e, E_W, 0, 0x03, T_B, STATE(code_gen));
@@ -54,8 +55,9 @@ static void emit_lookup(struct tr *t, u8 *miss[2])
 static void emit_enter_entry(struct tr *t)
 {
     struct emit *e = &t->e;
-    emit_alu_imm(e, true, 4, T_ADDR, -(s32)GUEST_PAGE_SIZE);
-    emit_store(e, T_ADDR, STATE(page_rip));
+    emit_load(e, T_B, rm_mem(T_A, offsetof(struct jump_entry, lin)));
+    emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
+    emit_store(e, T_B, STATE(page_rip));
     emit_op(e, 0, 0, 0xff, 4, rm_mem(T_A, offsetof(struct jump_entry, host)));
 }
 
@@ -79,23 +81,22 @@ void emit_poll(struct tr *t, s32 off)
 void emit_exit_rip(struct tr *t) { emit_jump_to(&t->e, CC_ALWAYS, thunk_rw(t->bt, t->bt->exit_rip)); }
 
 /* Jump out of the page, flags in memory. */
-static void emit_far_jump(struct tr *t, s32 off, s32 move_sp)
+static void emit_far_jump(struct tr *t, s32 off)
 {
     u8 *miss[2];
-    emit_rip(t, T_ADDR, off);
+    emit_rip(t, T_B, off);
     emit_lookup(t, miss);
-    if (move_sp) emit_move_sp(t, move_sp);
     emit_enter_entry(t);
-    if (move_sp) return;
-    emit_patch(miss[0], t->e.p);
     emit_patch(miss[1], t->e.p);
+    emit_load(&t->e, T_B, rm_mem(T_A, offsetof(struct jump_entry, lin)));
+    emit_patch(miss[0], t->e.p);
     emit_exit_rip(t);
 }
 
 void emit_go(struct tr *t, s32 off)
 {
     if (in_page(off)) emit_direct(t, CC_ALWAYS, off);
-    else emit_far_jump(t, off, 0);
+    else emit_far_jump(t, off);
 }
 
 static bool translate_jcc(struct tr *t)
@@ -112,7 +113,7 @@ static bool translate_jcc(struct tr *t)
         u8 *site = emit_jump(&t->e, cc);
         emit_go(t, next);
         emit_patch(site, t->e.p);
-        emit_far_jump(t, taken, 0);
+        emit_far_jump(t, taken);
     }
     return true;
 }
@@ -131,10 +132,9 @@ static struct stub *emit_push_return(struct tr *t)
 {
     const s32 size = t->is64 ? 8 : 4, next = t->b->offset + t->i->off + t->i->len;
     struct stub *s = new_stub(t);
-    emit_lea(&t->e, t->is64, T_ADDR, rm_mem(H_GSP, -size));
-    emit_probe(t, s, (unsigned)size, true);
+    emit_probe(t, s, H_GSP, -size, (unsigned)size, true);
     emit_rip(t, T_B, next);
-    emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x89, T_B, probed());
+    emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x89, T_B, t->at);
     return s;
 }
 
@@ -150,7 +150,7 @@ static bool translate_call(struct tr *t)
         emit_direct(t, CC_ALWAYS, target);
     } else {
         u8 *miss[2];
-        emit_rip(t, T_ADDR, target);
+        emit_rip(t, T_B, target);
         emit_lookup(t, miss);
         emit_move_sp(t, -size);
         emit_enter_entry(t);
@@ -177,9 +177,8 @@ static bool translate_ret(struct tr *t)
     if (t->i->opsize != size) return false;
     flags_to_mem(t);
     struct stub *s = new_stub(t);
-    emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x8b, T_ADDR, rm_reg(H_GSP));
-    emit_probe(t, s, (unsigned)size, false);
-    emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x8b, T_ADDR, probed());
+    emit_probe(t, s, H_GSP, 0, (unsigned)size, false);
+    emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x8b, T_B, t->at);
     emit_indirect(t, s, size + (t->i->operands[0].kind == OPND_IMM ? (u16)t->i->imm : 0));
     return true;
 }
@@ -200,18 +199,18 @@ static bool translate_indirect(struct tr *t, bool call)
         if (mem) {
             s = new_stub(t);
             emit_address(t, s, (unsigned)size, false);
-            emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x8b, T_ADDR, probed());
-            emit_store(&t->e, T_ADDR, STATE(target));
+            emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x8b, T_B, t->at);
+            emit_store(&t->e, T_B, STATE(target));
         }
         s = emit_push_return(t);
     } else {
         s = new_stub(t);
         if (mem) emit_address(t, s, (unsigned)size, false);
     }
-    if (mem && call) emit_load(&t->e, T_ADDR, STATE(target));
-    else if (mem) emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x8b, T_ADDR, probed());
-    else if (resident(o->reg)) emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x8b, T_ADDR, rm_reg(host_reg(o->reg)));
-    else emit_load(&t->e, T_ADDR, guest_mem(o->reg));
+    if (mem && call) emit_load(&t->e, T_B, STATE(target));
+    else if (mem) emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x8b, T_B, t->at);
+    else if (resident(o->reg)) emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x8b, T_B, rm_reg(host_reg(o->reg)));
+    else emit_load(&t->e, T_B, guest_mem(o->reg));
     emit_indirect(t, s, call ? -size : 0);
     return true;
 }

@@ -3,12 +3,12 @@
 
 static void emit_save_registers(struct emit *e)
 {
-    for (unsigned g = 0; g < 12; g++) emit_store(e, host_reg(g), guest_mem(g));
+    for (unsigned g = 0; g < RESIDENT; g++) emit_store(e, host_reg(g), guest_mem(g));
 }
 
 static void emit_load_registers(struct emit *e)
 {
-    for (unsigned g = 0; g < 12; g++) emit_load(e, host_reg(g), guest_mem(g));
+    for (unsigned g = 0; g < RESIDENT; g++) emit_load(e, host_reg(g), guest_mem(g));
 }
 
 static void emit_return(struct emit *e)

@@ -9,7 +9,9 @@
 #include "translate/light.h"
 #include "translate/translate.h"
 
-enum { T_ADDR = H_14, T_A = H_15, T_B = H_13, H_GSP = H_12 };
+/* Scratch registers, and where guest RSP and R12 live; the other resident guest registers have their own. */
+enum { T_A = H_15, T_B = H_14, H_GSP = H_12, H_G12 = H_13 };
+#define RESIDENT 13u /* guest registers in host registers; the others stay in cpu->regs */
 
 #define MAX_STUBS 256
 #define MAX_MISSES 256
@@ -50,6 +52,7 @@ struct tr {
     bool is64;
     unsigned context;     /* TLB context */
     const struct insn *i; /* being translated */
+    struct rm at;         /* the probed host address of its memory operand */
     /* where the guest's flags are */
     bool host;      /* in the host's */
     bool mem;       /* in cpu->aflags */
@@ -76,8 +79,8 @@ static inline u8 *thunk_rw(const struct bt *bt, const u8 *rx) { return bt->code.
 
 /* ---- registers ---- */
 
-static inline bool resident(unsigned guest) { return guest < 12; }
-static inline unsigned host_reg(unsigned guest) { return guest == R_SP ? H_GSP : guest; }
+static inline bool resident(unsigned guest) { return guest < RESIDENT; }
+static inline unsigned host_reg(unsigned guest) { return guest == R_SP ? H_GSP : guest == R_12 ? H_G12 : guest; }
 static inline struct rm guest_mem(unsigned guest) { return rm_gs(offsetof(struct cpu, regs) + 8 * guest); }
 /* The stack pointer moved by n. */
 static inline void emit_move_sp(struct tr *t, s32 n) { emit_lea(&t->e, t->is64, H_GSP, rm_mem(H_GSP, n)); }
@@ -127,14 +130,16 @@ void by_handler(struct tr *t);
 
 /* Can the memory operand's address be computed inline? */
 bool address_ok(const struct tr *t);
-/* The operand of a LEA-like computation; uses T_ADDR and T_A for registers that are in memory. */
-struct rm address_rm(struct tr *t);
-/* Where a probe leaves the host address. */
-struct rm probed(void);
-/* Probe the TLB for [T_ADDR, +size): the host address is probed(). Uses T_A, T_B. */
-void emit_probe(struct tr *t, struct stub *s, unsigned size, bool write);
-/* The memory operand's host address into probed(). */
+/* The operand of a LEA that computes the offset; false: not in one instruction. */
+bool address_rm(const struct tr *t, struct rm *m);
+/* The memory operand's offset in its segment, into T_A or T_B; may use the other. */
+void emit_offset(struct tr *t, bool wide, unsigned reg);
+/* Probe the TLB for the memory operand, or for a resident base register + disp: T_A becomes part of its host address, which is
+ * t->at until the registers in it change. T_B is free again. */
 void emit_address(struct tr *t, struct stub *s, unsigned size, bool write);
+void emit_probe(struct tr *t, struct stub *s, unsigned base, s32 disp, unsigned size, bool write);
+/* The probed operand must lie in one cache line. Uses T_B. */
+void emit_one_line(struct tr *t, struct stub *s, unsigned size);
 
 /* ---- instructions by subject: false: left to the handler ---- */
 
@@ -144,7 +149,7 @@ bool translate_jump(struct tr *t, bool *ended);
 bool translate_system(struct tr *t);
 /* RIP of a page offset into a register. */
 void emit_rip(struct tr *t, unsigned reg, s32 off);
-/* Leave translated code for the RIP in r14. */
+/* Leave translated code for the RIP in T_B. */
 void emit_exit_rip(struct tr *t);
 /* Leave translated code for this offset from the page's start if there are events; flags are in memory. Uses T_ADDR. */
 void emit_poll(struct tr *t, s32 off);

@@ -1,7 +1,7 @@
 /* Guest blocks to host code: same instruction set, so that most instructions are the guest's own with registers renamed.
  *
- * Registers: guest RAX RCX RDX RBX RBP RSI RDI R8-R11 live in the host registers of the same name, guest RSP in r12; guest
- * R12-R15 stay in cpu->regs. r13, r14 and r15 are scratch. GS points at struct cpu.
+ * Registers: guest RAX RCX RDX RBX RBP RSI RDI R8-R11 live in the host registers of the same name, guest RSP in r12, guest R12 in
+ * r13; guest R13-R15 stay in cpu->regs. r14 and r15 are scratch. GS points at struct cpu.
  *
  * Flags: within a block the guest's arithmetic flags may be in the host's flags, in cpu->aflags, or recoverable by repeating
  * (or undoing and repeating) the instruction that made them; any fault or slow path finds them exact. At block boundaries they
@@ -51,8 +51,8 @@ bool translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     t->poll = false;
     struct emit *e = &t->e;
 
-    emit_load32(e, T_ADDR, STATE(events));
-    emit_op(e, 0, 0, 0x85, T_ADDR, STATE(event_mask));
+    emit_load32(e, T_B, STATE(events));
+    emit_op(e, 0, 0, 0x85, T_B, STATE(event_mask));
     t->poll_site = emit_jump(e, CC_NE);
     u8 *forward = e->p;
 
@@ -64,7 +64,7 @@ bool translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
         ended = false;
         if (!t->i->opcode || (t->i->opcode->attr & ATTR_END)) {
             /* What may be fetched next can have changed. */
-            emit_rip(t, T_ADDR, b->offset + t->i->off + t->i->len);
+            emit_rip(t, T_B, b->offset + t->i->off + t->i->len);
             emit_exit_rip(t);
             ended = true;
         }
@@ -78,7 +78,7 @@ bool translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     for (unsigned n = 0; n < t->nmisses; n++) emit_miss(t, &t->misses[n]);
     for (unsigned n = 0; n < t->nstubs; n++) emit_stub(t, &t->stubs[n]);
     emit_patch(t->poll_site, e->p);
-    emit_rip(t, T_ADDR, b->offset);
+    emit_rip(t, T_B, b->offset);
     emit_exit_rip(t);
     for (unsigned n = 0; n < t->nexits; n++) {
         const struct exit_jump *x = &t->exits[n];
