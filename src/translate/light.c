@@ -4,9 +4,8 @@
 #include "cpu/fpu_live.h"
 #include "cpu/mmu.h"
 
-u64 light_fill(struct cpu *cpu, u64 addr, u64 a, u64 b)
+u64 light_fill(struct cpu *cpu, u64 addr, u64 a)
 {
-    (void)b;
     const u8 live = cpu->fpu_live;
     return mmu_fill(cpu, addr, (unsigned)a) && cpu->fpu_live == live;
 }

@@ -7,8 +7,8 @@
 
 #include "cpu/cpu.h"
 
-/* Arguments: T_ADDR, T_A, T_B. The result is left in T_A; see emit_light(). */
-typedef u64 light_fn(struct cpu *cpu, u64 addr, u64 a, u64 b);
+/* Arguments: T_B, T_A. The result is left in T_A; see emit_light(). */
+typedef u64 light_fn(struct cpu *cpu, u64 addr, u64 a);
 
 /* After a TLB miss at linear address `lin`: non-zero when the probe will succeed now. a: ACC_READ or ACC_WRITE. */
 light_fn light_fill;

@@ -13,9 +13,10 @@ struct stub *new_stub(struct tr *t)
 
 void stub_from(struct tr *t, struct stub *s, unsigned cc) { s->sites[s->nsites++] = emit_jump(&t->e, cc); }
 
-void stub_miss(struct tr *t, struct stub *s, u8 *retry, struct rm lin, bool write)
+void stub_miss(struct tr *t, struct stub *s, u8 *retry, const struct sum *lin, bool wide, bool write)
 {
-    t->misses[t->nmisses++] = (struct miss){.stub = s, .site = emit_jump(&t->e, CC_NE), .retry = retry, .lin = lin, .write = write};
+    t->misses[t->nmisses++] =
+        (struct miss){.stub = s, .site = emit_jump(&t->e, CC_NE), .retry = retry, .lin = *lin, .wide = wide, .write = write};
 }
 
 void stub_back(struct tr *t, struct stub *s)
@@ -42,7 +43,7 @@ void emit_miss(struct tr *t, const struct miss *m)
 {
     struct emit *e = &t->e;
     emit_patch(m->site, e->p);
-    if (m->lin.reg != T_ADDR || m->lin.index != H_NONE || m->lin.disp) emit_lea(e, t->is64, T_ADDR, m->lin);
+    emit_sum(t, m->wide, T_B, &m->lin, 0);
     emit_mov_imm64(e, T_A, m->write ? ACC_WRITE : ACC_READ);
     emit_call(t, t->bt->fill);
     emit_op(e, 0, 0, 0x85, T_A, rm_reg(T_A));

@@ -20,16 +20,15 @@ static void emit_return(struct emit *e)
 /* Registers that a C function may change, as the ABI has it. */
 #define CALLER_SAVED (bit(H_AX) | bit(H_CX) | bit(H_DX) | bit(H_SI) | bit(H_DI) | bit(H_8) | bit(H_9) | bit(H_10) | bit(H_11))
 
-/* A light function: all guest registers, T_ADDR and T_B stay, flags are lost. */
+/* A light function: all guest registers, T_B too, stay, flags are lost. */
 static u8 *emit_light(struct emit *e, struct bt *bt, light_fn *fn)
 {
     u8 *start = code_memory_rx(&bt->code, e->p);
     for (unsigned g = 0; g < 16; g++)
         if (resident(g) && (CALLER_SAVED & bit(host_reg(g)))) emit_store(e, host_reg(g), guest_mem(g));
     emit_load(e, H_DI, STATE(self));
-    emit_store(e, T_ADDR, rm_reg(H_SI));
+    emit_store(e, T_B, rm_reg(H_SI));
     emit_store(e, T_A, rm_reg(H_DX));
-    emit_store(e, T_B, rm_reg(H_CX));
     emit_mov_imm64(e, H_AX, (u64)(uintptr_t)fn);
     emit_alu_imm(e, true, 5, H_SP, 8);
     emit_op(e, 0, 0, 0xff, 2, rm_reg(H_AX));

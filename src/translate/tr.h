@@ -29,12 +29,20 @@ struct stub {
     u8 *back; /* where the fast path goes on */
 };
 
+/* An address as the sum of resident registers, a displacement, and at most one value in memory. */
+struct sum {
+    struct rm m;     /* resident base and index, displacement */
+    struct rm extra; /* what is added from struct cpu */
+    bool has_extra;
+};
+
 /* A TLB probe's way out: fill the TLB and probe again, or take the stub. */
 struct miss {
     struct stub *stub;
     u8 *site;      /* the jump */
     u8 *retry;     /* where to probe again */
-    struct rm lin; /* what LEA makes the linear address of */
+    struct sum lin; /* the linear address */
+    bool wide;     /* ... as 64 bits */
     bool write;
 };
 
@@ -114,9 +122,8 @@ struct stub *new_stub(struct tr *t);
 /* Emit a jump to it. */
 void stub_from(struct tr *t, struct stub *s, unsigned cc);
 /* Emit the jump (not equal) of a TLB probe that missed. A light function (light.h) fills the TLB, then the code at `retry` runs
- * again, with all registers but T_A and T_ADDR as they are here; or the stub is taken. lin: the operand of a LEA of the linear
- * address; when that is T_ADDR, T_ADDR stays as well. */
-void stub_miss(struct tr *t, struct stub *s, u8 *retry, struct rm lin, bool write);
+ * again, with all registers as they are here, but T_A unknown and T_B the linear address; or the stub is taken. */
+void stub_miss(struct tr *t, struct stub *s, u8 *retry, const struct sum *lin, bool wide, bool write);
 void emit_miss(struct tr *t, const struct miss *m);
 /* Call a thunk. */
 void emit_call(struct tr *t, const u8 *thunk);
@@ -134,6 +141,8 @@ bool address_ok(const struct tr *t);
 bool address_rm(const struct tr *t, struct rm *m);
 /* The memory operand's offset in its segment, into T_A or T_B; may use the other. */
 void emit_offset(struct tr *t, bool wide, unsigned reg);
+/* A sum plus a constant into a scratch register. */
+void emit_sum(struct tr *t, bool wide, unsigned reg, const struct sum *a, s32 plus);
 /* Probe the TLB for the memory operand, or for a resident base register + disp: T_A becomes part of its host address, which is
  * t->at until the registers in it change. T_B is free again. */
 void emit_address(struct tr *t, struct stub *s, unsigned size, bool write);
