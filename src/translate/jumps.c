@@ -69,10 +69,10 @@ void emit_rip(struct tr *t, unsigned reg, s32 off)
 
 void emit_poll(struct tr *t, s32 off)
 {
-    emit_load32(&t->e, T_ADDR, STATE(events));
-    emit_op(&t->e, 0, 0, 0x85, T_ADDR, STATE(event_mask));
+    emit_load32(&t->e, T_B, STATE(events));
+    emit_op(&t->e, 0, 0, 0x85, T_B, STATE(event_mask));
     u8 *none = emit_jump(&t->e, CC_E);
-    emit_rip(t, T_ADDR, off);
+    emit_rip(t, T_B, off);
     emit_exit_rip(t);
     emit_patch(none, t->e.p);
     t->host = false;

@@ -53,7 +53,7 @@ static bool translate_pushf(struct tr *t)
     emit_op(e, 0, 0, 0x0b, T_A, rm_reg(T_B));
     emit_op(e, 0, 0, 0x0b, T_A, STATE(eflags));
     emit_store(e, T_A, STATE(target));
-    emit_lea(e, t->is64, T_ADDR, rm_mem(H_GSP, -(s32)size));
+    emit_lea(e, t->is64, T_B, rm_mem(H_GSP, -(s32)size));
     emit_probe(t, s, size, true);
     emit_load(e, T_B, STATE(target));
     emit_op(e, t->is64 ? E_W : 0, 0, 0x89, T_B, probed());
@@ -71,7 +71,7 @@ static bool translate_popf(struct tr *t)
     if (t->i->opsize != size || !ring0(t)) return false;
     flags_to_mem(t);
     struct stub *s = new_stub(t);
-    emit_op(e, t->is64 ? E_W : 0, 0, 0x8b, T_ADDR, rm_reg(H_GSP));
+    emit_op(e, t->is64 ? E_W : 0, 0, 0x8b, T_B, rm_reg(H_GSP));
     emit_probe(t, s, size, false);
     emit_load32(e, T_B, probed());
     emit_op(e, 0, 0, 0x8b, T_A, rm_reg(T_B));
