@@ -53,10 +53,9 @@ static bool translate_pushf(struct tr *t)
     emit_op(e, 0, 0, 0x0b, T_A, rm_reg(T_B));
     emit_op(e, 0, 0, 0x0b, T_A, STATE(eflags));
     emit_store(e, T_A, STATE(target));
-    emit_lea(e, t->is64, T_B, rm_mem(H_GSP, -(s32)size));
-    emit_probe(t, s, size, true);
+    emit_probe(t, s, H_GSP, -(s32)size, size, true);
     emit_load(e, T_B, STATE(target));
-    emit_op(e, t->is64 ? E_W : 0, 0, 0x89, T_B, probed());
+    emit_op(e, t->is64 ? E_W : 0, 0, 0x89, T_B, t->at);
     emit_move_sp(t, -(s32)size);
     registers_written(t, bit(H_GSP));
     stub_back(t, s);
@@ -71,9 +70,8 @@ static bool translate_popf(struct tr *t)
     if (t->i->opsize != size || !ring0(t)) return false;
     flags_to_mem(t);
     struct stub *s = new_stub(t);
-    emit_op(e, t->is64 ? E_W : 0, 0, 0x8b, T_B, rm_reg(H_GSP));
-    emit_probe(t, s, size, false);
-    emit_load32(e, T_B, probed());
+    emit_probe(t, s, H_GSP, 0, size, false);
+    emit_load32(e, T_B, t->at);
     emit_op(e, 0, 0, 0x8b, T_A, rm_reg(T_B));
     emit_op(e, 0, 0, 0x33, T_A, STATE(eflags));
     emit_op(e, 0, 0, 0xf7, 0, rm_reg(T_A));

@@ -160,7 +160,7 @@ bool translate_system(struct tr *t);
 void emit_rip(struct tr *t, unsigned reg, s32 off);
 /* Leave translated code for the RIP in T_B. */
 void emit_exit_rip(struct tr *t);
-/* Leave translated code for this offset from the page's start if there are events; flags are in memory. Uses T_ADDR. */
+/* Leave translated code for this offset from the page's start if there are events; flags are in memory. Uses T_B. */
 void emit_poll(struct tr *t, s32 off);
 /* Go on at this offset from the page's start. */
 void emit_go(struct tr *t, s32 off);
