@@ -171,6 +171,28 @@ static bool open_networks(struct machine *m)
     return true;
 }
 
+static void close_displays(struct machine *m)
+{
+    for (int i = 0; i < OPTIONS_DISPLAYS; i++) {
+        display_close(m->views[i]);
+        m->views[i] = NULL;
+    }
+}
+
+static void window_closed(void *opaque) { machine_quit(opaque); }
+
+static bool open_displays(struct machine *m)
+{
+    const struct options *o = m->options;
+    struct display_host host = {.loop = m->loop, .display = m->display, .input = m->input, .name = o->name,
+                                .quit = window_closed, .opaque = m};
+    for (int i = 0; i < o->display_count; i++)
+        if (o->displays[i].kind != DISPLAY_NONE && !(m->views[i] = display_open(&o->displays[i], &host))) return false;
+    if (o->display_missing)
+        fprintf(stderr, "calque: the screen is not shown: try -display vnc=:0, -display curses or -nographic\n");
+    return true;
+}
+
 struct machine *machine_create(const struct options *options)
 {
     struct machine *m = calloc(1, sizeof(*m));
@@ -205,7 +227,7 @@ struct machine *machine_create(const struct options *options)
             return NULL;
         }
     }
-    if (!open_networks(m) || !pc_create(m)) {
+    if (!open_networks(m) || !pc_create(m) || !open_displays(m)) {
         machine_destroy(m);
         return NULL;
     }
@@ -223,9 +245,11 @@ void machine_destroy(struct machine *m)
         /* Send what waits; under the lock, which is never given back. */
         pthread_mutex_lock(&m->lock);
         pc_close_drives(m);
+        close_displays(m);
         for (int i = 0; i < m->options->chardev_count; i++) chardev_close(m->chardevs[i]);
         return;
     }
+    close_displays(m);
     /* Nobody looks at the maps any more. */
     if (m->mem) bus_begin_update(m->mem);
     if (m->io) bus_begin_update(m->io);

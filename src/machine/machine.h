@@ -45,6 +45,7 @@ struct machine {
     struct bus *mem, *io;          /* address spaces */
     struct display *display;       /* what is on the screen */
     struct input *input;           /* keys and pointers */
+    struct display_view *views[OPTIONS_DISPLAYS]; /* as options->displays; NULL: none */
     struct pc *pc;                 /* the board's parts (pc.c) */
     struct chardev *chardevs[OPTIONS_CHARDEVS]; /* as options->chardevs */
     struct netdev *nets[OPTIONS_NETS];          /* as options->nets */

@@ -479,6 +479,25 @@ static int opt_vga(struct context *c, const char *option, const char *arg)
     return 0;
 }
 
+static int opt_display(struct context *c, const char *option, const char *arg)
+{
+    (void)option;
+    return options_display(c->o, arg);
+}
+
+static int opt_vnc(struct context *c, const char *option, const char *arg)
+{
+    c->o->display_said = true;
+    return options_vnc(c->o, option, arg);
+}
+
+static int opt_k(struct context *c, const char *option, const char *arg)
+{
+    (void)c;
+    (void)option;
+    return options_keyboard(arg);
+}
+
 /* ---- the rest ---- */
 
 /* "2006-06-17" or "2006-06-17T16:01:21", UTC. */
@@ -581,6 +600,7 @@ static int opt_flag(struct context *c, const char *option, const char *arg)
     if (!strcmp(name, "no-shutdown")) c->o->no_shutdown = true;
     if (!strcmp(name, "no-hpet")) c->o->hpet = false;
     if (!strcmp(name, "no-acpi")) c->o->acpi = false;
+    if (!strcmp(name, "full-screen")) c->o->full_screen = true;
     if (!strcmp(name, "nodefaults")) c->o->nodefaults = true;
     if (!strcmp(name, "snapshot")) c->o->snapshot = true;
     return 0;
@@ -637,8 +657,10 @@ static const struct option {
     {"debugcon", "target", opt_debugcon, "connect the debug port 0xe9"},
     {"device", "driver[,prop=value...]", opt_device, "add a device (-device help lists them)"},
     {"nographic", NULL, opt_nographic, "no display; serial port 0 on standard input and output"},
-    {"display", "none", opt_nothing, "there is no display"},
-    {"vnc", "none", opt_nothing, NULL},
+    {"display", "none|vnc=address|sdl|curses[,prop=value...]", opt_display, "how the screen is shown"},
+    {"vnc", "none|[host]:display|unix:path[,to=n][,password=on][,share=policy]", opt_vnc, "show it to VNC clients"},
+    {"k", "en-us", opt_k, "the keyboard layout that the guest believes in"},
+    {"full-screen", NULL, opt_flag, "start with a window that fills the screen"},
     {"vga", "std|none", opt_vga, "select the graphics adapter"},
     {"nic", "user|tap|socket|stream|none[,model=][,mac=][,prop=value...]", opt_nic, "a network card and its network"},
     {"netdev", "user|tap|socket|stream,id=id[,prop=value...]", opt_netdev, "a network, for -device e1000,netdev=id"},
@@ -900,6 +922,7 @@ int options_parse(struct options *o, int argc, char **argv)
     if (!result) result = finish_chardevs(&c);
     if (!result) result = finish_networks(&c);
     if (!result) result = options_drive_finish(o);
+    if (!result) result = options_display_finish(o);
     if (!result) result = cpu_model_parse(o->cpu ? o->cpu : "max", &o->cpu_model);
     if (!result) cpu_model_set_topology(o->cpu_model, o->cores, o->threads);
     return result;
@@ -913,6 +936,7 @@ void options_free(struct options *o)
                              o->name, o->log_items, o->log_file, o->pidfile};
     for (size_t i = 0; i < ARRAY_LEN(strings); i++) free(strings[i]);
     options_drive_free(o);
+    for (int i = 0; i < o->display_count; i++) options_display_free(&o->displays[i]);
     for (int i = 0; i < o->path_count; i++) free(o->paths[i]);
     for (int i = 0; i < o->option_rom_count; i++) free(o->option_roms[i]);
     for (int i = 0; i < o->fw_cfg_count; i++) {

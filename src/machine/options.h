@@ -5,6 +5,7 @@
 #include "core/types.h"
 #include "cpu/cpuid.h"
 #include "host/chardev_open.h"
+#include "host/display_open.h"
 #include "host/net_open.h"
 #include "host/disk.h"
 #include "machine/option_list.h"
@@ -16,6 +17,7 @@
 #define OPTIONS_FILES    32
 #define OPTIONS_PATHS    16
 #define OPTIONS_NETS     8
+#define OPTIONS_DISPLAYS 2 /* a VNC server, and something else */
 
 /* What a guest device is connected to. */
 enum { CHARDEV_UNSET = -2, CHARDEV_NONE = -1 }; /* not given; given as "none"; else an index of chardevs[] */
@@ -82,6 +84,11 @@ struct options {
     char *cpu;                   /* -cpu, NULL: default */
     bool hpet, acpi;             /* these are there */
     bool vga;                    /* the VGA adapter is there */
+    struct display_config displays[OPTIONS_DISPLAYS];
+    int display_count;           /* used entries */
+    bool display_said;           /* -display was given */
+    bool display_missing;        /* nobody sees anything, and nobody said so */
+    bool full_screen;            /* -full-screen */
     bool nographic;              /* firmware and user are on the serial port */
     bool nodefaults;             /* no serial port unless asked for */
     bool translate;              /* -accel bt */
@@ -161,6 +168,17 @@ int options_net_dump(struct options *o, struct option_list *l);
 /* Default card and addresses, when all options were seen. */
 int options_net_finish(struct options *o);
 void options_net_free(struct options *o);
+
+/* ---- options_display.c ---- */
+
+/* -display TYPE,...; -vnc ADDRESS,... (option is the one it comes from); -k LAYOUT: 0, 1 after help, -EINVAL. */
+int options_display(struct options *o, const char *text);
+int options_vnc(struct options *o, const char *option, const char *text);
+int options_keyboard(const char *text);
+/* The default display, and what cannot be together. */
+int options_display_finish(struct options *o);
+void options_display_free(struct display_config *c);
+
 /* ---- options_drive.c ---- */
 
 /* -hda FILE and its like, -cdrom; option "FILE" itself: a disk image without an option. */

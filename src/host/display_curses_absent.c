@@ -1,0 +1,13 @@
+/* Built without ncurses: displays in a terminal are refused. */
+#include "host/display_open.h"
+
+#include <stdio.h>
+
+const bool display_curses_present = false;
+
+struct display_view *display_curses_open(const struct display_config *config, const struct display_host *host)
+{
+    (void)host;
+    fprintf(stderr, "calque: %s: not built in\n", config->option);
+    return NULL;
+}
