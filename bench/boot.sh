@@ -1,30 +1,35 @@
 #!/bin/bash
-# bench/boot.sh [KERNEL...]: seconds from start to the shell prompt of Debian's kernels, Calque against QEMU's TCG
-# in one run, and their ratio. KERNELs: cloud-amd64 686-pae amd64 686 (all).
-#   CALQUE     the emulator (build/calque)
-#   QEMU       the peer (qemu-system-x86_64)
-#   RUNS       boots of each; the fastest counts (2)
+# bench/boot.sh [--markdown] [KERNEL...]: seconds from the emulator's start to its end, with Debian's kernels booting
+# to a shell, running a command there and powering off: Calque against QEMU's TCG in one run, and their ratio.
+# KERNELs: cloud-amd64 686-pae amd64 686 (all).
+#   CALQUE, QEMU   the emulators (build/calque, qemu-system-x86_64)
+#   CALQUE_ARGS    more arguments for Calque (-accel bt)
+#   RUNS           boots of each; the fastest counts (2)
 cd "$(dirname "$0")/.." || exit 1
 CALQUE_ROOT=$PWD
 . scripts/lib.sh
 . scripts/lib-guest.sh
 
+markdown=
+[ "${1:-}" != --markdown ] || { markdown=1; shift; }
+ours=$calque ours_args=${CALQUE_ARGS:--accel bt}
 qemu=${QEMU:-qemu-system-x86_64}
 command -v "$qemu" >/dev/null || echo "no $qemu here: Calque alone" >&2
 
-# boot EMULATOR KERNEL ARCH: milliseconds until the prompt.
+# boot EMULATOR ARGUMENTS KERNEL ARCH: milliseconds until it has ended.
 boot() {
     calque=$1
-    guest_start "boot-$2" -m 512 -no-reboot -kernel "guests/vmlinuz-$2" -initrd "guests/initramfs-$3.cpio" \
-        -append console=ttyS0 >&2
-    guest_expect 600 '^calque:~# ' >&2
-    local now=${EPOCHREALTIME/[.,]/}
-    guest_send 'exit\n'
-    guest_end 60 >&2
-    echo $(((now - guest_started) / 1000))
+    # shellcheck disable=SC2206 # a list
+    calque_args=($2)
+    guest_start "boot-$3" -m 512 -no-reboot -kernel "guests/vmlinuz-$3" -initrd "guests/initramfs-$4.cpio" \
+        -append 'console=ttyS0 calque.run="echo in the shell" calque.poweroff' >&2
+    wait "$guest_pid"
+    echo $(((${EPOCHREALTIME/[.,]/} - guest_started) / 1000))
+    guest_expect 1 '^in the shell' >&2
+    guest_end 1 >&2
 }
 
-# best EMULATOR KERNEL ARCH
+# best EMULATOR ARGUMENTS KERNEL ARCH
 best() {
     local run ms best=""
     for ((run = 0; run < ${RUNS:-2}; run++)); do
@@ -34,21 +39,24 @@ best() {
     echo "$best"
 }
 
-printf '%-14s %10s %10s %8s\n' 'to the prompt' calque TCG ratio
-for kernel in ${@:-cloud-amd64 686-pae amd64 686}; do
-    case $kernel in
-        *amd64) arch=amd64 ;;
-        *) arch=i386 ;;
-    esac
-    scripts/get-guests "linux-$kernel" initramfs-$arch >&2 || exit 1
-    ours=$(best "$calque" "$kernel" $arch) || exit 1
-    theirs=
-    if command -v "$qemu" >/dev/null; then
-        theirs=$(best "$qemu" "$kernel" $arch) || exit 1
-    fi
-    awk -v kernel="$kernel" -v ours="$ours" -v theirs="$theirs" 'BEGIN {
-        printf "%-14s %8.1f s ", kernel, ours / 1000
-        if (theirs) printf "%8.1f s %8.2f\n", theirs / 1000, ours / theirs
-        else print "        -        -"
-    }'
-done
+format='%-24s %9s %9s %9s\n'
+[ -z "$markdown" ] || format='| %s | %s | %s | %s |\n'
+# shellcheck disable=SC2059 # the format is one of the two above
+{
+    echo
+    printf "$format" 'boot and power off' 'Calque s' 'TCG s' 'of TCG'
+    [ -z "$markdown" ] || printf "$format" --- ---: ---: ---:
+    for kernel in ${@:-cloud-amd64 686-pae amd64 686}; do
+        case $kernel in
+            *amd64) arch=amd64 ;;
+            *) arch=i386 ;;
+        esac
+        scripts/get-guests "linux-$kernel" initramfs-$arch >&2 || exit 1
+        mine=$(best "$ours" "$ours_args" "$kernel" $arch) || exit 1
+        theirs=
+        ! command -v "$qemu" >/dev/null || theirs=$(best "$qemu" '' "$kernel" $arch) || exit 1
+        printf "$format" "$kernel" "$(awk "BEGIN { printf \"%.2f\", $mine / 1000 }")" \
+            "$([ -z "$theirs" ] && echo - || awk "BEGIN { printf \"%.2f\", $theirs / 1000 }")" \
+            "$([ -z "$theirs" ] && echo - || awk "BEGIN { printf \"%.2f\", $mine / $theirs }")"
+    done
+}

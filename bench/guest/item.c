@@ -1,0 +1,80 @@
+/*
+ * Runs one item, or one command, and prints how long it took.
+ *   bench ITEM [PERCENT]       prints "SECONDS SUM"; PERCENT of the item's rounds (100)
+ *   bench -t COMMAND...        runs a command, without its output; prints "SECONDS STATUS"
+ *   bench -l                   prints "CLASS ITEM" for each item
+ *   bench -n                   does nothing
+ */
+#include "item.h"
+
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+const char *item_program;
+
+static const struct item *const classes[] = {integer_items, float_items,   memory_items, call_items,
+                                             syscall_items, process_items, fault_items,  smc_items};
+
+static double seconds(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+void item_check(int ok, const char *what)
+{
+    if (!ok) {
+        perror(what);
+        exit(1);
+    }
+}
+
+static int run_command(char **command)
+{
+    int status;
+    double start = seconds();
+    pid_t child = fork();
+    item_check(child >= 0, "fork");
+    if (child == 0) {
+        int null = open("/dev/null", O_WRONLY);
+        dup2(null, 1);
+        dup2(null, 2);
+        execvp(command[0], command);
+        _exit(127);
+    }
+    item_check(waitpid(child, &status, 0) == child, "waitpid");
+    printf("%.6f %d\n", seconds() - start, status);
+    return status != 0;
+}
+
+int main(int argc, char **argv)
+{
+    item_program = argv[0];
+    if (argc < 2 || !strcmp(argv[1], "-n")) {
+        return 0;
+    }
+    if (!strcmp(argv[1], "-t") && argc > 2) {
+        return run_command(argv + 2);
+    }
+    for (size_t i = 0; i < sizeof classes / sizeof classes[0]; i++) {
+        for (const struct item *item = classes[i]; item->name; item++) {
+            if (!strcmp(argv[1], "-l")) {
+                printf("%s %s\n", item->class, item->name);
+            } else if (!strcmp(argv[1], item->name)) {
+                unsigned rounds = (unsigned)(item->rounds * (argc > 2 ? atof(argv[2]) : 100) / 100);
+                double start = seconds();
+                uint64_t sum = item->run(rounds ? rounds : 1);
+                printf("%.6f %" PRIx64 "\n", seconds() - start, sum);
+                return 0;
+            }
+        }
+    }
+    return strcmp(argv[1], "-l") != 0;
+}
