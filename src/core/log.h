@@ -21,6 +21,7 @@ enum log_category {
     LOG_OP = 1 << 10,         /* op: translator's intermediate form */
     LOG_OUT_ASM = 1 << 11,    /* out_asm: translated host code */
     LOG_FIRMWARE = 1 << 12,   /* firmware: what the guest prints on the 0x402 debug port */
+    LOG_CHECK = 1 << 13,      /* check: the interpreter checks every translated block; not among "all" */
 };
 
 extern u32 log_mask; /* enabled categories */

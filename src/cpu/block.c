@@ -124,7 +124,7 @@ static struct block *decode_block(struct cpu *cpu, const u8 *code, unsigned avai
     b->bytes = (u16)off;
     b->count = (u16)n;
     b->mode = cpu->mode_key;
-    b->host = b->host_forward = NULL;
+    b->host = b->host_forward = b->alone = NULL;
     b->hot = 0;
     b->page = ~0ull;
     b->dead = false;
@@ -153,7 +153,7 @@ static void kill_page(struct cpu *cpu, struct block_cache *in, u64 page)
         for (struct block *b = p->buckets[n], *next; b; b = next) {
             next = b->next;
             b->dead = true;
-            b->host = b->host_forward = NULL;
+            b->host = b->host_forward = b->alone = NULL;
             for (unsigned k = 0; k < b->count; k++) b->insns[k].fn = exec_block_end;
             b->next = in->graveyard;
             in->graveyard = b;

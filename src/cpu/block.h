@@ -22,6 +22,8 @@
 struct block {
     void *host;         /* translated code: entered from anywhere (looks at events); NULL: none */
     void *host_forward; /* ... by a forward jump within the page */
+    void *alone;        /* translated code that nothing is chained to (-d check), instead of the two above */
+    u32 host_bytes;     /* of the translated code, without its ways out to blocks not chained yet */
     u64 page;           /* RAM page number; ~0: the uncached block */
     u32 hot;            /* times it was interpreted, for the translator */
     struct block *next; /* in its page's bucket, or in the graveyard */

@@ -149,6 +149,7 @@ struct cpu_hooks {
 #define MODE_FLAT 0x10u /* translated code may ignore ES, SS, DS and the limit of CS, and alignment checks */
 #define MODE_RING0 0x40u /* CPL 0: privileged instructions need no check */
 
+struct store_log;
 struct cpu_model; /* what CPUID reports; cpuid.h */
 
 struct cpu {
@@ -203,6 +204,7 @@ struct cpu {
     bool in_guest;         /* run() is executing: __atomic accesses; others read it */
     u64 locked_offset;     /* RAM offset of a locked operation in a page that holds code, to be reported after it */
     u8 locked_size;        /* its bytes; 0: nothing to report */
+    struct store_log *log; /* records stores while the translator is checked (store_log.h); else NULL */
     struct tlb tlbs[TLB_CONTEXTS];
     struct {
         gpa page;  /* guest physical address, or ~0 */

@@ -11,6 +11,7 @@ enum cpu_exit {
     EXIT_KICK,   /* somebody called kick() */
     EXIT_HALT,   /* HLT (or wait-for-SIPI) with nothing to do: sleep until cpu_has_work() */
     EXIT_TRIPLE, /* triple fault: the vCPU is shut down until reset or INIT */
+    EXIT_BROKEN, /* the engine found itself wrong (-d check) and has said so: end the process */
 };
 
 struct engine_ops {

@@ -4,6 +4,8 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "cpu/store_log.h"
+
 /* #SS for the stack segment, #GP for the others. */
 static bool segment_fault(struct cpu *cpu, unsigned seg) { return raise_err(cpu, seg == SEG_SS ? EXC_SS : EXC_GP, 0); }
 
@@ -144,6 +146,7 @@ void *mem_locked_slow(struct cpu *cpu, unsigned seg, u64 ea, unsigned size)
     }
     struct bus_target t = bus_lookup(cpu->mem, phys, true, &page_ok);
     if (!t.host || bus_lookup(cpu->mem, phys, false, &page_ok).host != t.host) return NULL;
+    if (cpu->log) store_log_note(cpu->log, t.host, size);
     cpu->locked_offset = t.ram_offset;
     cpu->locked_size = (u8)size;
     return t.host;

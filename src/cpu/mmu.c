@@ -10,6 +10,7 @@
 #include "cpu/cpuid.h"
 #include "cpu/exec.h"
 #include "cpu/fpu_live.h"
+#include "cpu/store_log.h"
 
 #define PTE_P    0x001ull
 #define PTE_W    0x002ull
@@ -81,6 +82,7 @@ static bool entry_set(struct cpu *cpu, gpa addr, unsigned size, u64 old, u64 bit
     bool page_ok, same;
     struct bus_target t = bus_lookup(cpu->mem, addr, true, &page_ok);
     if (!t.host) return true;
+    if (cpu->log) cpu->log->tables++;
     if (size == 8) {
         same = __atomic_compare_exchange_n((u64 *)(void *)t.host, &old, old | bits, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
     } else {
@@ -389,6 +391,7 @@ static void piece_read(struct cpu *cpu, const struct piece *p, void *buf, unsign
 static void piece_write(struct cpu *cpu, const struct piece *p, const void *buf, unsigned size)
 {
     if (p->t.host) {
+        if (cpu->log) store_log_note(cpu->log, p->t.host, size);
         /* One store each: a library's memcpy may store twice, and undo what another vCPU did in between. */
         switch (size) {
         case 1: __builtin_memcpy(p->t.host, buf, 1); break;

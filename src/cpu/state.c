@@ -79,11 +79,14 @@ void cpu_update_mode(struct cpu *cpu)
         for (unsigned n = 0; n < SEG_COUNT; n++) update_window(cpu, n, aligned_only);
     }
 
+    const bool flat = is_flat(cpu, aligned_only);
+    for (unsigned n = 0; n < SEG_COUNT && cpu->log; n++) cpu->win[n].write_end = 0;
+
     unsigned context = cpu->cpl == 3                                             ? TLB_USER
                        : (cpu->cr4 & CR4_SMAP) && !(cpu->eflags & EFLAGS_AC)     ? TLB_SUPERVISOR_SMAP
                                                                                  : TLB_SUPERVISOR;
     cpu->tlb = &cpu->tlbs[context];
-    cpu->mode_key = (u8)(cpu->code_size | context << 2 | (is_flat(cpu, aligned_only) ? MODE_FLAT : 0) |
+    cpu->mode_key = (u8)(cpu->code_size | context << 2 | (flat ? MODE_FLAT : 0) |
                          (cpu->cpl ? 0 : MODE_RING0));
 
     /* DR7: Ln/Gn at bits 2n, 2n+1; R/Wn at 16+4n (SDM vol 3B 17.2.4). */

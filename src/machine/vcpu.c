@@ -4,6 +4,7 @@
 
 #include <sched.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 #include "core/log.h"
 #include "cpu/cpuid.h"
@@ -305,6 +306,7 @@ void *vcpu_thread(void *opaque)
         case EXIT_KICK: break; /* the top of the loop knows why */
         case EXIT_HALT: break; /* and sleeps there */
         case EXIT_TRIPLE: triple_fault(v); break;
+        case EXIT_BROKEN: machine_request_exit(m, EXIT_FAILURE); break;
         }
     }
     pthread_mutex_unlock(&m->lock);

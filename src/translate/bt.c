@@ -14,6 +14,7 @@
 
 #include "core/log.h"
 #include "cpu/run.h"
+#include "translate/check.h"
 #include "translate/translate.h"
 
 #define CODE_BYTES  (128u << 20)
@@ -38,36 +39,45 @@ u64 bt_slow(struct cpu *cpu, const struct insn *i)
     return 0;
 }
 
-static void flush(struct cpu *cpu, struct bt *bt)
+void bt_make_room(struct cpu *cpu, struct bt *bt)
 {
+    if (__builtin_expect(bt->code.size - bt->code.used >= ROOM, 1)) return;
+    bt->pending = NULL;
     block_kill_all(cpu, &bt->cache);
     block_bury(&bt->cache);
     bt->code.used = bt->thunks;
     bt->flushes++;
 }
 
-/* Code of the current mode can be translated. */
-static bool eligible(const struct cpu *cpu) { return cpu->mode_key & MODE_FLAT; }
+bool bt_eligible(const struct cpu *cpu) { return cpu->mode_key & MODE_FLAT; }
 
 /* The block is about to be interpreted once more: translate it if it is hot. */
 static void warm(struct cpu *cpu, struct bt *bt, struct block *b)
 {
-    if (b->page == ~0ull || ++b->hot < bt->hot || !eligible(cpu)) return;
+    if (b->page == ~0ull || ++b->hot < bt->hot || !bt_eligible(cpu)) return;
     if (log_enabled(LOG_EXEC | LOG_CPU)) return; /* only interpreted blocks are logged one by one */
     if (bt->code.size - bt->code.used < ROOM || !translate_block(bt, cpu, b)) return;
     struct jump_entry *j = jump_slot(&bt->cache, block_lin(cpu));
     if (j->block == b) j->host = b->host;
 }
 
+struct link *bt_enter(struct cpu *cpu, struct bt *bt, void *host)
+{
+    u64 (*enter)(void *) = (u64 (*)(void *))(void *)bt->enter;
+    cpu->page_rip = cpu->rip & ~(u64)GUEST_PAGE_MASK;
+    cpu->jumps = bt->cache.jumps;
+    return (struct link *)(uintptr_t)enter(host);
+}
+
 static enum cpu_exit bt_run(struct cpu *cpu)
 {
     struct bt *bt = cpu->engine;
     struct block_cache *in = &bt->cache;
-    u64 (*enter)(void *host) = (u64 (*)(void *))(void *)bt->enter;
     block_cache_start(in);
     syscall(SYS_arch_prctl, ARCH_SET_GS, cpu);
     cpu->exc.vector = -1;
     bt->pending = NULL;
+    if (bt->check) return check_run(cpu, bt);
     for (;;) {
         if (__builtin_expect(in->graveyard != NULL, 0)) block_bury(in);
         if (__atomic_load_n(&cpu->events, __ATOMIC_RELAXED) || cpu->halted || cpu->wait_sipi || cpu->shutdown) {
@@ -85,10 +95,7 @@ static enum cpu_exit bt_run(struct cpu *cpu)
             if (run_step(cpu, in) == LEAVE_TRIPLE) return EXIT_TRIPLE;
             continue;
         }
-        if (__builtin_expect(bt->code.size - bt->code.used < ROOM, 0)) {
-            bt->pending = NULL;
-            flush(cpu, bt);
-        }
+        bt_make_room(cpu, bt);
         struct block *b = find_block(cpu, in);
         if (__builtin_expect(!b, 0)) {
             bt->pending = NULL;
@@ -113,9 +120,7 @@ static enum cpu_exit bt_run(struct cpu *cpu)
                 translate_link(l, b, bt);
             bt->pending = NULL;
         }
-        cpu->page_rip = cpu->rip & ~(u64)GUEST_PAGE_MASK;
-        cpu->jumps = in->jumps;
-        struct link *l = (struct link *)(uintptr_t)enter(b->host);
+        struct link *l = bt_enter(cpu, bt, b->host);
         if (cpu->exc.vector >= 0) {
             if (!run_exception(cpu)) return EXIT_TRIPLE;
         } else if (l) {
@@ -152,6 +157,7 @@ static int bt_create(struct cpu *cpu)
     if ((err = block_cache_init(&bt->cache, cpu)) < 0) goto fail_code;
     bt->hot = HOT;
     translate_thunks(bt);
+    if (log_enabled(LOG_CHECK) && !(bt->check = check_create(cpu))) goto fail_code;
     cpu->engine = bt;
     return 0;
 fail_code:
@@ -180,6 +186,7 @@ static void bt_destroy(struct cpu *cpu)
 {
     struct bt *bt = cpu->engine;
     if (log_enabled(LOG_OP)) log_statistics(bt);
+    if (bt->check) check_destroy(bt->check, cpu);
     block_cache_destroy(&bt->cache, cpu);
     code_memory_destroy(&bt->code);
     free(bt);

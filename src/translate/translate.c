@@ -80,6 +80,7 @@ bool translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     emit_patch(t->poll_site, e->p);
     emit_rip(t, T_B, b->offset);
     emit_exit_rip(t);
+    b->host_bytes = (u32)(e->p - start);
     for (unsigned n = 0; n < t->nexits; n++) {
         const struct exit_jump *x = &t->exits[n];
         emit_patch(x->site, e->p);

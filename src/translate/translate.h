@@ -13,6 +13,8 @@ struct link {
     bool forward;       /* the target may be entered without a look at events */
 };
 
+struct check;
+
 struct bt {
     struct block_cache cache; /* first: cpu->engine points at both */
     struct code_memory code;
@@ -24,6 +26,7 @@ struct bt {
     size_t thunks;  /* bytes of the above */
     bool bmi2;      /* the host has RORX */
     unsigned hot;   /* interpretations before a block is translated */
+    struct check *check;        /* -d check (check.c); else NULL */
     struct link *pending;       /* the jump that was just left by, to be patched */
     u64 pending_kills;          /* cache.kills then */
     u64 translated, flushes, bytes; /* statistics: blocks, times the memory was full, guest bytes */
@@ -38,6 +41,13 @@ bool translate_block(struct bt *bt, struct cpu *cpu, struct block *b);
 
 /* Patch a jump to go straight to its target. */
 void translate_link(struct link *l, const struct block *to, const struct bt *bt);
+
+/* Code of the current mode can be translated. */
+bool bt_eligible(const struct cpu *cpu);
+/* Before a block is looked up: drop everything when the code memory is full. */
+void bt_make_room(struct cpu *cpu, struct bt *bt);
+/* Enter translated code at the current CS:RIP: the link it left by, or NULL. Then an exception is recorded or cpu->rip set. */
+struct link *bt_enter(struct cpu *cpu, struct bt *bt, void *host);
 
 /* What translated code calls to run an instruction's handler. Non-zero: leave; cpu->rip is set. */
 u64 bt_slow(struct cpu *cpu, const struct insn *i);

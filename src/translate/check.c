@@ -1,0 +1,500 @@
+/* Lock-step mode, -d check: the interpreter checks the translator block by block while a guest runs.
+ *
+ * Each block is run twice from the same state: by the interpreter, whose stores are recorded (cpu/store_log.h) and then undone,
+ * and as translated code. What both leave must be the same: registers, flags, x87 and vector state, control registers and
+ * segments, the recorded exception, and the lines of RAM that the interpreter stored to. On the first difference both states
+ * and both codes are printed and the engine gives up (EXIT_BROKEN).
+ *
+ * Translated blocks come back after each run: nothing is chained (block->alone instead of block->host). Some blocks run in the
+ * interpreter alone, since they must not run twice; they are counted: those that touch devices, change code, or mark page
+ * tables, and those with instructions that tell time or give random numbers. All of a block happens under the machine lock, so
+ * that neither devices nor other vCPUs change what it sees. Events are looked at between blocks.
+ *
+ * Arithmetic flags that the translator leaves stale at a block's end, as dead, are no difference yet: the interpreter goes on
+ * with the exact ones, the translated code with the stale ones, and the next block has to overwrite them.
+ *
+ * Not seen: stores of translated code to lines that the interpreter did not store to; what is wrong only between chained
+ * blocks (tests/oracle does those). */
+#include "translate/check.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/log.h"
+#include "cpu/disasm.h"
+#include "cpu/fpu_live.h"
+#include "cpu/run.h"
+#include "cpu/store_log.h"
+#include "translate/translate.h"
+
+/* The part of struct cpu that instructions change, without the TLBs, which may differ. */
+#define STATE_BYTES offsetof(struct cpu, log)
+
+struct state {
+    u8 bytes[STATE_BYTES] __attribute__((aligned(64)));
+};
+
+/* The whole of it, as struct cpu has it. */
+static const struct cpu *as_cpu(const struct state *s) { return (const struct cpu *)(const void *)s->bytes; }
+
+struct check {
+    struct cpu_hooks hooks;          /* stand in for the machine's while a block runs */
+    const struct cpu_hooks *machine; /* the machine's */
+    bool device;                     /* a device was touched */
+    bool told_time;                  /* time is valid */
+    u64 time;                        /* what the TSC is throughout the block */
+    struct store_log stores;         /* of the interpreter */
+    struct state before, interp, bt; /* of the block; after it */
+    bool stale;                      /* stale_flags differ from the exact ones */
+    u16 stale_flags;                 /* what translated code left in cpu->aflags */
+    u64 stale_rip;                   /* where it goes on from there */
+    u64 compared, stale_count;       /* statistics: blocks compared; left with stale flags */
+    u64 interpreted, devices, code, tables, clocks; /* not compared: not translated, and see above */
+};
+
+/* ---- hooks ---- */
+
+static void hook_lock(void *opaque)
+{
+    struct check *c = opaque;
+    c->device = true; /* the lock itself is held already */
+}
+static void hook_unlock(void *opaque) { (void)opaque; }
+
+static u64 hook_tsc(void *opaque)
+{
+    struct check *c = opaque;
+    if (!c->told_time) c->time = c->machine->tsc(c->machine->opaque);
+    c->told_time = true;
+    return c->time;
+}
+static int hook_ack_interrupt(void *opaque)
+{
+    struct check *c = opaque;
+    return c->machine->ack_interrupt(c->machine->opaque);
+}
+static bool hook_apic_msr_read(void *opaque, u32 msr, u64 *value)
+{
+    struct check *c = opaque;
+    return c->machine->apic_msr_read(c->machine->opaque, msr, value);
+}
+static bool hook_apic_msr_write(void *opaque, u32 msr, u64 value)
+{
+    struct check *c = opaque;
+    return c->machine->apic_msr_write(c->machine->opaque, msr, value);
+}
+static u64 hook_cr8_read(void *opaque)
+{
+    struct check *c = opaque;
+    return c->machine->cr8_read(c->machine->opaque);
+}
+static void hook_cr8_write(void *opaque, u64 value)
+{
+    struct check *c = opaque;
+    c->machine->cr8_write(c->machine->opaque, value);
+}
+static void hook_ferr(void *opaque, int level)
+{
+    struct check *c = opaque;
+    c->machine->ferr(c->machine->opaque, level);
+}
+static u32 hook_apic_id(void *opaque)
+{
+    struct check *c = opaque;
+    return c->machine->apic_id(c->machine->opaque);
+}
+static void hook_event_others(void *opaque, u32 bits)
+{
+    struct check *c = opaque;
+    c->device = true;
+    c->machine->event_others(c->machine->opaque, bits);
+}
+/* The others wait for the machine lock, and look at their events when they get it. */
+static bool hook_others_passed(void *opaque, u32 bits)
+{
+    (void)opaque, (void)bits;
+    return true;
+}
+
+struct check *check_create(struct cpu *cpu)
+{
+    struct check *c = aligned_alloc(64, (sizeof *c + 63) & ~63ul);
+    if (!c) {
+        fprintf(stderr, "calque: no memory for checking\n");
+        return NULL;
+    }
+    memset(c, 0, sizeof *c);
+    c->machine = cpu->hooks;
+    c->hooks = (struct cpu_hooks){
+        .opaque = c,
+        .lock = hook_lock,
+        .unlock = hook_unlock,
+        .tsc = hook_tsc,
+        .ack_interrupt = hook_ack_interrupt,
+        .apic_msr_read = hook_apic_msr_read,
+        .apic_msr_write = hook_apic_msr_write,
+        .cr8_read = hook_cr8_read,
+        .cr8_write = hook_cr8_write,
+        .ferr = hook_ferr,
+        .apic_id = hook_apic_id,
+        .event_others = c->machine->event_others ? hook_event_others : NULL,
+        .others_passed = hook_others_passed,
+    };
+    return c;
+}
+
+void check_destroy(struct check *c, struct cpu *cpu)
+{
+    log_write("check: vCPU %u: %llu blocks compared, %llu with stale flags after them; not compared: %llu interpreted, "
+              "%llu device, %llu code change, %llu page table, %llu time\n",
+              cpu->index, (unsigned long long)c->compared, (unsigned long long)c->stale_count,
+              (unsigned long long)c->interpreted, (unsigned long long)c->devices, (unsigned long long)c->code,
+              (unsigned long long)c->tables, (unsigned long long)c->clocks);
+    free(c->stores.lines);
+    free(c);
+}
+
+/* ---- running a block ---- */
+
+/* Around what need not be copied and compared at each block: XSAVE's hole, and events, which other threads set. */
+static const struct {
+    size_t from, to;
+} parts[] = {
+    {0, offsetof(struct cpu, fpu.reserved)},
+    {offsetof(struct cpu, fpu.pkru), offsetof(struct cpu, events)},
+    {offsetof(struct cpu, event_mask), STATE_BYTES},
+};
+
+static void copy_state(void *to, const void *from)
+{
+    for (size_t n = 0; n < ARRAY_LEN(parts); n++)
+        memcpy((u8 *)to + parts[n].from, (const u8 *)from + parts[n].from, parts[n].to - parts[n].from);
+}
+
+static bool same_state(const void *a, const void *b)
+{
+    for (size_t n = 0; n < ARRAY_LEN(parts); n++)
+        if (memcmp((const u8 *)a + parts[n].from, (const u8 *)b + parts[n].from, parts[n].to - parts[n].from) != 0) return false;
+    return true;
+}
+
+static void keep_state(const struct cpu *cpu, struct state *s) { copy_state(s->bytes, cpu); }
+static void set_state(struct cpu *cpu, const struct state *s) { copy_state(cpu, s->bytes); }
+
+/* Interpret a block to where translated code leaves it, or, when that was found to be elsewhere, up to `stop` (else ~0), an
+ * instruction of it. Stops with the exception recorded, or cpu->rip set. */
+static void interpret(struct cpu *cpu, const struct block *b, u64 stop)
+{
+    const u8 mode = cpu->mode_key;
+    cpu->block_rip = cpu->regs[REG_RIP] = cpu->rip;
+    for (const struct insn *i = b->insns;; i++) {
+        if (i != b->insns && insn_rip(cpu, i) == stop) {
+            cpu->rip = stop;
+            return;
+        }
+        const u8 shadow = cpu->shadow;
+        bool on = i->fn(cpu, i);
+        if (shadow && cpu->shadow == shadow && cpu->exc.vector < 0) {
+            cpu->shadow = 0;
+            cpu_update_mode(cpu);
+        }
+        /* What ends a block need not end translated code. */
+        if (!on && cpu->exc.vector < 0 && stop != ~0ull && cpu->rip == next_rip(cpu, i) && cpu->rip != stop &&
+            i + 1 < b->insns + b->count)
+            continue;
+        if (!on) {
+            if (cpu->exc.vector >= 0) cpu->rip = insn_rip(cpu, i);
+            return;
+        }
+        if (stop == ~0ull && (cpu->mode_key != mode || cpu->step ||
+                              (__atomic_load_n(&cpu->events, __ATOMIC_RELAXED) & cpu->event_mask))) {
+            cpu->rip = next_rip(cpu, i);
+            return;
+        }
+    }
+}
+
+static void interpret_logged(struct cpu *cpu, struct check *c, const struct block *b, u64 stop)
+{
+    c->stores.count = c->stores.tables = 0;
+    c->stores.lost = c->device = c->told_time = false;
+    cpu->log = &c->stores;
+    for (unsigned n = 0; n < SEG_COUNT; n++) cpu->win[n].write_end = 0;
+    interpret(cpu, b, stop);
+    cpu->log = NULL;
+    cpu_update_mode(cpu);
+}
+
+static bool tells_time(const struct block *b)
+{
+    for (unsigned n = 0; n < b->count; n++) {
+        switch (b->insns[n].mnemonic) {
+        case I_rdtsc: case I_rdtscp: case I_rdrand: case I_rdseed: case I_rdpmc: return true;
+        default: break;
+        }
+    }
+    return false;
+}
+
+/* ---- comparing ---- */
+
+/* Fields of struct cpu to compare one by one, for a readable report; all others are padding or derived from these. */
+static const struct field {
+    const char *name;
+    u16 offset, size;
+} fields[] = {
+#define FIELD(name) {#name, offsetof(struct cpu, name), sizeof(((struct cpu *)0)->name)}
+    FIELD(regs[0]), FIELD(regs[1]), FIELD(regs[2]), FIELD(regs[3]), FIELD(regs[4]), FIELD(regs[5]), FIELD(regs[6]),
+    FIELD(regs[7]), FIELD(regs[8]), FIELD(regs[9]), FIELD(regs[10]), FIELD(regs[11]), FIELD(regs[12]), FIELD(regs[13]),
+    FIELD(regs[14]), FIELD(regs[15]), FIELD(rip), FIELD(cpl), FIELD(code_size), FIELD(eflags), FIELD(lin_mask),
+    FIELD(ip_mask), FIELD(seg[0]), FIELD(seg[1]), FIELD(seg[2]), FIELD(seg[3]), FIELD(seg[4]), FIELD(seg[5]), FIELD(ldtr),
+    FIELD(tr), FIELD(gdtr.base), FIELD(gdtr.limit), FIELD(idtr.base), FIELD(idtr.limit), FIELD(cr0), FIELD(cr2), FIELD(cr3),
+    FIELD(cr4), FIELD(xcr0), FIELD(dr), FIELD(efer), FIELD(star), FIELD(lstar), FIELD(cstar), FIELD(fmask),
+    FIELD(kernel_gs_base), FIELD(tsc_aux), FIELD(sysenter_cs), FIELD(sysenter_esp), FIELD(sysenter_eip), FIELD(pat),
+    FIELD(misc_enable), FIELD(tsc_offset), FIELD(tsc_adjust), FIELD(spec_ctrl), FIELD(mtrr_def_type), FIELD(mtrr_fixed),
+    FIELD(mtrr_base), FIELD(mtrr_mask), FIELD(mcg_status), FIELD(mcg_ctl), FIELD(mc_bank), FIELD(smbase), FIELD(pkru),
+    FIELD(fpu.legacy), FIELD(fpu.header), FIELD(fpu.ymm_high), FIELD(pdpte), FIELD(win), FIELD(mode_key), FIELD(code_limit),
+    FIELD(tlb), FIELD(exc.vector), FIELD(exc.has_error), FIELD(exc.error_code), FIELD(shadow), FIELD(unfinished),
+    FIELD(halted), FIELD(wait_sipi), FIELD(shutdown), FIELD(nmi_blocked), FIELD(in_exception_delivery), FIELD(pending_debug),
+    FIELD(step), FIELD(watch),
+#undef FIELD
+};
+
+static bool field_differs(const struct state *a, const struct state *b, const struct field *f)
+{
+    return memcmp(a->bytes + f->offset, b->bytes + f->offset, f->size) != 0;
+}
+
+static bool states_differ(const struct state *a, const struct state *b)
+{
+    for (size_t n = 0; n < ARRAY_LEN(fields); n++) {
+        /* Without an exception its error code means nothing. */
+        if (fields[n].offset > offsetof(struct cpu, exc.vector) && fields[n].offset < offsetof(struct cpu, shadow) &&
+            as_cpu(a)->exc.vector < 0)
+            continue;
+        if (field_differs(a, b, &fields[n])) return true;
+    }
+    return false;
+}
+
+/* ---- reporting ---- */
+
+static void print_bytes(FILE *f, const u8 *p, unsigned n)
+{
+    for (unsigned k = 0; k < n; k++) fprintf(f, "%02x%s", p[k], k % 16 == 15 && k + 1 < n ? " " : "");
+    fputc('\n', f);
+}
+
+static void print_field(FILE *f, const struct check *c, const struct field *field)
+{
+    const u8 *a = c->interp.bytes + field->offset, *b = c->bt.bytes + field->offset;
+    unsigned from = 0, to = field->size;
+    if (field->size > 8) { /* what differs of it */
+        while (a[from] == b[from]) from++;
+        while (a[to - 1] == b[to - 1]) to--;
+    }
+    fprintf(f, "  %s", field->name);
+    if (field->size > 8) fprintf(f, " bytes %u to %u", from, to - 1);
+    if (field->size <= 8) {
+        u64 x = 0, y = 0;
+        memcpy(&x, a, field->size);
+        memcpy(&y, b, field->size);
+        fprintf(f, ": %llx, translated %llx\n", (unsigned long long)x, (unsigned long long)y);
+    } else {
+        fprintf(f, "\n    ");
+        print_bytes(f, a + from, to - from);
+        fprintf(f, "    ");
+        print_bytes(f, b + from, to - from);
+    }
+}
+
+/* Everything there is to know, on stderr. */
+static void report(const struct cpu *cpu, const struct check *c, const struct block *b, const void *host)
+{
+    const struct cpu *before = as_cpu(&c->before);
+    const struct store_line *line = store_log_difference(&c->stores);
+    FILE *f = stderr;
+    fprintf(f, "calque: -d check: vCPU %u: the translator differs from the interpreter in the block at %llx, the %lluth\n",
+            cpu->index, (unsigned long long)before->rip, (unsigned long long)c->compared);
+    for (size_t n = 0; n < ARRAY_LEN(fields); n++)
+        if (field_differs(&c->interp, &c->bt, &fields[n])) print_field(f, c, &fields[n]);
+    fprintf(f, "  flags %04x, translated %04x%s\n", as_cpu(&c->interp)->aflags, as_cpu(&c->bt)->aflags,
+            c->stale ? ", which began with stale flags" : "");
+    if (c->stale) fprintf(f, "  stale flags at the beginning: %04x instead of %04x\n", c->stale_flags, before->aflags);
+    if (line) {
+        fprintf(f, "  RAM at %llx\n    ", (unsigned long long)(line->host - cpu->ram->host));
+        print_bytes(f, line->after, STORE_LINE);
+        fprintf(f, "    ");
+        print_bytes(f, line->host, STORE_LINE);
+    }
+    fprintf(f, "before, interpreted, translated:\n");
+    cpu_dump(before, f);
+    cpu_dump(as_cpu(&c->interp), f);
+    cpu_dump(as_cpu(&c->bt), f);
+    fprintf(f, "guest code:\n");
+    disasm_print(f, cpu->ram->host + (b->page << GUEST_PAGE_SHIFT) + b->offset, b->bytes, before->rip, b->mode & 3);
+    fprintf(f, "host code:\n");
+    disasm_print(f, host, b->host_bytes, (u64)(uintptr_t)host, CODE_64);
+}
+
+/* ---- one block ---- */
+
+static void run_translated(struct cpu *cpu, struct bt *bt, void *host)
+{
+    struct link *l = bt_enter(cpu, bt, host);
+    fpu_save(cpu);
+    if (cpu->exc.vector < 0 && l) cpu->rip = (cpu->page_rip + (u64)(s64)l->target) & cpu->ip_mask;
+}
+
+/* Back to before the block; what address spaces it has been in meanwhile does not matter. */
+static void go_back(struct cpu *cpu, struct check *c, u64 code_gen)
+{
+    store_log_undo(&c->stores);
+    set_state(cpu, &c->before);
+    if (cpu->code_gen != code_gen) tlb_flush_all(cpu);
+}
+
+/* Is what the translated code just left what the interpreter left? Arithmetic flags apart. */
+static bool agree(struct cpu *cpu, struct check *c)
+{
+    if (store_log_difference(&c->stores)) return false;
+    struct cpu *mine = (struct cpu *)(void *)c->interp.bytes;
+    const u16 flags = mine->aflags;
+    mine->aflags = cpu->aflags;
+    mine->block_rip = cpu->block_rip;
+    mine->regs[REG_RIP] = cpu->regs[REG_RIP];
+    bool same = same_state(mine, cpu);
+    mine->aflags = flags;
+    if (same) return true;
+    keep_state(cpu, &c->bt);
+    return !states_differ(&c->interp, &c->bt);
+}
+
+static u32 take_events(struct cpu *cpu) { return __atomic_exchange_n(&cpu->events, 0, __ATOMIC_SEQ_CST); }
+
+/* Run the translated code from c->before. False: it does not leave what the interpreter left. */
+static bool try_translated(struct cpu *cpu, struct bt *bt, const struct block *b, bool stale, u32 *hidden)
+{
+    struct check *c = bt->check;
+    for (unsigned tries = 0;; tries++) {
+        if (stale) cpu->aflags = c->stale_flags;
+        *hidden |= take_events(cpu);
+        run_translated(cpu, bt, b->alone);
+        if (agree(cpu, c)) return true;
+        /* Another thread may have called it out. */
+        if (tries == 3 || !(__atomic_load_n(&cpu->events, __ATOMIC_SEQ_CST) & ~EVENT_STEP)) return false;
+        for (unsigned n = 0; n < c->stores.count; n++) memcpy(c->stores.lines[n].host, c->stores.lines[n].before, STORE_LINE);
+        set_state(cpu, &c->before);
+    }
+}
+
+/* Run it both ways and go on with the interpreter's result. False: they differ. */
+static bool check_block(struct cpu *cpu, struct bt *bt, struct block *b)
+{
+    struct check *c = bt->check;
+    const u64 kills = bt->cache.kills, code_gen = cpu->code_gen;
+    u32 hidden = take_events(cpu), raised;
+
+    keep_state(cpu, &c->before);
+    const bool stale = c->stale && c->stale_rip == cpu->rip;
+    c->stale = false;
+    interpret_logged(cpu, c, b, ~0ull);
+    u64 *skipped = c->device                               ? &c->devices
+                   : bt->cache.kills != kills              ? &c->code
+                   : c->stores.tables || c->stores.lost    ? &c->tables
+                   : tells_time(b)                         ? &c->clocks
+                                                           : NULL;
+    if (skipped) {
+        (*skipped)++;
+        cpu_event_set(cpu, hidden);
+        return true;
+    }
+    raised = take_events(cpu);
+    hidden |= raised & ~EVENT_STEP;
+    keep_state(cpu, &c->interp);
+    go_back(cpu, c, code_gen);
+    c->compared++;
+    bool same = try_translated(cpu, bt, b, stale, &hidden);
+    if (!same && cpu->rip != as_cpu(&c->interp)->rip && cpu->exc.vector < 0) {
+        /* Translated code may leave, or stay in, the block where the other does not. */
+        const u64 stop = cpu->rip;
+        go_back(cpu, c, code_gen);
+        hidden |= take_events(cpu);
+        interpret_logged(cpu, c, b, stop);
+        raised = take_events(cpu);
+        keep_state(cpu, &c->interp);
+        go_back(cpu, c, code_gen);
+        same = try_translated(cpu, bt, b, stale, &hidden);
+    }
+    cpu_event_set(cpu, hidden | (raised & EVENT_STEP));
+    c->stale = stale;
+    if (!same) {
+        report(cpu, c, b, b->alone);
+        return false;
+    }
+    const u16 stale_flags = cpu->aflags;
+    cpu->aflags = as_cpu(&c->interp)->aflags;
+    if (cpu->code_gen != code_gen) tlb_flush_all(cpu);
+    if ((c->stale = cpu->aflags != stale_flags)) {
+        c->stale_flags = stale_flags;
+        c->stale_rip = cpu->rip;
+        c->stale_count++;
+    }
+    return true;
+}
+
+/* The block is to be run: translate it, unless it cannot be, or runs for the first time, as most do that run once. */
+static void translate_alone(struct cpu *cpu, struct bt *bt, struct block *b)
+{
+    if (b->page == ~0ull || b->alone || ++b->hot < MIN(bt->hot, 2) || !bt_eligible(cpu) || !translate_block(bt, cpu, b)) return;
+    b->alone = b->host;
+    b->host = b->host_forward = NULL;
+}
+
+/* One round of the run loop, with the machine lock. */
+static enum outcome check_round(struct cpu *cpu, struct bt *bt, bool *broken)
+{
+    struct block_cache *in = &bt->cache;
+    struct check *c = bt->check;
+    if (in->graveyard) block_bury(in);
+    if (__atomic_load_n(&cpu->events, __ATOMIC_RELAXED) || cpu->halted || cpu->wait_sipi || cpu->shutdown) {
+        enum outcome o = run_events(cpu, in);
+        if (o != GO_ON || cpu->halted || cpu->wait_sipi || cpu->shutdown) return o;
+    }
+    cpu->event_mask = run_event_mask(cpu);
+    if (cpu->step) return run_step(cpu, in);
+    bt_make_room(cpu, bt);
+    struct block *b = find_block(cpu, in);
+    if (!b) return run_exception(cpu) ? GO_ON : LEAVE_TRIPLE;
+    if (cpu->rip + b->bytes - 1 > cpu->code_limit && cpu->code_limit != ~0ull) return run_step(cpu, in);
+    translate_alone(cpu, bt, b);
+    if (!b->alone) {
+        c->interpreted++;
+        c->stale = false;
+        return run_block(cpu, b) ? GO_ON : LEAVE_TRIPLE;
+    }
+    *broken = !check_block(cpu, bt, b);
+    if (!*broken && cpu->exc.vector >= 0) return run_exception(cpu) ? GO_ON : LEAVE_TRIPLE;
+    return GO_ON;
+}
+
+enum cpu_exit check_run(struct cpu *cpu, struct bt *bt)
+{
+    const struct cpu_hooks *machine = bt->check->machine;
+    for (;;) {
+        bool broken = false;
+        machine->lock(machine->opaque);
+        cpu->hooks = &bt->check->hooks;
+        enum outcome o = check_round(cpu, bt, &broken);
+        cpu->hooks = machine;
+        machine->unlock(machine->opaque);
+        if (broken) return EXIT_BROKEN;
+        switch (o) {
+        case GO_ON: break;
+        case LEAVE_KICK: return EXIT_KICK;
+        case LEAVE_HALT: return EXIT_HALT;
+        case LEAVE_TRIPLE: return EXIT_TRIPLE;
+        }
+    }
+}
