@@ -219,6 +219,8 @@ struct cpu {
     u64 lin;               /* linear address that is being looked up in the TLB */
     u64 target;            /* of an indirect call, while its return address is pushed */
     u8 fpu_live;           /* fpu_live.h: what of `fpu` is in the host's registers instead */
+    u64 x87_page;          /* RIP of the page of the x87's last instruction, while that is live */
+    u32 scratch;           /* what is about to be loaded into MXCSR or the x87's control word */
     void *jumps;           /* the block cache's jump_entry table */
     struct cpu *self;      /* this */
 

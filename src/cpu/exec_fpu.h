@@ -25,6 +25,7 @@ enum {
     FX_CS = 464,   /* selector of the last x87 instruction */
     FX_DS = 466,   /* selector of its memory operand */
     FX_FERR = 468, /* FERR# is asserted */
+    FX_IP_KEPT = 472, /* fpu_live.c: the instruction pointer while the x87 is in the host's registers */
 };
 
 #define MXCSR_VALID 0xffffu /* writable bits */

@@ -8,11 +8,23 @@
 
 #include "cpu/cpu.h"
 
+/* cpu->fpu_live: the instructions that may run as they are. They could not cause an exception: neither #UD nor #NM, and all
+ * floating-point exceptions are masked. */
+#define FPU_SSE 1u
+#define FPU_AVX 2u
+#define FPU_X87 4u /* x87 and MMX */
+
+/* Translated code has, right in front of each x87 instruction that leaves its address in the x87's instruction pointer, four
+ * bytes with the offset of the guest's instruction in its page; the page's RIP is in cpu->x87_page. */
+
 /* Bring the state back into cpu->fpu if it is not there, and the host's registers into the state that C code expects. */
 void fpu_save_live(struct cpu *cpu);
 static inline void fpu_save(struct cpu *cpu)
 {
     if (__builtin_expect(cpu->fpu_live, 0)) fpu_save_live(cpu);
 }
+
+/* Make at least these FPU_* live. False: not allowed now, the instructions' handlers must sort it out. */
+bool fpu_load(struct cpu *cpu, unsigned need);
 
 #endif

@@ -21,21 +21,10 @@
 #define HOT         16u /* interpretations before a block is translated */
 #define ROOM        (64u << 10) /* more than any block's code */
 
-u64 bt_slow(struct cpu *cpu, const struct insn *i)
+u64 bt_denied(struct cpu *cpu, struct block *b)
 {
-    struct bt *bt = cpu->engine;
-    exec_fn *fn = i->fn;
-    const u8 mode = cpu->mode_key;
-    bt->slow_calls[i->mnemonic]++;
-    if (!fn(cpu, i)) {
-        if (cpu->exc.vector >= 0) cpu->rip = insn_rip(cpu, i);
-        return 1;
-    }
-    if (i->fn != fn || cpu->mode_key != mode || cpu->step ||
-        (__atomic_load_n(&cpu->events, __ATOMIC_RELAXED) & cpu->event_mask)) {
-        cpu->rip = next_rip(cpu, i);
-        return 1;
-    }
+    cpu->rip = (cpu->page_rip + b->offset) & cpu->ip_mask;
+    run_block(cpu, b);
     return 0;
 }
 

@@ -52,23 +52,12 @@ static inline void emit64(struct emit *e, u64 v) { memcpy(e->p, &v, 8); e->p += 
 #define E_LOCK 16u
 #define E_REX  32u /* a REX prefix even if empty: SPL, BPL, SIL, DIL */
 
-static inline void emit_op(struct emit *e, unsigned prefixes, unsigned map, unsigned code, unsigned reg, struct rm rm)
+/* ModRM, SIB and displacement. */
+static inline void emit_modrm(struct emit *e, unsigned reg, struct rm rm)
 {
-    const bool mem = rm.kind != RM_REG, base = rm.reg != H_NONE, index = mem && rm.index != H_NONE;
-    if (prefixes & E_LOCK) emit8(e, 0xf0);
-    if (rm.kind == RM_GS) emit8(e, 0x65);
-    if (prefixes & E_66) emit8(e, 0x66);
-    if (prefixes & E_F3) emit8(e, 0xf3);
-    if (prefixes & E_F2) emit8(e, 0xf2);
-    unsigned rex = (prefixes & E_W ? 8u : 0) | (reg & 8 ? 4u : 0) | (index && (rm.index & 8) ? 2u : 0) |
-                   (base && (rm.reg & 8) ? 1u : 0);
-    if (rex || (prefixes & E_REX)) emit8(e, 0x40 | rex);
-    if (map) emit8(e, 0x0f);
-    if (map == 2) emit8(e, 0x38);
-    if (map == 3) emit8(e, 0x3a);
-    emit8(e, code);
+    const bool base = rm.reg != H_NONE, index = rm.index != H_NONE;
     const unsigned r = (reg & 7) << 3;
-    if (!mem) {
+    if (rm.kind == RM_REG) {
         emit8(e, 0xc0 | r | (rm.reg & 7));
         return;
     }
@@ -87,6 +76,24 @@ static inline void emit_op(struct emit *e, unsigned prefixes, unsigned map, unsi
     }
     if (mod == 1) emit8(e, (u8)rm.disp);
     if (mod == 2) emit32(e, (u32)rm.disp);
+}
+
+static inline void emit_op(struct emit *e, unsigned prefixes, unsigned map, unsigned code, unsigned reg, struct rm rm)
+{
+    const bool mem = rm.kind != RM_REG, base = rm.reg != H_NONE, index = mem && rm.index != H_NONE;
+    if (prefixes & E_LOCK) emit8(e, 0xf0);
+    if (rm.kind == RM_GS) emit8(e, 0x65);
+    if (prefixes & E_66) emit8(e, 0x66);
+    if (prefixes & E_F3) emit8(e, 0xf3);
+    if (prefixes & E_F2) emit8(e, 0xf2);
+    unsigned rex = (prefixes & E_W ? 8u : 0) | (reg & 8 ? 4u : 0) | (index && (rm.index & 8) ? 2u : 0) |
+                   (base && (rm.reg & 8) ? 1u : 0);
+    if (rex || (prefixes & E_REX)) emit8(e, 0x40 | rex);
+    if (map) emit8(e, 0x0f);
+    if (map == 2) emit8(e, 0x38);
+    if (map == 3) emit8(e, 0x3a);
+    emit8(e, code);
+    emit_modrm(e, reg, rm);
 }
 
 static inline void emit_load(struct emit *e, unsigned reg, struct rm rm) { emit_op(e, E_W, 0, 0x8b, reg, rm); }
@@ -118,6 +125,18 @@ static inline void emit_shift(struct emit *e, unsigned n, unsigned reg, unsigned
 {
     emit_op(e, E_W, 0, 0xc1, n, rm_reg(reg));
     emit8(e, count);
+}
+/* A VEX-encoded instruction in its three-byte form. pp: 0, 1 (66), 2 (F3), 3 (F2). */
+static inline void emit_vex(struct emit *e, unsigned pp, bool w, bool l, unsigned map, unsigned code, unsigned reg, unsigned v,
+                            struct rm rm)
+{
+    if (rm.kind == RM_GS) emit8(e, 0x65);
+    emit8(e, 0xc4);
+    emit8(e, (reg & 8 ? 0 : 0x80u) | (rm.index != H_NONE && (rm.index & 8) ? 0 : 0x40u) |
+                 (rm.reg != H_NONE && (rm.reg & 8) ? 0 : 0x20u) | map);
+    emit8(e, (unsigned)w << 7 | (~v & 15) << 3 | (unsigned)l << 2 | pp);
+    emit8(e, code);
+    emit_modrm(e, reg, rm);
 }
 /* RORX reg, from, count (64 bits): VEX.LZ.F2.0F3A.W1 F0 /r ib. Leaves the flags alone. */
 static inline void emit_rorx(struct emit *e, unsigned reg, unsigned from, unsigned count)

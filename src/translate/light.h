@@ -12,5 +12,7 @@ typedef u64 light_fn(struct cpu *cpu, u64 addr, u64 a);
 
 /* After a TLB miss at linear address `lin`: non-zero when the probe will succeed now. a: ACC_READ or ACC_WRITE. */
 light_fn light_fill;
+/* Before instructions that need the vector state live: addr is what, FPU_*. Non-zero: it is. */
+light_fn light_fpu_load;
 
 #endif

@@ -6,7 +6,7 @@
 struct stub *new_stub(struct tr *t)
 {
     struct stub *s = &t->stubs[t->nstubs++];
-    *s = (struct stub){.insn = t->i, .recover = !t->mem, .rec_len = t->rec_len};
+    *s = (struct stub){.insn = t->i, .recover = !t->mem, .rec_len = t->rec_len, .fpu = t->fpu_after};
     memcpy(s->rec, t->rec, sizeof s->rec);
     return s;
 }
@@ -60,6 +60,7 @@ void emit_stub(struct tr *t, const struct stub *s)
     }
     emit_slow_call(t, s->insn);
     if (!s->back) return;
+    if (s->fpu) emit_fpu_again(t, s->fpu, t->b->offset + s->insn->off + s->insn->len);
     if (s->restore) emit_flags_restore(&t->e);
     emit_jump_to(&t->e, CC_ALWAYS, s->back);
 }
@@ -71,4 +72,5 @@ void by_handler(struct tr *t)
     emit_slow_call(t, t->i);
     t->host = false;
     t->rec_len = 0;
+    if (t->fpu_after) emit_fpu_again(t, t->fpu_after, t->b->offset + t->i->off + t->i->len);
 }

@@ -1,6 +1,8 @@
 /* What surrounds translated code: entry, exits, and the call of a handler. */
 #include "translate/tr.h"
 
+#include "cpu/fpu_live.h"
+
 static void emit_save_registers(struct emit *e)
 {
     for (unsigned g = 0; g < RESIDENT; g++) emit_store(e, host_reg(g), guest_mem(g));
@@ -9,6 +11,18 @@ static void emit_save_registers(struct emit *e)
 static void emit_load_registers(struct emit *e)
 {
     for (unsigned g = 0; g < RESIDENT; g++) emit_load(e, host_reg(g), guest_mem(g));
+}
+
+/* Before C code runs; may change all registers that a call may. */
+static void emit_fpu_save(struct emit *e)
+{
+    emit_op(e, 0, 0, 0x80, 7, STATE(fpu_live));
+    emit8(e, 0);
+    u8 *none = emit_jump(e, CC_E);
+    emit_load(e, H_DI, STATE(self));
+    emit_mov_imm64(e, H_AX, (u64)(uintptr_t)fpu_save_live);
+    emit_op(e, 0, 0, 0xff, 2, rm_reg(H_AX));
+    emit_patch(none, e->p);
 }
 
 static void emit_return(struct emit *e)
@@ -53,6 +67,7 @@ void translate_thunks(struct bt *bt)
 
     bt->exit_link = code_memory_rx(&bt->code, e->p);
     emit_save_registers(e);
+    emit_fpu_save(e);
     emit_store(e, H_14, rm_reg(H_AX));
     emit_return(e);
 
@@ -61,7 +76,17 @@ void translate_thunks(struct bt *bt)
     bt->exit_rip = code_memory_rx(&bt->code, e->p);
     emit_store(e, H_14, STATE(rip));
     emit_save_registers(e);
+    emit_fpu_save(e);
     emit_op(e, 0, 0, 0x33, H_AX, rm_reg(H_AX));
+    emit_return(e);
+
+    bt->denied = code_memory_rx(&bt->code, e->p);
+    emit_save_registers(e);
+    emit_fpu_save(e);
+    emit_load(e, H_DI, STATE(self));
+    emit_store(e, H_14, rm_reg(H_SI));
+    emit_mov_imm64(e, H_AX, (u64)(uintptr_t)bt_denied);
+    emit_op(e, 0, 0, 0xff, 2, rm_reg(H_AX));
     emit_return(e);
 
     bt->slow = code_memory_rx(&bt->code, e->p);
@@ -85,6 +110,7 @@ void translate_thunks(struct bt *bt)
     emit_return(e);
 
     bt->fill = emit_light(e, bt, light_fill);
+    bt->fpu_load = emit_light(e, bt, light_fpu_load);
 
     bt->thunks = bt->code.used = (size_t)(e->p - bt->code.rw);
 }

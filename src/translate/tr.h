@@ -25,6 +25,7 @@ struct stub {
     bool restore;  /* the fast path goes on with the guest's flags in the host's */
     u8 rec_len;    /* recovery code */
     u8 rec[16];
+    u8 fpu;        /* FPU_*: what must be live where the fast path goes on */
     const struct insn *insn;
     u8 *back; /* where the fast path goes on */
 };
@@ -75,6 +76,11 @@ struct tr {
     unsigned nexits;
     u8 *poll_site;
     bool poll; /* the block's end must look at events: IF may have been set */
+    u8 fpu[BLOCK_MAX + 1]; /* FPU_* that instruction n and those behind it need live */
+    u8 fpu_after;          /* ... those behind the one being translated */
+    u8 *fpu_site;          /* the block's entry found them not live; NULL: it does not look */
+    u8 *fpu_back;          /* where it goes on when they are */
+    bool x87_page;         /* cpu->x87_page is set */
 };
 
 static inline void emit_bytes(struct emit *e, const u8 *bytes, unsigned n)
@@ -153,6 +159,14 @@ void emit_one_line(struct tr *t, struct stub *s, unsigned size);
 /* ---- instructions by subject: false: left to the handler ---- */
 
 bool translate_integer(struct tr *t);
+bool translate_simd(struct tr *t);
+/* FPU_* that must be live for an instruction translate_simd() takes. */
+unsigned simd_needs(const struct tr *t, const struct insn *i);
+/* At the entry of the block: have all live that it needs, or let it be interpreted. The second part goes out of line. */
+void emit_fpu_entry(struct tr *t);
+void emit_fpu_entry_slow(struct tr *t);
+/* After C code: have them live again, or leave for the RIP at this page offset. Flags are lost, T_A and T_B too. */
+void emit_fpu_again(struct tr *t, unsigned need, s32 off);
 /* *ended: nothing follows in the block. */
 bool translate_jump(struct tr *t, bool *ended);
 bool translate_system(struct tr *t);

@@ -30,7 +30,7 @@ static bool translate_insn(struct tr *t, bool *ended)
     if (t->i->fn == exec_undefined || !t->i->opcode) return false;
     /* In STI's shadow: a jump by handler leaves for the run loop, which looks at events. */
     if (t->poll && t->i->mnemonic != I_ret && t->i->opcode->cls == CLASS_CONTROL) return false;
-    return translate_jump(t, ended) || translate_integer(t) || translate_system(t);
+    return translate_jump(t, ended) || translate_integer(t) || translate_simd(t) || translate_system(t);
 }
 
 bool translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
@@ -55,10 +55,15 @@ bool translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     emit_op(e, 0, 0, 0x85, T_B, STATE(event_mask));
     t->poll_site = emit_jump(e, CC_NE);
     u8 *forward = e->p;
+    t->fpu[b->count] = 0;
+    for (unsigned n = b->count; n-- > 0;) t->fpu[n] = (u8)(t->fpu[n + 1] | simd_needs(t, &b->insns[n]));
+    t->x87_page = false;
+    emit_fpu_entry(t);
 
     bool ended = false;
     for (unsigned n = 0; n < b->count && !ended; n++) {
         t->i = &b->insns[n];
+        t->fpu_after = t->fpu[n + 1];
         if (translate_insn(t, &ended)) continue;
         by_handler(t);
         ended = false;
@@ -77,6 +82,7 @@ bool translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     }
     for (unsigned n = 0; n < t->nmisses; n++) emit_miss(t, &t->misses[n]);
     for (unsigned n = 0; n < t->nstubs; n++) emit_stub(t, &t->stubs[n]);
+    emit_fpu_entry_slow(t);
     emit_patch(t->poll_site, e->p);
     emit_rip(t, T_B, b->offset);
     emit_exit_rip(t);

@@ -22,7 +22,8 @@ struct bt {
     u8 *exit_rip;   /* r14 is the next RIP: returns 0 */
     u8 *exit_link;  /* r14 is a struct link: returns it */
     u8 *slow;       /* r14 is the struct insn, r15 its block's offset: runs its handler */
-    u8 *fill;       /* light_fill() */
+    u8 *denied;     /* r14 is a struct block whose instructions need the vector state live, when it cannot be: interprets it */
+    u8 *fill, *fpu_load; /* light functions */
     size_t thunks;  /* bytes of the above */
     bool bmi2;      /* the host has RORX */
     unsigned hot;   /* interpretations before a block is translated */
@@ -51,5 +52,7 @@ struct link *bt_enter(struct cpu *cpu, struct bt *bt, void *host);
 
 /* What translated code calls to run an instruction's handler. Non-zero: leave; cpu->rip is set. */
 u64 bt_slow(struct cpu *cpu, const struct insn *i);
+/* Interpret the block that is about to begin, and leave. */
+u64 bt_denied(struct cpu *cpu, struct block *b);
 
 #endif
