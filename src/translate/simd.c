@@ -3,8 +3,9 @@
  * A block that has such instructions looks at its entry whether the state is live, and has it loaded. When that is not possible
  * (CR0.TS, an unmasked exception, ...) the block is interpreted. What accesses memory under a mask, in more than one piece or
  * of variable size, and what changes what may be live, goes by handler. */
-#include "cpu/fpu_live.h"
 #include "translate/tr.h"
+
+#include "cpu/fpu_live.h"
 
 static bool is_x87(const struct insn *i) { return i->opcode->attr & ATTR_X87; }
 
