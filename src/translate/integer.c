@@ -70,6 +70,31 @@ static void remember(struct tr *t, const struct form *f, unsigned prefixes, unsi
     t->rec_regs = regs_used;
 }
 
+/* A register operand that lives in memory can be an operand there. Not where memory means something else: bit strings, locks. */
+static bool fits_in_memory(const struct insn *i)
+{
+    switch (i->mnemonic) {
+    case I_bt: case I_bts: case I_btr: case I_btc: return i->operands[1].kind == OPND_IMM;
+    case I_xchg: case I_xadd: case I_cmpxchg: return false;
+    default: return true;
+    }
+}
+
+/* Operands the other way round, where there is an opcode for that and only `reg` lives in memory. */
+static void turn_form(struct form *f)
+{
+    if (f->is_mem || !f->has_reg || f->map || resident(f->reg) || !resident(f->rm)) return;
+    if ((f->code < 0x40 && (f->code & 7) < 4) || (f->code >= 0x88 && f->code < 0x8c)) f->code ^= 2;
+    else if (f->code != 0x84 && f->code != 0x85) return;
+    const struct form o = *f;
+    f->reg = o.rm;
+    f->rm = o.reg;
+    f->reg_read = o.rm_read;
+    f->reg_write = o.rm_write;
+    f->rm_read = o.reg_read;
+    f->rm_write = o.reg_write;
+}
+
 static bool translate_form(struct tr *t)
 {
     const struct insn *i = t->i;
@@ -79,8 +104,8 @@ static bool translate_form(struct tr *t)
     if (f.is_mem && !address_ok(t)) return false;
     if ((i->prefixes & PFX_LOCK) && !f.is_mem) return false;
     const struct flag_use u = flags_of(i);
-    if (f.rm_byte && !f.has_reg) f.rm_size = 1;
     if (f.rm_byte) f.rm_size = 1;
+    turn_form(&f);
 
     unsigned prefixes = f.prefix | (i->opsize == 2 ? E_66 : 0) | (i->opsize == 8 ? E_W : 0) |
                         (i->prefixes & PFX_LOCK ? E_LOCK : 0);
@@ -114,6 +139,8 @@ static bool translate_form(struct tr *t)
         rm = rm_reg(f.rm_byte ? byte_operand(i, f.rm, &br) : host_reg(f.rm));
         used |= bit(rm.reg);
         if (f.rm_write) written |= bit(rm.reg);
+    } else if (fits_in_memory(i)) {
+        rm = guest_mem(f.rm);
     } else {
         rm = rm_reg(T_B);
         rm_temp = true;
@@ -140,10 +167,15 @@ static bool translate_form(struct tr *t)
     unsigned len = (unsigned)(e->p - code);
     if (reg_temp && f.reg_write) emit_store(e, reg, guest_mem(f.reg));
     if (rm_temp && f.rm_write) emit_store(e, T_B, guest_mem(f.rm));
+    if (rm.kind == RM_GS && f.rm_write && f.rm_size == 4) { /* 32-bit results clear the upper half */
+        rm.disp += 4;
+        emit_op(e, 0, 0, 0xc7, 0, rm);
+        emit32(e, 0);
+    }
     registers_written(t, written);
     if (u.writes) {
         flags_made(t);
-        if (u.full && !reg_temp && !rm_temp) remember(t, &f, prefixes, reg, rm, used, code, len);
+        if (u.full && !reg_temp && !rm_temp && rm.kind != RM_GS) remember(t, &f, prefixes, reg, rm, used, code, len);
     }
     if (s) stub_back(t, s);
     return true;
