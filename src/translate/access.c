@@ -17,6 +17,9 @@ bool address_ok(const struct tr *t)
     return i->addrsize == 4 && i->seg != SEG_CS;
 }
 
+/* In a segment that need not be flat where MODE_FLAT is set. */
+static bool has_base(const struct insn *i) { return i->seg == SEG_FS || i->seg == SEG_GS; }
+
 /* The operand's offset in its segment as a sum; false: too many parts in memory. */
 static bool sum_of(const struct tr *t, struct sum *a)
 {
@@ -190,16 +193,31 @@ void emit_probe(struct tr *t, struct stub *s, unsigned base, s32 disp, unsigned 
     emit_probe_sum(t, s, &a, size, write);
 }
 
+/* Probe the offset in T_B in the operand's segment. */
+static void emit_probe_offset(struct tr *t, struct stub *s, unsigned size, bool write)
+{
+    struct emit *e = &t->e;
+    const size_t win = offsetof(struct cpu, win) + t->i->seg * sizeof(struct segment_window);
+    if (has_base(t->i)) {
+        if (!t->is64) {
+            emit_lea(e, true, T_A, rm_mem(T_B, (s32)size));
+            emit_op(e, E_W, 0, 0x3b, T_A, rm_gs(win + (write ? offsetof(struct segment_window, write_end)
+                                                             : offsetof(struct segment_window, read_end))));
+            stub_from(t, s, CC_A);
+        }
+        emit_op(e, t->is64 ? E_W : 0, 0, 0x03, T_B, rm_gs(win + offsetof(struct segment_window, base)));
+    }
+    emit_probe_register(t, s, size, write);
+}
+
 void emit_address(struct tr *t, struct stub *s, unsigned size, bool write)
 {
     const struct insn *i = t->i;
-    struct emit *e = &t->e;
-    const bool based = i->seg == SEG_FS || i->seg == SEG_GS;
-    const size_t win = offsetof(struct cpu, win) + i->seg * sizeof(struct segment_window);
+    const bool based = has_base(i);
     struct sum a;
     if (t->is64 && i->addrsize == 8 && sum_of(t, &a) && !(based && a.has_extra)) {
         if (based) {
-            a.extra = rm_gs(win + offsetof(struct segment_window, base));
+            a.extra = rm_gs(offsetof(struct cpu, win) + i->seg * sizeof(struct segment_window) + offsetof(struct segment_window, base));
             a.has_extra = true;
         }
         emit_probe_sum(t, s, &a, size, write);
@@ -213,16 +231,26 @@ void emit_address(struct tr *t, struct stub *s, unsigned size, bool write)
         return;
     }
     emit_offset(t, t->is64 && i->addrsize == 8, T_B);
-    if (based) {
-        if (!t->is64) {
-            emit_lea(e, true, T_A, rm_mem(T_B, (s32)size));
-            emit_op(e, E_W, 0, 0x3b, T_A, rm_gs(win + (write ? offsetof(struct segment_window, write_end)
-                                                             : offsetof(struct segment_window, read_end))));
-            stub_from(t, s, CC_A);
-        }
-        emit_op(e, t->is64 ? E_W : 0, 0, 0x03, T_B, rm_gs(win + offsetof(struct segment_window, base)));
-    }
-    emit_probe_register(t, s, size, write);
+    emit_probe_offset(t, s, size, write);
+}
+
+void emit_bit_address(struct tr *t, struct stub *s, bool write)
+{
+    const struct insn *i = t->i;
+    struct emit *e = &t->e;
+    const unsigned guest = i->operands[1].reg, size = i->opsize;
+    const bool wide = t->is64 && i->addrsize == 8;
+    const struct rm from = resident(guest) ? rm_reg(host_reg(guest)) : guest_mem(guest);
+    emit_load(e, T_A, from);
+    emit_alu_imm(e, false, 4, T_A, 8 * (s32)size - 1);
+    emit_store(e, T_A, STATE(target));
+    emit_offset(t, wide, T_B);
+    /* Signed, in units of the operand size: MOVSX, MOVSXD or MOV. */
+    if (size == 2) emit_op(e, E_W, 1, 0xbf, T_A, from);
+    else emit_op(e, E_W, 0, size == 4 ? 0x63 : 0x8b, T_A, from);
+    emit_shift(e, 7, T_A, size == 2 ? 4 : size == 4 ? 5 : 6);
+    emit_lea(e, wide, T_B, (struct rm){.kind = RM_MEM, .reg = T_B, .index = T_A, .scale = size == 2 ? 1 : size == 4 ? 2 : 3});
+    emit_probe_offset(t, s, size, write);
 }
 
 /* Locked operations on two cache lines take the slow path: see mem_locked(). */
@@ -233,4 +261,13 @@ void emit_one_line(struct tr *t, struct stub *s, unsigned size)
     emit_alu_imm(e, false, 4, T_B, 63);
     emit_alu_imm(e, false, 7, T_B, 64 - (s32)size);
     stub_from(t, s, CC_A);
+}
+
+void emit_aligned(struct tr *t, struct stub *s, unsigned size)
+{
+    struct emit *e = &t->e;
+    emit_lea(e, false, T_B, t->at);
+    emit_op(e, 0, 0, 0xf7, 0, rm_reg(T_B));
+    emit32(e, size - 1);
+    stub_from(t, s, CC_NE);
 }

@@ -148,6 +148,25 @@ bool form_of(const struct insn *i, struct form *f)
         }
         return false;
     }
+    if (i->map == 2 && (c & 0xfe) == 0xf0) {
+        f->has_reg = true;
+        if (i->mnemonic == I_crc32) {
+            f->prefix = E_F2;
+            f->reg_read = f->reg_write = f->rm_read = true;
+            BYTES();
+        } else if (i->mnemonic == I_movbe) {
+            if (c == 0xf0) f->reg_write = f->rm_read = true;
+            else f->reg_read = f->rm_write = true;
+        } else {
+            return false;
+        }
+        return true;
+    }
+    if (i->map == 2 && c == 0xf6 && (i->mnemonic == I_adcx || i->mnemonic == I_adox)) {
+        f->has_reg = f->reg_read = f->reg_write = f->rm_read = true;
+        f->prefix = i->mnemonic == I_adcx ? E_66 : E_F3;
+        return true;
+    }
     if (i->map != 1) return false;
     if (c >= 0x40 && c < 0x50) {
         f->has_reg = f->reg_read = f->reg_write = f->rm_read = true;
@@ -161,7 +180,6 @@ bool form_of(const struct insn *i, struct form *f)
     }
     switch (c) {
     case 0xa3: case 0xab: case 0xb3: case 0xbb:
-        if (f->is_mem) return false; /* the bit offset reaches beyond the operand */
         f->has_reg = f->reg_read = true;
         RM_DST();
         return true;
@@ -197,6 +215,13 @@ bool form_of(const struct insn *i, struct form *f)
         f->rm_byte = f->reg_byte = byte;
         f->rm_read = f->rm_write = true;
         f->implicit = bit(H_AX);
+        return true;
+    case 0xc7: /* cmpxchg8b, cmpxchg16b */
+        if (i->mnemonic != I_cmpxchg8b) return false;
+        f->reg &= 7;
+        f->rm_read = f->rm_write = true;
+        f->rm_size = (u8)(2 * size);
+        f->implicit = bit(H_AX) | bit(H_DX);
         return true;
     case 0xc0: case 0xc1: /* xadd */
         f->has_reg = f->reg_read = f->reg_write = true;

@@ -70,14 +70,17 @@ static void remember(struct tr *t, const struct form *f, unsigned prefixes, unsi
     t->rec_regs = regs_used;
 }
 
+/* Bit operations by register: with a memory operand, on a string of bits. */
+static bool is_bit_string(const struct insn *i)
+{
+    const unsigned m = i->mnemonic;
+    return (m == I_bt || m == I_bts || m == I_btr || m == I_btc) && i->operands[1].kind != OPND_IMM;
+}
+
 /* A register operand that lives in memory can be an operand there. Not where memory means something else: bit strings, locks. */
 static bool fits_in_memory(const struct insn *i)
 {
-    switch (i->mnemonic) {
-    case I_bt: case I_bts: case I_btr: case I_btc: return i->operands[1].kind == OPND_IMM;
-    case I_xchg: case I_xadd: case I_cmpxchg: return false;
-    default: return true;
-    }
+    return !is_bit_string(i) && i->mnemonic != I_xchg && i->mnemonic != I_xadd && i->mnemonic != I_cmpxchg;
 }
 
 /* Operands the other way round, where there is an opcode for that and only `reg` lives in memory. */
@@ -106,6 +109,9 @@ static bool translate_form(struct tr *t)
     const struct flag_use u = flags_of(i);
     if (f.rm_byte) f.rm_size = 1;
     turn_form(&f);
+    const bool bit_string = f.is_mem && is_bit_string(i);
+    /* AH CH DH BH beside memory, which needs a REX prefix: the register is rotated for the while. */
+    const bool turned = f.is_mem && f.reg_byte && is_high(i, f.reg) && i->mnemonic != I_cmpxchg && t->bt->bmi2;
 
     unsigned prefixes = f.prefix | (i->opsize == 2 ? E_66 : 0) | (i->opsize == 8 ? E_W : 0) |
                         (i->prefixes & PFX_LOCK ? E_LOCK : 0);
@@ -115,8 +121,11 @@ static bool translate_form(struct tr *t)
     struct byte_regs br = {0};
     struct rm rm;
     if (f.has_reg) {
-        if (f.reg_byte && is_high(i, f.reg)) {
-            br.high = true;
+        if (bit_string) {
+            reg = T_B;
+        } else if (f.reg_byte && is_high(i, f.reg)) {
+            br.high = !turned;
+            if (turned) reg = f.reg - 4u;
             used |= bit(f.reg - 4);
             if (f.reg_write) written |= bit(f.reg - 4);
         } else if (resident(f.reg)) {
@@ -154,17 +163,28 @@ static bool translate_form(struct tr *t)
     flags_before(t, f.is_mem, written, u.full);
     if (f.is_mem) {
         s = new_stub(t);
-        emit_address(t, s, f.rm_size, f.rm_write);
-        if ((i->prefixes & PFX_LOCK) || i->mnemonic == I_xchg) emit_one_line(t, s, f.rm_size);
+        if (bit_string) emit_bit_address(t, s, f.rm_write);
+        else emit_address(t, s, f.rm_size, f.rm_write);
+        if (f.rm_size == 16) emit_aligned(t, s, 16);
+        else if ((i->prefixes & PFX_LOCK) || i->mnemonic == I_xchg) emit_one_line(t, s, f.rm_size);
         rm = t->at;
     }
     if (u.needs) flags_to_host(t);
+    if (turned) {
+        if (rm.reg == reg || rm.index == reg) {
+            emit_lea(e, true, T_A, rm);
+            rm = rm_mem(T_A, 0);
+        }
+        emit_rorx(e, reg, reg, 8);
+    }
+    if (bit_string) emit_load(e, T_B, STATE(target));
     if (reg_temp && (f.reg_read || i->opsize < 4)) emit_load(e, reg, guest_mem(f.reg));
     if (rm_temp && (f.rm_read || f.rm_size < 4)) emit_load(e, T_B, guest_mem(f.rm));
     u8 *code = e->p;
     emit_op(e, prefixes, f.map, f.code, reg, rm);
     emit_imm(e, i, f.imm_bytes);
     unsigned len = (unsigned)(e->p - code);
+    if (turned) emit_rorx(e, reg, reg, 56);
     if (reg_temp && f.reg_write) emit_store(e, reg, guest_mem(f.reg));
     if (rm_temp && f.rm_write) emit_store(e, T_B, guest_mem(f.rm));
     if (rm.kind == RM_GS && f.rm_write && f.rm_size == 4) { /* 32-bit results clear the upper half */
@@ -175,7 +195,7 @@ static bool translate_form(struct tr *t)
     registers_written(t, written);
     if (u.writes) {
         flags_made(t);
-        if (u.full && !reg_temp && !rm_temp && rm.kind != RM_GS) remember(t, &f, prefixes, reg, rm, used, code, len);
+        if (u.full && !reg_temp && !rm_temp && !turned && rm.kind != RM_GS) remember(t, &f, prefixes, reg, rm, used, code, len);
     }
     if (s) stub_back(t, s);
     return true;
@@ -233,23 +253,31 @@ static bool translate_bswap(struct tr *t)
     return true;
 }
 
+static unsigned size_prefix(unsigned size) { return size == 8 ? E_W : size == 2 ? E_66 : 0; }
+
 static bool translate_push(struct tr *t)
 {
     const struct insn *i = t->i;
     struct emit *e = &t->e;
-    const unsigned size = t->is64 ? 8 : 4, w = t->is64 ? E_W : 0;
+    const unsigned size = i->opsize, w = size_prefix(size);
     const struct operand *o = &i->operands[0];
-    if (i->opsize != size || (o->kind != OPND_GPR && o->kind != OPND_IMM)) return false;
+    const bool mem = o->kind == OPND_MEM;
+    if ((mem && !address_ok(t)) || (!mem && o->kind != OPND_GPR && o->kind != OPND_IMM)) return false;
     flags_before(t, true, bit(H_GSP), false);
     struct stub *s = new_stub(t);
+    if (mem) {
+        emit_address(t, s, size, false);
+        emit_op(e, w, 0, 0x8b, T_B, t->at);
+        emit_store(e, T_B, STATE(target));
+    }
     emit_probe(t, s, H_GSP, -(s32)size, size, true);
     if (o->kind == OPND_IMM) {
         emit_op(e, w, 0, 0xc7, 0, t->at);
-        emit32(e, i->imm);
+        emit_imm(e, i, size == 2 ? 2 : 4);
     } else {
-        unsigned h = resident(o->reg) ? host_reg(o->reg) : T_B;
-        if (h == T_B) emit_load(e, T_B, guest_mem(o->reg));
-        emit_op(e, w, 0, 0x89, h, t->at);
+        const bool res = !mem && resident(o->reg);
+        if (!res) emit_load(e, T_B, mem ? STATE(target) : guest_mem(o->reg));
+        emit_op(e, w, 0, 0x89, res ? host_reg(o->reg) : T_B, t->at);
     }
     emit_move_sp(t, -(s32)size);
     registers_written(t, bit(H_GSP));
@@ -261,16 +289,16 @@ static bool translate_pop(struct tr *t)
 {
     const struct insn *i = t->i;
     struct emit *e = &t->e;
-    const unsigned size = t->is64 ? 8 : 4, w = t->is64 ? E_W : 0;
+    const unsigned size = i->opsize, w = size_prefix(size);
     const struct operand *o = &i->operands[0];
-    if (i->opsize != size || o->kind != OPND_GPR) return false;
+    if (o->kind != OPND_GPR || (size == 2 && o->reg == R_SP)) return false;
     u32 written = bit(H_GSP) | (resident(o->reg) ? bit(host_reg(o->reg)) : 0);
     flags_before(t, true, written, false);
     struct stub *s = new_stub(t);
     emit_probe(t, s, H_GSP, 0, size, false);
     const unsigned h = resident(o->reg) ? host_reg(o->reg) : T_B;
     emit_op(e, w, 0, 0x8b, h, t->at);
-    if (h == T_B) emit_store(e, T_B, guest_mem(o->reg));
+    if (h == T_B) emit_op(e, w, 0, 0x89, T_B, guest_mem(o->reg));
     if (h != H_GSP) emit_move_sp(t, (s32)size);
     registers_written(t, written);
     stub_back(t, s);
@@ -298,8 +326,8 @@ static bool translate_divide(struct tr *t)
     const struct insn *i = t->i;
     struct emit *e = &t->e;
     const bool mem = i->operands[0].kind == OPND_MEM;
-    const unsigned w = i->opsize == 8 ? E_W : 0;
-    if (i->opsize < 4 || (mem && !address_ok(t))) return false;
+    const unsigned w = size_prefix(i->opsize);
+    if (i->opsize == 1 || i->code == 0xf6 || (mem && !address_ok(t))) return false;
     flags_before(t, true, bit(H_AX) | bit(H_DX), false);
     struct stub *s = new_stub(t);
     unsigned src = T_B;
@@ -323,8 +351,9 @@ static bool translate_divide(struct tr *t)
         emit8(e, i->opsize * 8 - 1);
         emit_op(e, w, 0, 0x3b, T_A, rm_reg(H_DX));
         stub_from(t, s, CC_NE);
-        emit_lea(e, w, T_A, rm_mem(src, 1));
-        emit_alu_imm(e, w, 7, T_A, 1);
+        emit_lea(e, true, T_A, rm_mem(src, 1));
+        emit_op(e, w, 0, 0x83, 7, rm_reg(T_A));
+        emit8(e, 1);
         stub_from(t, s, CC_BE);
         emit_op(e, w, 0, 0xf7, 7, rm_reg(src));
     }
@@ -380,8 +409,10 @@ bool translate_integer(struct tr *t)
     case I_dec: case I_neg: case I_not: case I_mul: case I_imul: case I_shl: case I_shr: case I_sar: case I_rol: case I_ror:
     case I_rcl: case I_rcr: case I_shld: case I_shrd: case I_movzx: case I_movsx: case I_movsxd: case I_setcc:
     case I_cmovcc: case I_xchg: case I_bt: case I_bts: case I_btr: case I_btc: case I_bsf: case I_bsr: case I_tzcnt:
-    case I_lzcnt: case I_popcnt: case I_cmpxchg: case I_xadd:
+    case I_lzcnt: case I_popcnt: case I_cmpxchg: case I_xadd: case I_cmpxchg8b:
         return translate_form(t);
+    case I_movbe: case I_crc32: case I_adcx: case I_adox:
+        return t->bt->bmi2 && translate_form(t); /* hosts that have the one have the others, or the guest has not */
     default: return false;
     }
 }

@@ -153,6 +153,10 @@ void emit_sum(struct tr *t, bool wide, unsigned reg, const struct sum *a, s32 pl
  * t->at until the registers in it change. T_B is free again. */
 void emit_address(struct tr *t, struct stub *s, unsigned size, bool write);
 void emit_probe(struct tr *t, struct stub *s, unsigned base, s32 disp, unsigned size, bool write);
+/* For BT and its kind with a register for the bit: probe the unit the bit is in, and leave its number there in cpu->target. */
+void emit_bit_address(struct tr *t, struct stub *s, bool write);
+/* The probed operand must be aligned. Uses T_B. */
+void emit_aligned(struct tr *t, struct stub *s, unsigned size);
 /* The probed operand must lie in one cache line. Uses T_B. */
 void emit_one_line(struct tr *t, struct stub *s, unsigned size);
 
