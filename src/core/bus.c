@@ -467,6 +467,30 @@ struct bus_target bus_lookup(struct bus *b, gpa addr, bool write, bool *page_ok)
                                .ram = h.range.ram};
 }
 
+bool bus_ram_span(struct bus *b, gpa addr, struct bus_span *span)
+{
+    struct hit r, w;
+    find(b, addr, false, &r);
+    find(b, addr, true, &w);
+    const struct range *range = &r.range;
+    if (!range->ram || range->ram != w.range.ram || range->ram_offset - range->base != w.range.ram_offset - w.range.base ||
+        r.mask != w.mask || (addr & ~r.mask))
+        return false;
+    u64 start = MAX(r.start, w.start), last = MIN(range->last, w.range.last);
+    if (~r.mask) { /* up to where an address line is masked */
+        const u64 below = (~r.mask & -~r.mask) - 1;
+        start = MAX(start, addr & ~below);
+        last = MIN(last, addr | below);
+    }
+    span->first = (start + GUEST_PAGE_MASK) & ~GUEST_PAGE_MASK;
+    span->last = ((last + 1) & ~GUEST_PAGE_MASK) - 1;
+    if (span->first < start || addr < span->first || addr > span->last || span->last > last) return false;
+    span->ram = range->ram;
+    span->ram_offset = range->ram_offset + (span->first - range->base);
+    span->host = range->ram->host + span->ram_offset;
+    return true;
+}
+
 /* ---- devices: repairing access sizes ---- */
 
 static u64 size_mask(unsigned size) { return ~0ull >> (64 - 8 * size); }

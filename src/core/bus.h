@@ -100,6 +100,16 @@ struct bus_target {
  * page_ok is set (a page split between regions is resolved access by access). */
 struct bus_target bus_lookup(struct bus *b, gpa addr, bool write, bool *page_ok);
 
+/* Whole pages in a row that show one piece of RAM, the same for reading and for writing. */
+struct bus_span {
+    gpa first, last; /* addresses, inclusive; empty: first > last */
+    u8 *host;        /* host address of first */
+    u64 ram_offset;  /* RAM offset of first */
+    struct ram *ram;
+};
+/* The span around addr; false: there is none. Looks addr up like bus_lookup(); the answer holds until the map changes. */
+bool bus_ram_span(struct bus *b, gpa addr, struct bus_span *span);
+
 /* Accesses of 1, 2, 4 or 8 bytes at any alignment. Device regions need the machine lock. A write to RAM goes
  * through ram_note_write(). */
 u64 bus_read(struct bus *b, gpa addr, unsigned size);

@@ -206,11 +206,8 @@ struct cpu {
     u8 locked_size;        /* its bytes; 0: nothing to report */
     struct store_log *log; /* records stores while the translator is checked (store_log.h); else NULL */
     struct tlb tlbs[TLB_CONTEXTS];
-    struct {
-        gpa page;  /* guest physical address, or ~0 */
-        u8 *host;
-    } walk_cache[16];          /* page-table pages by address, so that walks need not ask the bus; while the map stands */
-    gla large_low, large_high; /* holds every large page in the TLB: INVLPG in it flushes all; empty: low > high */
+    struct tlb2 tlb2;
+    struct bus_span spans[2];  /* RAM that page walks met lately; while the map stands */
     u64 code_gen;              /* changes with every TLB flush, of one page too: validates caches of code by linear address */
     u64 insn_count;        /* instructions retired (approximately: counted by blocks) */
 

@@ -43,15 +43,15 @@ static bool set_cr0(struct cpu *cpu, u64 v)
 
 static bool set_cr3(struct cpu *cpu, u64 v)
 {
+    const bool pcide = cpu->cr4 & CR4_PCIDE, keep = pcide && v >> 63;
     if (cpu_long(cpu)) {
-        /* Bit 63 asks to keep this PCID's translations. They are not tagged with it here, so all go. */
-        if (cpu->cr4 & CR4_PCIDE) v &= ~(1ull << 63);
+        if (pcide) v &= ~(1ull << 63);
         if (v & ~PHYS_MASK) return raise_gp0(cpu);
     } else if ((cpu->cr0 & CR0_PG) && (cpu->cr4 & CR4_PAE)) {
         TRY(mmu_load_pdptes(cpu, v));
     }
     cpu->cr3 = v;
-    tlb_flush_all(cpu);
+    tlb_switch_space(cpu, pcide ? v & 0xfff : 0, keep);
     return true;
 }
 
@@ -190,10 +190,17 @@ bool sys_invpcid(struct cpu *cpu, const struct insn *i)
         if (descriptor[0] && !(cpu->cr4 & CR4_PCIDE)) return raise_gp0(cpu);
         if (type == 0 && !canonical(descriptor[1])) return raise_gp0(cpu);
     }
-    if (type == 0)
-        tlb_flush_page(cpu, descriptor[1]);
-    else
-        tlb_flush_all(cpu);
+    const unsigned pcid = (unsigned)descriptor[0];
+    switch (type) {
+    case 0: /* of another address space nothing is worth keeping */
+        if (pcid == (cpu->cr4 & CR4_PCIDE ? cpu->cr3 & 0xfff : 0)) {
+            tlb_flush_page(cpu, descriptor[1]);
+            break;
+        } /* fall through */
+    case 1: tlb_flush_space(cpu, pcid); break;
+    case 2: tlb_flush_all(cpu); break;
+    default: tlb_flush_spaces(cpu); break;
+    }
     return leave_block(cpu, i);
 }
 

@@ -18,13 +18,27 @@
 #define PTE_A    0x020ull
 #define PTE_D    0x040ull
 #define PTE_PS   0x080ull
+#define PTE_G    0x100ull
 #define PTE_NX   (1ull << 63)
+
+/* What the tables say of a page, in the low bits of tlb2_entry.page. */
+#define PAGE_W         0x001u
+#define PAGE_U         0x002u
+#define PAGE_NX        0x004u
+#define PAGE_D         0x008u
+#define PAGE_KEY_SHIFT 4 /* protection key, bits 4-7 */
+
+/* What a privilege may do with it. */
+#define CAN_READ  1u
+#define CAN_WRITE 2u
+#define CAN_EXEC  4u
 
 /* What a walk found. */
 struct walk {
     gpa phys;        /* of the byte asked for */
     u64 page_mask;   /* size of the mapping - 1 */
-    bool read, write, exec; /* what the same privilege could do without a fault or an A/D update */
+    unsigned page;   /* PAGE_* */
+    bool global;     /* stays over loads of CR3 */
 };
 
 /* Privilege of an access, with ACC_* resolved. */
@@ -48,29 +62,36 @@ static struct who access_privilege(const struct cpu *cpu, unsigned acc)
 
 void mmu_forget_map(struct cpu *cpu)
 {
-    for (unsigned n = 0; n < ARRAY_LEN(cpu->walk_cache); n++) cpu->walk_cache[n].page = ~0ull;
+    for (unsigned n = 0; n < ARRAY_LEN(cpu->spans); n++) cpu->spans[n] = (struct bus_span){.first = 1, .last = 0};
+}
+
+/* The span of RAM around a physical address; NULL: something else is there. */
+static const struct bus_span *span_of(struct cpu *cpu, gpa addr)
+{
+    struct bus_span *s = cpu->spans, found;
+    if (addr >= s[0].first && addr <= s[0].last) return s;
+    if (addr >= s[1].first && addr <= s[1].last) return s + 1;
+    if (!bus_ram_span(cpu->mem, addr, &found)) return NULL;
+    s[1] = s[0]; /* the larger one stays: all of the memory below or above the hole */
+    if (s[1].last - s[1].first < found.last - found.first || s[1].first > s[1].last) {
+        s[0] = found;
+        return s;
+    }
+    s[1] = found;
+    return s + 1;
 }
 
 static u64 entry_read(struct cpu *cpu, gpa addr, unsigned size)
 {
-    const gpa page = addr & ~GUEST_PAGE_MASK;
-    const unsigned slot = (unsigned)(addr >> GUEST_PAGE_SHIFT) % ARRAY_LEN(cpu->walk_cache);
-    u8 *host = cpu->walk_cache[slot].host + (addr & GUEST_PAGE_MASK);
-    if (cpu->walk_cache[slot].page != page) {
-        bool page_ok;
-        host = bus_lookup(cpu->mem, addr, false, &page_ok).host;
-        if (!host) {
-            fpu_save(cpu);
-            cpu->hooks->lock(cpu->hooks->opaque);
-            u64 v = bus_read(cpu->mem, addr, size);
-            cpu->hooks->unlock(cpu->hooks->opaque);
-            return v;
-        }
-        if (page_ok) {
-            cpu->walk_cache[slot].page = page;
-            cpu->walk_cache[slot].host = host - (addr & GUEST_PAGE_MASK);
-        }
+    const struct bus_span *s = span_of(cpu, addr);
+    if (!s) {
+        fpu_save(cpu);
+        cpu->hooks->lock(cpu->hooks->opaque);
+        u64 v = bus_read(cpu->mem, addr, size);
+        cpu->hooks->unlock(cpu->hooks->opaque);
+        return v;
     }
+    u8 *host = s->host + (addr - s->first);
     return size == 8 ? __atomic_load_n((u64 *)(void *)host, __ATOMIC_RELAXED)
                      : __atomic_load_n((u32 *)(void *)host, __ATOMIC_RELAXED);
 }
@@ -79,30 +100,49 @@ static u64 entry_read(struct cpu *cpu, gpa addr, unsigned size)
  * a device stay as they are. */
 static bool entry_set(struct cpu *cpu, gpa addr, unsigned size, u64 old, u64 bits)
 {
-    bool page_ok, same;
-    struct bus_target t = bus_lookup(cpu->mem, addr, true, &page_ok);
-    if (!t.host) return true;
+    const struct bus_span *s = span_of(cpu, addr);
+    bool same;
+    if (!s) return true;
+    u8 *host = s->host + (addr - s->first);
     if (cpu->log) cpu->log->tables++;
     if (size == 8) {
-        same = __atomic_compare_exchange_n((u64 *)(void *)t.host, &old, old | bits, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
+        same = __atomic_compare_exchange_n((u64 *)(void *)host, &old, old | bits, false, __ATOMIC_SEQ_CST, __ATOMIC_RELAXED);
     } else {
         u32 old32 = (u32)old;
-        same = __atomic_compare_exchange_n((u32 *)(void *)t.host, &old32, old32 | (u32)bits, false, __ATOMIC_SEQ_CST,
+        same = __atomic_compare_exchange_n((u32 *)(void *)host, &old32, old32 | (u32)bits, false, __ATOMIC_SEQ_CST,
                                            __ATOMIC_RELAXED);
     }
-    if (same && t.ram) {
-        if (__atomic_load_n(&t.ram->page_flags[t.ram_offset >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED) & RAM_PAGE_CODE) fpu_save(cpu);
-        ram_note_write(t.ram, t.ram_offset, size);
+    if (same) {
+        const u64 offset = s->ram_offset + (addr - s->first);
+        if (__atomic_load_n(&s->ram->page_flags[offset >> GUEST_PAGE_SHIFT], __ATOMIC_RELAXED) & RAM_PAGE_CODE) fpu_save(cpu);
+        ram_note_write(s->ram, offset, size);
     }
     return same;
 }
 
 /* Protection keys: does the key of a user page forbid this data access? */
-static bool key_forbids(const struct cpu *cpu, u64 pte, bool user, bool write)
+static bool key_forbids(const struct cpu *cpu, unsigned key, bool user, bool write)
 {
-    unsigned key = pte >> 59 & 15;
+    key &= 15;
     if (cpu->pkru >> 2 * key & 1) return true;
     return write && (cpu->pkru >> (2 * key + 1) & 1) && (user || (cpu->cr0 & CR0_WP));
+}
+
+/* CAN_*. */
+static unsigned allowed(const struct cpu *cpu, struct who who, unsigned page)
+{
+    const bool user_page = page & PAGE_U;
+    unsigned can = 0;
+    if (who.user ? user_page : !(user_page && who.smap)) {
+        can = CAN_READ;
+        if ((page & PAGE_W) || (!who.user && !(cpu->cr0 & CR0_WP))) can |= CAN_WRITE;
+        if (user_page && (cpu->cr4 & CR4_PKE) && cpu_long(cpu)) {
+            if (key_forbids(cpu, page >> PAGE_KEY_SHIFT, who.user, false)) can = 0;
+            if (key_forbids(cpu, page >> PAGE_KEY_SHIFT, who.user, true)) can &= ~CAN_WRITE;
+        }
+    }
+    if (!(page & PAGE_NX) && (who.user ? user_page : !(user_page && (cpu->cr4 & CR4_SMEP)))) can |= CAN_EXEC;
+    return can;
 }
 
 static u64 reserved_bits(const struct cpu *cpu, unsigned level, u64 e, bool pae, bool large)
@@ -167,29 +207,21 @@ static u32 walk_once(struct cpu *cpu, gla lin, unsigned acc, struct who who, boo
             w->phys = (e & 0xfffff000u) | (lin & w->page_mask);
         if (probe) return 0;
 
-        bool user_page = rights & PTE_U;
-        bool can_write = (rights & PTE_W) || (!who.user && !(cpu->cr0 & CR0_WP));
-        bool can_read = who.user ? user_page : !(user_page && who.smap);
-        if (!can_read) can_write = false;
-        bool can_exec = !(nx && (cpu->efer & EFER_NXE)) &&
-                        (who.user ? user_page : !(user_page && (cpu->cr4 & CR4_SMEP)));
-        bool by_key = false;
-        if ((cpu->cr4 & CR4_PKE) && is_long && user_page && !fetch) {
-            bool no_read = key_forbids(cpu, e, who.user, false), no_write = key_forbids(cpu, e, who.user, true);
-            by_key = write ? no_write : no_read;
-            if (no_read) can_read = can_write = false;
-            if (no_write) can_write = false;
+        w->global = (e & PTE_G) && (cpu->cr4 & CR4_PGE);
+        w->page = (rights & PTE_W ? PAGE_W : 0) | (rights & PTE_U ? PAGE_U : 0) |
+                  (nx && (cpu->efer & EFER_NXE) ? PAGE_NX : 0) | (unsigned)(pae ? e >> 59 & 15 : 0) << PAGE_KEY_SHIFT;
+        const unsigned can = allowed(cpu, who, w->page);
+        if (!(can & (fetch ? CAN_EXEC : write ? CAN_WRITE : CAN_READ))) {
+            bool by_key = (cpu->cr4 & CR4_PKE) && is_long && (w->page & PAGE_U) && !fetch &&
+                          key_forbids(cpu, w->page >> PAGE_KEY_SHIFT, who.user, write);
+            return code | PF_P | (by_key ? PF_PK : 0);
         }
-        if (fetch ? !can_exec : write ? !can_write : !can_read) return code | PF_P | (by_key ? PF_PK : 0);
         u64 set = (PTE_A | (write ? PTE_D : 0)) & ~e;
         if (set && !entry_set(cpu, addr, size, e, set)) {
             *again = true;
             return 0;
         }
-        w->read = can_read;
-        w->write = can_write && (write || (e & PTE_D));
-        w->exec = can_exec;
-        if (fetch && (cpu->cr4 & CR4_PKE)) w->read = w->write = false; /* keys were not looked at */
+        if ((e | set) & PTE_D) w->page |= PAGE_D;
         return 0;
     }
 }
@@ -197,7 +229,7 @@ static u32 walk_once(struct cpu *cpu, gla lin, unsigned acc, struct who who, boo
 static u32 walk(struct cpu *cpu, gla lin, unsigned acc, struct who who, bool probe, struct walk *w)
 {
     if (!(cpu->cr0 & CR0_PG)) {
-        *w = (struct walk){.phys = lin & 0xffffffffu, .page_mask = GUEST_PAGE_MASK, .read = true, .write = true, .exec = true};
+        *w = (struct walk){.phys = lin & 0xffffffffu, .page_mask = GUEST_PAGE_MASK, .page = PAGE_W | PAGE_U | PAGE_D};
         return 0;
     }
     for (;;) {
@@ -219,28 +251,83 @@ bool mmu_load_pdptes(struct cpu *cpu, u64 cr3)
     return true;
 }
 
+/* ---- the TLB: maintenance ---- */
+
+static void set_generation(struct cpu *cpu, u64 gen)
+{
+    for (unsigned n = 0; n < TLB_CONTEXTS; n++) cpu->tlbs[n].gen = gen;
+    cpu->code_gen++;
+}
+
+/* A generation nobody has yet. */
+static u64 new_generation(struct cpu *cpu)
+{
+    struct tlb2 *t = &cpu->tlb2;
+    if (t->last_gen == TLB_GEN_MAX || t->global_gen == TLB_GEN_MAX) {
+        fpu_save(cpu); /* memset() */
+        for (unsigned n = 0; n < TLB_CONTEXTS; n++) memset(cpu->tlbs[n].e, 0, sizeof cpu->tlbs[n].e);
+        memset(t, 0, sizeof *t);
+        t->global_gen = 1;
+    }
+    return ++t->last_gen;
+}
+
+static unsigned current_pcid(const struct cpu *cpu) { return cpu->cr4 & CR4_PCIDE ? cpu->cr3 & 0xfff : 0; }
+
+void tlb_switch_space(struct cpu *cpu, unsigned pcid, bool keep)
+{
+    struct tlb2 *t = &cpu->tlb2;
+    const unsigned n = pcid % TLB_SPACES;
+    u64 gen = keep && t->spaces[n].pcid == pcid ? t->spaces[n].gen : 0;
+    if (!gen) gen = new_generation(cpu);
+    t->spaces[n].pcid = (u16)pcid;
+    t->spaces[n].gen = (u16)gen;
+    set_generation(cpu, gen);
+}
+
+void tlb_flush_space(struct cpu *cpu, unsigned pcid)
+{
+    struct tlb2 *t = &cpu->tlb2;
+    if (pcid == current_pcid(cpu)) tlb_switch_space(cpu, pcid, false);
+    else if (t->spaces[pcid % TLB_SPACES].pcid == pcid) t->spaces[pcid % TLB_SPACES].gen = 0;
+}
+
+void tlb_flush_spaces(struct cpu *cpu)
+{
+    for (unsigned n = 0; n < TLB_SPACES; n++) cpu->tlb2.spaces[n].gen = 0;
+    tlb_switch_space(cpu, current_pcid(cpu), false);
+}
+
 void tlb_flush_all(struct cpu *cpu)
 {
-    u64 gen = cpu->tlbs[0].gen + 1;
-    if (gen > GUEST_PAGE_MASK) {
-        for (unsigned n = 0; n < TLB_CONTEXTS; n++) memset(cpu->tlbs[n].e, 0, sizeof cpu->tlbs[n].e);
-        gen = 1;
-    }
-    for (unsigned n = 0; n < TLB_CONTEXTS; n++) cpu->tlbs[n].gen = gen;
-    cpu->large_low = ~0ull;
-    cpu->large_high = 0;
-    cpu->code_gen++;
+    struct tlb2 *t = &cpu->tlb2;
+    for (unsigned n = 0; n < ARRAY_LEN(t->large[0]); n++) t->large[0][n] = t->large[1][n] = 0;
+    t->global_gen++;
+    tlb_flush_spaces(cpu);
+}
+
+/* What INVLPG and the like need to know of pages larger than the TLB's: the place of an address in tlb2.large. */
+static unsigned large_bit(unsigned level, gla lin)
+{
+    u64 n = lin >> (level == 3 ? 30 : 21);
+    return (unsigned)(n ^ n >> 9) & 4095;
 }
 
 void tlb_flush_page(struct cpu *cpu, gla lin)
 {
-    lin &= ~GUEST_PAGE_MASK;
-    if (lin >= cpu->large_low && lin <= cpu->large_high) {
-        tlb_flush_all(cpu);
-        return;
+    struct tlb2 *t = &cpu->tlb2;
+    for (unsigned level = 2; level <= 3; level++) {
+        unsigned n = large_bit(level, lin);
+        if (t->large[level - 2][n >> 6] >> (n & 63) & 1) {
+            tlb_flush_all(cpu);
+            return;
+        }
     }
     for (unsigned n = 0; n < TLB_CONTEXTS; n++)
         cpu->tlbs[n].e[tlb_index(lin)] = (struct tlb_entry){0};
+    struct tlb2_entry *e = t->e[tlb2_set(lin)];
+    for (unsigned n = 0; n < TLB2_WAYS; n++)
+        if (!((e[n].tag ^ lin) >> GUEST_PAGE_SHIFT)) e[n].tag = 0;
     cpu->code_gen++;
 }
 
@@ -266,6 +353,78 @@ static bool page_watched(const struct cpu *cpu, gla page)
     return false;
 }
 
+/* ---- the TLB: filling ---- */
+
+static void tlb2_insert(struct cpu *cpu, gla lin, const struct walk *w, const u8 *host)
+{
+    struct tlb2 *t = &cpu->tlb2;
+    struct tlb2_entry *set = t->e[tlb2_set(lin)], *e = NULL;
+    const u64 page = lin & ~GUEST_PAGE_MASK, tag = page | (w->global ? TLB2_GLOBAL | t->global_gen : cpu->tlb->gen);
+    /* In the same address space there must not be two. */
+    for (unsigned n = 0; n < TLB2_WAYS && !e; n++)
+        if (set[n].tag == tag) e = &set[n];
+    if (!e) e = &set[t->victim++ % TLB2_WAYS];
+    e->tag = tag;
+    e->page = ((u64)(uintptr_t)host & ~GUEST_PAGE_MASK) | w->page;
+    if (w->page_mask > GUEST_PAGE_MASK) {
+        /* 4 MiB pages mark both halves. */
+        const unsigned level = w->page_mask >> 22 > 1 ? 3 : 2;
+        const gla first = lin & ~w->page_mask;
+        for (unsigned k = 0; k < 2; k++) {
+            unsigned n = large_bit(level, level == 3 ? lin : k ? first + (w->page_mask & ~0x1fffffull) : first);
+            t->large[level - 2][n >> 6] |= 1ull << (n & 63);
+        }
+    }
+}
+
+/* Put what is allowed of plain RAM at `host` into the first level for accesses without a look. */
+static void fill(struct cpu *cpu, struct who who, gla lin, u8 *host, unsigned page, unsigned acc)
+{
+    struct tlb *tlb = &cpu->tlbs[who.context];
+    const u64 tag = (lin & ~GUEST_PAGE_MASK) | tlb->gen;
+    const unsigned can = allowed(cpu, who, page);
+    struct tlb_entry e = {.addend = (u64)(uintptr_t)host - lin};
+    if (can & CAN_READ) e.read_tag = tag;
+    if (can & CAN_EXEC) e.exec_tag = tag;
+    if ((can & CAN_WRITE) && (page & PAGE_D)) {
+        u8 *flags = &cpu->ram->page_flags[(u64)(host - cpu->ram->host) >> GUEST_PAGE_SHIFT];
+        u8 seen = __atomic_load_n(flags, __ATOMIC_SEQ_CST);
+        if (!(seen & RAM_PAGE_CODE)) {
+            e.write_tag = tag;
+            /* Stores through the TLB are not seen one by one: count the page as written from now on. */
+            if (acc & ACC_WRITE && !(seen & RAM_PAGE_DIRTY)) __atomic_fetch_or(flags, RAM_PAGE_DIRTY, __ATOMIC_RELAXED);
+            else if (!(seen & RAM_PAGE_DIRTY)) e.write_tag = 0;
+        }
+    }
+    tlb->e[tlb_index(lin)] = e;
+}
+
+/* Pages whose accesses always take the slow path: watched ones, and page 0 in 64-bit mode, whose tag an access that wraps around
+ * the top of the address space would match. */
+static bool never_cached(const struct cpu *cpu, gla lin)
+{
+    const gla page = lin & ~GUEST_PAGE_MASK;
+    return (!page && cpu_long(cpu)) || page_watched(cpu, page);
+}
+
+/* From the second level into the first; NULL: not there, or not for this access. */
+static u8 *refill(struct cpu *cpu, gla lin, unsigned acc, struct who who)
+{
+    const struct tlb2 *t = &cpu->tlb2;
+    const struct tlb2_entry *e = t->e[tlb2_set(lin)];
+    const u64 page = lin & ~GUEST_PAGE_MASK, tag = page | cpu->tlb->gen, global = page | TLB2_GLOBAL | t->global_gen;
+    const unsigned want = acc & ACC_EXEC ? CAN_EXEC : acc & ACC_WRITE ? CAN_WRITE : CAN_READ;
+    for (unsigned n = 0; n < TLB2_WAYS; n++, e++) {
+        if (e->tag != tag && e->tag != global) continue;
+        if (!(allowed(cpu, who, (unsigned)e->page) & want) || ((acc & ACC_WRITE) && !(e->page & PAGE_D))) return NULL;
+        if (never_cached(cpu, lin)) return NULL;
+        u8 *host = (u8 *)(uintptr_t)((e->page & ~GUEST_PAGE_MASK) | (lin & GUEST_PAGE_MASK));
+        fill(cpu, who, lin, host, (unsigned)e->page & (unsigned)GUEST_PAGE_MASK, acc);
+        return host;
+    }
+    return NULL;
+}
+
 /* Translate, and remember the page in the TLB when it is plain RAM. *t is the target in the direction of the access. */
 static bool translate(struct cpu *cpu, gla lin, unsigned acc, gpa *phys, struct bus_target *t)
 {
@@ -280,39 +439,19 @@ static bool translate(struct cpu *cpu, gla lin, unsigned acc, gpa *phys, struct 
         return raise_err(cpu, EXC_PF, code & 0x7fffffffu);
     }
     *phys = w.phys;
-    bool page_ok, write_page_ok;
+    const struct bus_span *s = span_of(cpu, w.phys);
+    bool page_ok;
+    if (s) {
+        *t = (struct bus_target){.host = s->host + (w.phys - s->first), .ram_offset = s->ram_offset + (w.phys - s->first), .ram = s->ram};
+        if (never_cached(cpu, lin)) return true;
+        tlb2_insert(cpu, lin, &w, t->host);
+        fill(cpu, who, lin, t->host, w.page, acc);
+        return true;
+    }
     *t = bus_lookup(cpu->mem, w.phys, acc & ACC_WRITE, &page_ok);
-    if (!t->host || !page_ok) return true;
-
-    struct tlb *tlb = &cpu->tlbs[who.context];
-    gla page = lin & ~GUEST_PAGE_MASK;
-    if (page_watched(cpu, page)) return true;
-    /* An access that wraps around the top of the 64-bit space would match page 0's tag. */
-    if (!page && cpu_long(cpu)) return true;
-    struct bus_target r = t[0], wr = t[0];
-    if (acc & ACC_WRITE)
-        r = bus_lookup(cpu->mem, w.phys, false, &page_ok);
-    else
-        wr = bus_lookup(cpu->mem, w.phys, true, &write_page_ok);
-    u64 tag = page | tlb->gen;
-    struct tlb_entry e = {.addend = (u64)(uintptr_t)t->host - lin};
-    if (w.read && r.host == t->host) e.read_tag = tag;
-    if (w.exec && r.host == t->host) e.exec_tag = tag;
-    if (w.write && wr.host == t->host && (acc & ACC_WRITE || write_page_ok)) {
-        u8 *flags = &wr.ram->page_flags[wr.ram_offset >> GUEST_PAGE_SHIFT];
-        u8 seen = __atomic_load_n(flags, __ATOMIC_SEQ_CST);
-        if (!(seen & RAM_PAGE_CODE)) {
-            e.write_tag = tag;
-            /* Stores through the TLB are not seen one by one: count the page as written from now on. */
-            if (acc & ACC_WRITE) __atomic_fetch_or(flags, RAM_PAGE_DIRTY, __ATOMIC_RELAXED);
-            else if (!(seen & RAM_PAGE_DIRTY)) e.write_tag = 0;
-        }
-    }
-    tlb->e[tlb_index(lin)] = e;
-    if (w.page_mask > GUEST_PAGE_MASK) {
-        cpu->large_low = MIN(cpu->large_low, lin & ~w.page_mask);
-        cpu->large_high = MAX(cpu->large_high, lin | w.page_mask);
-    }
+    /* ROM: for reading only. */
+    if (!t->host || !page_ok || (acc & ACC_WRITE) || never_cached(cpu, lin)) return true;
+    fill(cpu, who, lin, t->host, w.page & ~PAGE_D, acc);
     return true;
 }
 
@@ -332,6 +471,7 @@ bool mmu_fill(struct cpu *cpu, gla lin, unsigned acc)
     struct bus_target t;
     gpa phys;
     if (*tag == want) return false;
+    if (refill(cpu, lin, acc, access_privilege(cpu, acc))) return *tag == want;
     if (translate(cpu, lin, acc, &phys, &t)) return *tag == want;
     cpu->exc.vector = -1; /* the slow path will find out again */
     cpu->cr2 = cr2;
@@ -363,6 +503,10 @@ static bool resolve(struct cpu *cpu, gla lin, unsigned acc, struct piece *p)
         p->t.ram = NULL; /* nothing to note: not a code page, already dirty */
         return true;
     }
+    p->t.host = refill(cpu, lin, acc, access_privilege(cpu, acc));
+    p->t.ram = NULL;
+    /* A page that may not be stored to without a look is translated again, for its target. */
+    if (p->t.host && (!(acc & ACC_WRITE) || e->write_tag == want)) return true;
     return translate(cpu, lin, acc, &p->phys, &p->t);
 }
 

@@ -49,6 +49,11 @@ bool seg_write(struct cpu *cpu, unsigned seg, u64 offset, const void *buf, unsig
 /* TLB maintenance. */
 void tlb_flush_all(struct cpu *cpu);
 void tlb_flush_page(struct cpu *cpu, gla lin);
+/* CR3 was loaded: go on in this address space (0 without CR4.PCIDE), with what is known of it if `keep`. Global pages stay. */
+void tlb_switch_space(struct cpu *cpu, unsigned pcid, bool keep);
+/* Everything but global pages: of one address space, of all. */
+void tlb_flush_space(struct cpu *cpu, unsigned pcid);
+void tlb_flush_spaces(struct cpu *cpu);
 /* The page at this RAM offset now holds code: stores to it must take the slow path. */
 void tlb_protect_code(struct cpu *cpu, u64 ram_offset);
 

@@ -208,7 +208,6 @@ struct cpu *cpu_create(u32 index, struct bus *mem, struct bus *io, struct ram *r
     cpu->hooks = hooks;
     cpu->model = model;
     cpu->engine_ops = engine;
-    for (unsigned n = 0; n < TLB_CONTEXTS; n++) cpu->tlbs[n].gen = 1;
     mmu_forget_map(cpu);
     cpu_reset(cpu, false);
     if (engine && engine->create(cpu) < 0) {

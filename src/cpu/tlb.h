@@ -6,6 +6,10 @@
 #include "core/types.h"
 
 #define TLB_ENTRIES 1024u
+#define TLB2_SETS   2048u
+#define TLB2_WAYS   4u
+#define TLB_SPACES  16u /* address spaces (PCIDs) whose translations are kept */
+#define TLB_GEN_MAX 0x7ffu
 
 /* Contexts: who accesses. */
 enum {
@@ -23,14 +27,39 @@ struct tlb_entry {
 };
 
 struct tlb {
-    u64 gen; /* current generation, 1..0xfff */
+    u64 gen; /* current generation, 1..TLB_GEN_MAX */
     struct tlb_entry e[TLB_ENTRIES];
+};
+
+/* The second level, for mmu.c: what page walks found, whoever asked. Its tags have the generation in the low bits, too: that of
+ * the address space, or for a global page TLB2_GLOBAL and the generation of global pages. */
+#define TLB2_GLOBAL 0x800u
+struct tlb2_entry {
+    u64 tag;
+    u64 page; /* host address of the page, with PAGE_* (mmu.c) in the low bits */
+};
+
+struct tlb2 {
+    u64 global_gen;                  /* 1..TLB_GEN_MAX */
+    u64 last_gen;                    /* the last generation given to an address space */
+    struct {
+        u16 pcid;
+        u16 gen; /* 0: none */
+    } spaces[TLB_SPACES];            /* by PCID */
+    u64 large[2][64];                /* hashed 2 MiB and 1 GiB ranges that a larger page lies in: INVLPG there flushes all */
+    u8 victim;                       /* the way to replace next */
+    struct tlb2_entry e[TLB2_SETS][TLB2_WAYS] __attribute__((aligned(64)));
 };
 
 /* As cheap as can be, since the translator computes it before each access. */
 static inline unsigned tlb_index(gla lin)
 {
     return (unsigned)(lin >> GUEST_PAGE_SHIFT) & (TLB_ENTRIES - 1);
+}
+static inline unsigned tlb2_set(gla lin)
+{
+    u64 n = lin >> GUEST_PAGE_SHIFT;
+    return (unsigned)(n ^ n >> 11) & (TLB2_SETS - 1);
 }
 
 #endif

@@ -113,10 +113,67 @@ Test(sysreg, cr3_reserved_bits_and_pcid_hint)
     ax(ENV_PAGES | 1ull << 63);
     FAULTS(EXC_GP, 0, TO_CR3);
     cpu->cr4 |= CR4_PCIDE;
+    ax(ENV_PAGES);
     u64 gen = cpu->tlb->gen;
     RUNS(TO_CR3);
-    cr_expect_eq(cpu->cr3, ENV_PAGES);
-    cr_expect_neq(cpu->tlb->gen, gen);
+    cr_expect_neq(cpu->tlb->gen, gen, "a load flushes");
+    gen = cpu->tlb->gen;
+    ax(ENV_PAGES | 5 | 1ull << 63);
+    RUNS(TO_CR3);
+    cr_expect_eq(cpu->cr3, ENV_PAGES | 5);
+    cr_expect_neq(cpu->tlb->gen, gen, "another address space");
+    ax(ENV_PAGES | 1ull << 63);
+    RUNS(TO_CR3);
+    cr_expect_eq(cpu->tlb->gen, gen, "the hint keeps what was known");
+    ax(ENV_PAGES | 5);
+    RUNS(TO_CR3);
+    ax(ENV_PAGES);
+    RUNS(TO_CR3);
+    cr_expect_neq(cpu->tlb->gen, gen, "no hint, no translations");
+}
+
+/* A global page's translation outlives a load of CR3, not INVLPG; another page's does not. */
+Test(sysreg, global_pages_stay_over_loads_of_cr3)
+{
+    u64 v;
+    env_long(0);
+    cpu->cr4 |= CR4_PGE;
+    const u64 tables = ENV_PAGES;
+    poke64(tables + 8 * 2, 0x31003); /* linear address 2 << 39 */
+    poke64(0x31000, 0x32003);
+    poke64(0x32000, 0x33003);
+    poke64(0x33000, 0x34103); /* global */
+    poke64(0x33008, 0x34003);
+    poke64(0x34000, 1);
+    poke64(0x35000, 2);
+    const u64 lin = 2ull << 39;
+    cr_assert(lin_read(cpu, lin, &v, 8, ACC_READ) && v == 1);
+    cr_assert(lin_read(cpu, lin + 0x1000, &v, 8, ACC_READ) && v == 1);
+    poke64(0x33000, 0x35103);
+    poke64(0x33008, 0x35003);
+    ax(tables);
+    RUNS(TO_CR3);
+    cr_expect(lin_read(cpu, lin, &v, 8, ACC_READ) && v == 1);
+    cr_expect(lin_read(cpu, lin + 0x1000, &v, 8, ACC_READ) && v == 2);
+    tlb_flush_page(cpu, lin);
+    cr_expect(lin_read(cpu, lin, &v, 8, ACC_READ) && v == 2);
+}
+
+/* INVLPG anywhere in a large page forgets all of it. */
+Test(sysreg, invlpg_of_a_large_page)
+{
+    u64 v;
+    env_long(0);
+    const u64 tables = ENV_PAGES, lin = (2ull << 39) + (5ull << 30);
+    poke64(tables + 8 * 2, 0x31003);
+    poke64(0x31000 + 8 * 5, 0x32003);
+    poke64(0x32000, 0x83);
+    poke64(0x34000, 1);
+    cr_assert(lin_read(cpu, lin + 0x34000, &v, 8, ACC_READ) && v == 1);
+    poke64(0x32000, 0x200083);
+    poke64(0x234000, 2);
+    tlb_flush_page(cpu, lin + 0x100000);
+    cr_expect(lin_read(cpu, lin + 0x34000, &v, 8, ACC_READ) && v == 2);
 }
 
 Test(sysreg, pae_pdptes_are_checked_on_load)
