@@ -8,7 +8,8 @@
 #   --only REGEX    the items whose "CLASS/ITEM" matches (all)
 #   --skip REGEX    not these
 #   --runs N        measure each item N times, the best counts (1)
-#   --quick         a tenth of the work, and no boots
+#   --percent N     that much of each item's work (100)
+#   --quick         --percent 10 --no-boot
 #   --cpu           seconds of processor time instead of elapsed time, on a host that is busy otherwise
 #   --no-tcg        without TCG
 #   --no-boot       without the times of whole boots
@@ -24,7 +25,7 @@ CALQUE_ROOT=$PWD
 only=. skip='^$' runs=1 percent=100 cpu= tcg=1 boot=1 accel=bt markdown= list=
 while [ $# != 0 ]; do
     case $1 in
-        --only | --skip | --runs | --accel)
+        --only | --skip | --runs | --percent | --accel)
             [ $# -gt 1 ] || die "$1 wants a value"
             declare "${1#--}=$2"
             shift
@@ -48,7 +49,7 @@ image=$out/suite.cpio
 
 # build: the programs, and the guest's initramfs out of them, Debian's programs and busybox.
 build() {
-    need_packages gcc gcc-multilib gcc-12 p7zip openssl perl-base gzip xz-utils cpio >&2 || exit 1
+    need_packages gcc gcc-multilib p7zip openssl perl-base gzip xz-utils cpio >&2 || exit 1
     scripts/get-guests linux-cloud-amd64 initramfs-amd64 >&2 || exit 1
     [ ! "$image" -nt guests/initramfs-amd64.cpio ] || [ -n "$(find bench -newer "$image")" ] || return 0
     rm -rf "$tree"
@@ -59,9 +60,9 @@ build() {
     for file in bench/guest/*.c; do
         gcc -E -std=gnu11 -o "$tree/bench/$(basename "$file" .c).i" "$file" || exit 1
     done
-    cp bench/guest/run bench/guest/words.pl "$tree/bench/" || exit 1
-    for file in /usr/lib/p7zip/7zr /usr/bin/{openssl,perl,gzip,xz} /usr/lib/gcc/x86_64-linux-gnu/12/cc1; do
-        { echo "$file" && ldd "$file" | grep -o '/[^ ]*'; } >>"$out/files" || die "no $file"
+    cp bench/guest/run bench/guest/words.pl "$(gcc -print-prog-name=cc1)" "$tree/bench/" || exit 1
+    for file in /usr/lib/p7zip/7zr /usr/bin/{openssl,perl,gzip,xz} "$tree/bench/cc1"; do
+        { [[ $file != /* ]] || echo "$file"; ldd "$file" | grep -o '/[^ ]*'; } >>"$out/files" || die "no $file"
     done
     echo /usr/lib/x86_64-linux-gnu/libcrypto.so.3 >>"$out/files"
     sort -u "$out/files" | while read -r file; do
@@ -127,21 +128,23 @@ ticks() {
 
 # measure MACHINE CLASS ITEM: a line "MACHINE CLASS ITEM SECONDS SUM HOST-SECONDS" in the results.
 measure() {
-    local before used started elapsed line seconds sum
+    local before used started elapsed line seconds sum own
     before=$(ticks "$1")
     started=${EPOCHREALTIME/[.,]/}
     echo "$3 $percent" >&"${input[$1]}"
     line=$(answer "$1" 300)
     elapsed=$((${EPOCHREALTIME/[.,]/} - started))
     used=$(($(ticks "$1") - before))
-    read -r _ seconds sum <<<"$line"
+    read -r _ seconds sum own <<<"$line"
     if ! [[ $seconds =~ ^[0-9.]+$ ]]; then
-        echo "$1: $3 failed: ${line:-no answer}" >&2
-        seconds=- sum=-
+        [ "$sum" = unsupported ] || sum=failed
+        seconds=-
+    elif [ -n "$cpu" ] && [ "$1" = native ] && [ -n "$own" ]; then
+        seconds=$own # finer than ticks
     elif [ -n "$cpu" ]; then
         seconds=$(awk "BEGIN { printf \"%.4f\", $seconds * $used * 1e4 / $elapsed }")
     fi
-    echo "$1 $2 $3 $seconds ${sum:--} $elapsed" >>"$out/results"
+    echo "$1 $2 $3 $seconds $sum $elapsed" >>"$out/results"
     kill -0 "${pid[$1]}" 2>/dev/null || die "$1 has ended: $(tail -n 3 "$out/$1.stderr")"
 }
 
@@ -158,6 +161,7 @@ table() {
     function add(key, x) {
         if (x != "") { total[key] += log(x); count[key]++ }
     }
+    $5 == "failed" { wrong[++wrongs] = $1 ": " $3 " fails" }
     $4 != "-" {
         key = $1 " " $3
         if (!(key in best) || $4 < best[key]) best[key] = $4 > 0 ? $4 : 0.001

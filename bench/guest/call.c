@@ -72,7 +72,8 @@ NOINLINE static void step_more(struct object *object) { object->value += 3; }
 
 static uint64_t virtual(unsigned rounds)
 {
-    static const struct methods kinds[] = {{get_plain, step_one}, {get_twice, step_one}, {get_plain, step_more}};
+    static const struct methods kinds[] = {
+        {get_plain, step_one}, {get_twice, step_one}, {get_plain, step_more}};
     struct object objects[64];
     uint64_t sum = 0;
     for (unsigned i = 0; i < 64; i++) {
@@ -107,10 +108,7 @@ static uint64_t deep(unsigned rounds)
 
 /* Out of three calls by longjmp. */
 static jmp_buf escape;
-NOINLINE static void leave_now(unsigned depth)
-{
-    longjmp(escape, (int)depth);
-}
+NOINLINE static void leave_now(unsigned depth) { longjmp(escape, (int)depth); }
 NOINLINE static void leave_deeper(unsigned depth)
 {
     leave_now(depth + 1);
@@ -139,33 +137,46 @@ static uint64_t jump(unsigned rounds)
 static uint64_t machine(unsigned rounds)
 {
     enum { PUSH, ADD, DUP, MUL, SWAP, DROP, XOR, ROT, LOOP, END };
-    static const uint8_t program[] = {PUSH, 7, DUP, PUSH, 3, ADD, MUL, DUP, PUSH, 5, XOR, SWAP, ROT, ADD, DUP, MUL,
-                                      PUSH, 9, DROP, ROT, XOR, DUP, DROP, SWAP, ADD, XOR, LOOP, END};
+    static const uint8_t program[] = {PUSH, 7,    DUP,  PUSH, 3,   ADD, MUL,  DUP, PUSH, 5,
+                                      XOR,  SWAP, ROT,  ADD,  DUP, MUL, PUSH, 9,   DROP, ROT,
+                                      XOR,  DUP,  DROP, SWAP, ADD, XOR, LOOP, END};
     uint64_t sum = 0;
     while (rounds--) {
         uint32_t stack[64] = {1, 2, 3, rounds}, count = 100;
         unsigned top = 3;
         for (const uint8_t *at = program;; at++) {
             switch (*at) {
-                case PUSH: stack[++top & 63] = *++at; continue;
-                case ADD: top--; stack[top & 63] += stack[(top + 1) & 63]; continue;
-                case DUP: top++; stack[top & 63] = stack[(top - 1) & 63]; continue;
-                case MUL: top--; stack[top & 63] *= stack[(top + 1) & 63] | 1; continue;
-                case SWAP: {
-                    uint32_t value = stack[top & 63];
-                    stack[top & 63] = stack[(top - 1) & 63];
-                    stack[(top - 1) & 63] = value;
-                    continue;
+            case PUSH: stack[++top & 63] = *++at; continue;
+            case ADD:
+                top--;
+                stack[top & 63] += stack[(top + 1) & 63];
+                continue;
+            case DUP:
+                top++;
+                stack[top & 63] = stack[(top - 1) & 63];
+                continue;
+            case MUL:
+                top--;
+                stack[top & 63] *= stack[(top + 1) & 63] | 1;
+                continue;
+            case SWAP: {
+                uint32_t value = stack[top & 63];
+                stack[top & 63] = stack[(top - 1) & 63];
+                stack[(top - 1) & 63] = value;
+                continue;
+            }
+            case DROP: top--; continue;
+            case XOR:
+                top--;
+                stack[top & 63] ^= stack[(top + 1) & 63];
+                continue;
+            case ROT: stack[top & 63] = stack[top & 63] << 5 | stack[top & 63] >> 27; continue;
+            case LOOP:
+                if (--count) {
+                    at = program - 1;
                 }
-                case DROP: top--; continue;
-                case XOR: top--; stack[top & 63] ^= stack[(top + 1) & 63]; continue;
-                case ROT: stack[top & 63] = stack[top & 63] << 5 | stack[top & 63] >> 27; continue;
-                case LOOP:
-                    if (--count) {
-                        at = program - 1;
-                    }
-                    continue;
-                default: break;
+                continue;
+            default: break;
             }
             break;
         }
@@ -175,7 +186,12 @@ static uint64_t machine(unsigned rounds)
 }
 
 const struct item call_items[] = {
-    {"call", "fib", fib, 500},         {"call", "direct", direct, 150000}, {"call", "indirect", indirect, 40000},
-    {"call", "virtual", virtual, 1200000}, {"call", "deep", deep, 250000},  {"call", "longjmp", jump, 12000000},
-    {"call", "bytecode", machine, 60000}, {0},
+    {"call", "fib", fib, 500, NULL},
+    {"call", "direct", direct, 150000, NULL},
+    {"call", "indirect", indirect, 40000, NULL},
+    {"call", "virtual", virtual, 1200000, NULL},
+    {"call", "deep", deep, 250000, NULL},
+    {"call", "longjmp", jump, 12000000, NULL},
+    {"call", "bytecode", machine, 60000, NULL},
+    {NULL, NULL, NULL, 0, NULL},
 };

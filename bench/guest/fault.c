@@ -1,4 +1,5 @@
-/* Page faults: pages that appear at a touch, that are copied on a write, and that a program protects from itself. */
+/* Page faults: pages that appear at a touch, that are copied on a write, and that a program protects from
+ * itself. */
 #define _GNU_SOURCE
 #include "item.h"
 
@@ -97,9 +98,9 @@ static uint64_t copy_on_write(unsigned rounds)
 }
 
 const struct item fault_items[] = {
-    {"fault", "touch", touch, 2500},
-    {"fault", "write-barrier", protect, 100000},
-    {"fault", "reprotect", reprotect, 40000},
-    {"fault", "copy-on-write", copy_on_write, 1200},
-    {0},
+    {"fault", "touch", touch, 2500, NULL},
+    {"fault", "write-barrier", protect, 100000, NULL},
+    {"fault", "reprotect", reprotect, 40000, NULL},
+    {"fault", "copy-on-write", copy_on_write, 1200, NULL},
+    {NULL, NULL, NULL, 0, NULL},
 };

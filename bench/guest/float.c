@@ -3,11 +3,9 @@
 
 #include <math.h>
 
-/* A sum of floating-point work as an integer, without the digits in which two ways to compute it may differ. */
-static uint64_t rounded(double value)
-{
-    return (uint64_t)llround(value * 10);
-}
+/* A sum of floating-point work as an integer, without the digits in which two ways to compute it may differ.
+ */
+static uint64_t rounded(double value) { return (uint64_t)llround(value * 10); }
 
 /* Five bodies under gravity, double precision. */
 static uint64_t nbody(unsigned rounds)
@@ -90,6 +88,27 @@ static uint64_t saxpy(unsigned rounds)
     return rounded((double)y[5][0] + (double)y[1023][3]);
 }
 
+/* The same by eights, with fused multiplication and addition: x86-64-v3. */
+__attribute__((target("avx2,fma"))) static uint64_t saxpy_avx(unsigned rounds)
+{
+    typedef float vector __attribute__((vector_size(32)));
+    static vector x[512], y[512];
+    for (int i = 0; i < 512; i++) {
+        x[i] = (vector){(float)i, 1, 2, 3, 4, 5, 6, 7};
+        y[i] = (vector){0};
+    }
+    for (unsigned n = 0; n < rounds; n++) {
+        float scale = n & 1 ? 0.5f : -0.5f;
+        vector a = {scale, scale, scale, scale, scale, scale, scale, scale};
+        for (int i = 0; i < 512; i++) {
+            y[i] = y[i] * 0.5f + a * x[i];
+        }
+    }
+    return rounded((double)y[5][0] + (double)y[511][3]);
+}
+
+static int has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+
 /* x87: polynomials, division and square roots in extended precision. */
 static uint64_t x87(unsigned rounds)
 {
@@ -144,12 +163,13 @@ static uint64_t convert(unsigned rounds)
 }
 
 const struct item float_items[] = {
-    {"float", "nbody", nbody, 5000000},
-    {"float", "matrix", matrix, 4000},
-    {"float", "saxpy", saxpy, 800000},
-    {"float", "x87", x87, 60000000},
-    {"float", "x87-functions", x87_functions, 4000000},
-    {"float", "libm", libm, 9000000},
-    {"float", "convert", convert, 100000},
-    {0},
+    {"float", "nbody", nbody, 5000000, NULL},
+    {"float", "matrix", matrix, 4000, NULL},
+    {"float", "saxpy", saxpy, 800000, NULL},
+    {"float", "saxpy-avx", saxpy_avx, 1600000, has_avx2},
+    {"float", "x87", x87, 60000000, NULL},
+    {"float", "x87-functions", x87_functions, 4000000, NULL},
+    {"float", "libm", libm, 9000000, NULL},
+    {"float", "convert", convert, 100000, NULL},
+    {NULL, NULL, NULL, 0, NULL},
 };

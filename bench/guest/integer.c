@@ -124,13 +124,15 @@ static uint64_t bits(unsigned rounds)
             uint32_t r = (x >> 1 & 0x55555555) | (x & 0x55555555) << 1;
             r = (r >> 2 & 0x33333333) | (r & 0x33333333) << 2;
             r = __builtin_bswap32((r >> 4 & 0x0f0f0f0f) | (r & 0x0f0f0f0f) << 4);
-            sum += n + (r << (x & 31) | r >> (-x & 31)) + (uint32_t)__builtin_ctz(x) + (uint32_t)__builtin_clz(x);
+            sum += n + (r << (x & 31) | r >> (-x & 31)) + (uint32_t)__builtin_ctz(x) +
+                   (uint32_t)__builtin_clz(x);
         }
     }
     return sum;
 }
 
-/* SHA-256's compression function [FIPS 180-4, 6.2.2], with constants that are random here: the work is the same. */
+/* SHA-256's compression function [FIPS 180-4, 6.2.2], with constants that are random here: the work is the
+ * same. */
 static uint64_t sha256(unsigned rounds)
 {
 #define ROTATE(x, n) ((x) >> (n) | (x) << (32 - (n)))
@@ -218,7 +220,13 @@ static uint64_t text(unsigned rounds)
 }
 
 const struct item integer_items[] = {
-    {"integer", "crc", crc, 3000},        {"integer", "sort", sort, 350},     {"integer", "hash", hash, 350},
-    {"integer", "sieve", sieve, 180},     {"integer", "bits", bits, 100000},  {"integer", "sha256", sha256, 700000},
-    {"integer", "divide", divide, 60000}, {"integer", "text", text, 8000},    {0},
+    {"integer", "crc", crc, 3000, NULL},
+    {"integer", "sort", sort, 350, NULL},
+    {"integer", "hash", hash, 350, NULL},
+    {"integer", "sieve", sieve, 180, NULL},
+    {"integer", "bits", bits, 100000, NULL},
+    {"integer", "sha256", sha256, 700000, NULL},
+    {"integer", "divide", divide, 60000, NULL},
+    {"integer", "text", text, 8000, NULL},
+    {NULL, NULL, NULL, 0, NULL},
 };

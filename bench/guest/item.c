@@ -1,9 +1,9 @@
 /*
- * Runs one item, or one command, and prints how long it took.
- *   bench ITEM [PERCENT]       prints "SECONDS SUM"; PERCENT of the item's rounds (100)
- *   bench -t COMMAND...        runs a command, without its output; prints "SECONDS STATUS"
- *   bench -l                   prints "CLASS ITEM" for each item
- *   bench -n                   does nothing
+ * Runs one item, or one command, and prints how long it took: elapsed and processor time.
+ *   bench ITEM [PERCENT]       prints "SECONDS SUM CPU-SECONDS"; PERCENT of the item's rounds (100). An item
+ * that the processor has no instructions for prints "- unsupported" bench -t COMMAND...        runs a
+ * command, without its output; prints "SECONDS STATUS CPU-SECONDS" bench -l                   prints "CLASS
+ * ITEM" for each item bench -n                   does nothing
  */
 #include "item.h"
 
@@ -12,6 +12,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -26,6 +27,18 @@ static double seconds(void)
     struct timespec now;
     clock_gettime(CLOCK_MONOTONIC, &now);
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+static double cpu_seconds(void)
+{
+    double sum = 0;
+    for (int who = RUSAGE_CHILDREN; who <= RUSAGE_SELF; who++) { /* -1 and 0 */
+        struct rusage usage;
+        getrusage(who, &usage);
+        sum += (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+               (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) * 1e-6;
+    }
+    return sum;
 }
 
 void item_check(int ok, const char *what)
@@ -50,7 +63,7 @@ static int run_command(char **command)
         _exit(127);
     }
     item_check(waitpid(child, &status, 0) == child, "waitpid");
-    printf("%.6f %d\n", seconds() - start, status);
+    printf("%.6f %d %.6f\n", seconds() - start, status, cpu_seconds());
     return status != 0;
 }
 
@@ -69,9 +82,13 @@ int main(int argc, char **argv)
                 printf("%s %s\n", item->class, item->name);
             } else if (!strcmp(argv[1], item->name)) {
                 unsigned rounds = (unsigned)(item->rounds * (argc > 2 ? atof(argv[2]) : 100) / 100);
-                double start = seconds();
+                if (item->supported && !item->supported()) {
+                    printf("- unsupported\n");
+                    return 0;
+                }
+                double start = seconds(), used = cpu_seconds();
                 uint64_t sum = item->run(rounds ? rounds : 1);
-                printf("%.6f %" PRIx64 "\n", seconds() - start, sum);
+                printf("%.6f %" PRIx64 " %.6f\n", seconds() - start, sum, cpu_seconds() - used);
                 return 0;
             }
         }

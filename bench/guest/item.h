@@ -1,8 +1,8 @@
 /*
  * The benchmark's items: pieces of work of a fixed size, run natively and in guests alike (bench/suite.sh).
  *
- * An item's function does `rounds` rounds and returns a sum over what it computed: the sum keeps the compiler from
- * leaving the work out, and it must come out the same everywhere, which checks the emulator on the way.
+ * An item's function does `rounds` rounds and returns a sum over what it computed: the sum keeps the compiler
+ * from leaving the work out, and it must come out the same everywhere, which checks the emulator on the way.
  */
 #ifndef BENCH_GUEST_ITEM_H
 #define BENCH_GUEST_ITEM_H
@@ -11,10 +11,11 @@
 #include <stdint.h>
 
 struct item {
-    const char *class;                  /* the geometric mean that it belongs to */
-    const char *name;                   /* as printed and asked for */
-    uint64_t (*run)(unsigned rounds);   /* the work */
-    unsigned rounds;                    /* of a full run: a third of a second or more on a host of 2023 */
+    const char *class;                /* the geometric mean that it belongs to */
+    const char *name;                 /* as printed and asked for */
+    uint64_t (*run)(unsigned rounds); /* the work */
+    unsigned rounds;                  /* of a full run: a third of a second or so on a host of 2023 */
+    int (*supported)(void);           /* whether the processor can run it, where not all can */
 };
 
 /* One array for each class, ended by an item without a name. */

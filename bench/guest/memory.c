@@ -76,15 +76,9 @@ static uint64_t chase(size_t count, unsigned rounds)
     return (uint64_t)(at - slots);
 }
 
-static uint64_t chase_small(unsigned rounds)
-{
-    return chase(256, rounds);
-}
+static uint64_t chase_small(unsigned rounds) { return chase(256, rounds); }
 
-static uint64_t chase_large(unsigned rounds)
-{
-    return chase((32 << 20) / 64, rounds);
-}
+static uint64_t chase_large(unsigned rounds) { return chase((32 << 20) / 64, rounds); }
 
 /* A sum over 1 MiB of words. */
 static uint64_t sum(unsigned rounds)
@@ -143,14 +137,14 @@ static uint64_t unaligned(unsigned rounds)
 }
 
 const struct item memory_items[] = {
-    {"memory", "copy", copy, 250},
-    {"memory", "copy-small", copy_small, 25000000},
-    {"memory", "set", set, 400},
-    {"memory", "chase-small", chase_small, 150000},
-    {"memory", "chase-large", chase_large, 2000},
-    {"memory", "sum", sum, 3500},
-    {"memory", "scatter", scatter, 100000},
-    {"memory", "pages", pages, 1000},
-    {"memory", "unaligned", unaligned, 50000},
-    {0},
+    {"memory", "copy", copy, 250, NULL},
+    {"memory", "copy-small", copy_small, 25000000, NULL},
+    {"memory", "set", set, 400, NULL},
+    {"memory", "chase-small", chase_small, 150000, NULL},
+    {"memory", "chase-large", chase_large, 2000, NULL},
+    {"memory", "sum", sum, 3500, NULL},
+    {"memory", "scatter", scatter, 100000, NULL},
+    {"memory", "pages", pages, 1000, NULL},
+    {"memory", "unaligned", unaligned, 50000, NULL},
+    {NULL, NULL, NULL, 0, NULL},
 };

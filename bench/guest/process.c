@@ -54,10 +54,7 @@ static uint64_t vfork_exec(unsigned rounds)
     return sum;
 }
 
-static void *thread_main(void *argument)
-{
-    return argument;
-}
+static void *thread_main(void *argument) { return argument; }
 
 static uint64_t threads(unsigned rounds)
 {
@@ -71,9 +68,9 @@ static uint64_t threads(unsigned rounds)
 }
 
 const struct item process_items[] = {
-    {"process", "fork", fork_only, 3000},
-    {"process", "fork-exec", fork_exec, 500},
-    {"process", "vfork-exec", vfork_exec, 600},
-    {"process", "thread", threads, 20000},
-    {0},
+    {"process", "fork", fork_only, 3000, NULL},
+    {"process", "fork-exec", fork_exec, 500, NULL},
+    {"process", "vfork-exec", vfork_exec, 600, NULL},
+    {"process", "thread", threads, 20000, NULL},
+    {NULL, NULL, NULL, 0, NULL},
 };

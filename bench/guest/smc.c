@@ -5,8 +5,6 @@
 #include <string.h>
 #include <sys/mman.h>
 
-
-
 static uint8_t *code_memory(size_t size)
 {
     void *at = mmap(NULL, size, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -64,7 +62,8 @@ static uint64_t patch(unsigned rounds)
     return sum;
 }
 
-/* A just-in-time compiler's life: functions one after the other into 1 MiB, each called 20 times, then all again. */
+/* A just-in-time compiler's life: functions one after the other into 1 MiB, each called 20 times, then all
+ * again. */
 static uint64_t compile(unsigned rounds)
 {
     enum { SIZE = 1 << 20 };
@@ -109,9 +108,9 @@ static uint64_t beside(unsigned rounds)
 }
 
 const struct item smc_items[] = {
-    {"smc", "rewrite", rewrite, 300000},
-    {"smc", "patch", patch, 400000},
-    {"smc", "compile", compile, 600000},
-    {"smc", "data-beside", beside, 100000000},
-    {0},
+    {"smc", "rewrite", rewrite, 300000, NULL},
+    {"smc", "patch", patch, 400000, NULL},
+    {"smc", "compile", compile, 600000, NULL},
+    {"smc", "data-beside", beside, 100000000, NULL},
+    {NULL, NULL, NULL, 0, NULL},
 };

@@ -127,8 +127,8 @@ static uint64_t signals(unsigned rounds)
 }
 
 const struct item syscall_items[] = {
-    {"syscall", "getppid", getpid_call, 2500000}, {"syscall", "clock", clock_call, 12000000},
-    {"syscall", "read-write", read_write, 500000}, {"syscall", "pipe", pipe_self, 600000},
-    {"syscall", "pipe-switch", pipe_switch, 120000}, {"syscall", "files", files, 150000},
-    {"syscall", "signal", signals, 500000}, {0},
+    {"syscall", "getppid", getpid_call, 2500000, NULL},    {"syscall", "clock", clock_call, 12000000, NULL},
+    {"syscall", "read-write", read_write, 500000, NULL},   {"syscall", "pipe", pipe_self, 600000, NULL},
+    {"syscall", "pipe-switch", pipe_switch, 120000, NULL}, {"syscall", "files", files, 150000, NULL},
+    {"syscall", "signal", signals, 500000, NULL},          {NULL, NULL, NULL, 0, NULL},
 };
