@@ -685,3 +685,14 @@ void bus_write_block(struct bus *b, gpa addr, const void *buf, u64 size)
         size -= n;
     }
 }
+
+/* ---- for people ---- */
+
+void bus_print(const struct bus *b, struct _IO_FILE *out)
+{
+    for (const struct region *r = b->regions; r; r = r->next) {
+        const char *kind = !r->ram ? "i/o" : r->rom ? "rom" : "ram";
+        fprintf(out, "  %016llx-%016llx (prio %d, %s): %s%s\n", (unsigned long long)r->base,
+                (unsigned long long)(r->base + r->size - 1), r->priority, kind, r->name, r->enabled ? "" : " [disabled]");
+    }
+}

@@ -88,6 +88,10 @@ void bus_on_change(struct bus *b, void (*fn)(void *opaque), void *opaque);
 /* A20 gate: AND mask applied to every address (all ones, or ~(1 << 20)). Counts as a map change. */
 void bus_set_address_mask(struct bus *b, u64 mask);
 
+/* List what answers where: for people. */
+struct _IO_FILE;
+void bus_print(const struct bus *b, struct _IO_FILE *out);
+
 /* ---- accesses ---- */
 
 /* What a physical page shows in one direction. */

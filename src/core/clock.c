@@ -25,7 +25,9 @@ struct timer {
 struct clock {
     bool manual;                /* moves by clock_advance() only */
     u64 manual_now;             /* manual: now; read from other threads */
-    u64 host_start;             /* else: CLOCK_MONOTONIC at creation */
+    u64 host_start;             /* else: CLOCK_MONOTONIC at guest time 0 */
+    bool stopped;               /* see clock_stop(); read from other threads */
+    u64 stopped_at;             /* stopped: now; read from other threads */
     s64 wall_offset;            /* wall-clock time less guest time, ns; read from other threads */
     struct timer **heap;        /* armed timers, earliest first */
     size_t armed;               /* used entries of heap */
@@ -76,7 +78,23 @@ void clock_destroy(struct clock *c)
 u64 clock_now(const struct clock *c)
 {
     if (c->manual) return __atomic_load_n(&c->manual_now, __ATOMIC_RELAXED);
-    return host_ns(CLOCK_MONOTONIC) - c->host_start;
+    if (__atomic_load_n(&c->stopped, __ATOMIC_ACQUIRE)) return __atomic_load_n(&c->stopped_at, __ATOMIC_RELAXED);
+    return host_ns(CLOCK_MONOTONIC) - __atomic_load_n(&c->host_start, __ATOMIC_RELAXED);
+}
+
+void clock_stop(struct clock *c)
+{
+    if (c->stopped) return;
+    __atomic_store_n(&c->stopped_at, clock_now(c), __ATOMIC_RELAXED);
+    __atomic_store_n(&c->stopped, true, __ATOMIC_RELEASE);
+}
+
+void clock_start(struct clock *c)
+{
+    if (!c->stopped) return;
+    if (!c->manual) __atomic_store_n(&c->host_start, host_ns(CLOCK_MONOTONIC) - c->stopped_at, __ATOMIC_RELAXED);
+    __atomic_store_n(&c->stopped, false, __ATOMIC_RELEASE);
+    if (c->wake) c->wake(c->wake_opaque);
 }
 
 s64 clock_wall(const struct clock *c, u32 *ns)
@@ -209,12 +227,14 @@ void timer_destroy(struct timer *t)
 
 u64 clock_next_deadline(const struct clock *c)
 {
+    if (c->stopped) return UINT64_MAX;
     u64 deadline = c->armed ? c->heap[0]->deadline : UINT64_MAX;
     return c->due ? MIN(c->due->deadline, deadline) : deadline;
 }
 
 void clock_run_due(struct clock *c)
 {
+    if (c->stopped) return;
     u64 now = clock_now(c);
     struct timer **tail = &c->due;
 
@@ -242,6 +262,7 @@ void clock_run_due(struct clock *c)
 void clock_advance(struct clock *c, u64 ns)
 {
     assert(c->manual);
+    if (c->stopped) return;
     u64 target = c->manual_now + ns;
 
     while (c->armed && c->heap[0]->deadline <= target) {

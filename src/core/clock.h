@@ -22,6 +22,9 @@ u64 clock_now(const struct clock *c);
 s64 clock_wall(const struct clock *c, u32 *ns);
 /* Set the offset between guest time and wall-clock time (-rtc base=..., and fake clocks). */
 void clock_set_wall(struct clock *c, s64 seconds);
+/* Time stands still, and timers with it, until clock_start(). With the machine lock, and no vCPU running. */
+void clock_stop(struct clock *c);
+void clock_start(struct clock *c);
 /* Manual clock: go forward by ns, running the timers that come due, each at its own time. */
 void clock_advance(struct clock *c, u64 ns);
 

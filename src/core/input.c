@@ -231,6 +231,12 @@ void input_move_to(struct input *in, int x, int y)
     in->moved = true;
 }
 
+void input_position(const struct input *in, int *x, int *y)
+{
+    *x = in->pointer.x;
+    *y = in->pointer.y;
+}
+
 void input_move_by(struct input *in, int dx, int dy)
 {
     /* More than a screen in one go is as good as a screen. */

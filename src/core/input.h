@@ -109,6 +109,8 @@ void input_release_all(struct input *in);
 bool input_is_absolute(const struct input *in);
 /* These collect; input_sync() reports. */
 void input_move_to(struct input *in, int x, int y);
+/* Where input_move_to() went last. */
+void input_position(const struct input *in, int *x, int *y);
 void input_move_by(struct input *in, int dx, int dy);
 void input_button(struct input *in, enum input_button button, bool down);
 void input_sync(struct input *in);

@@ -2,6 +2,8 @@
 #ifndef CPU_ENGINE_H
 #define CPU_ENGINE_H
 
+#include <stdio.h>
+
 #include "core/types.h"
 
 struct cpu;
@@ -23,6 +25,8 @@ struct engine_ops {
     enum cpu_exit (*run)(struct cpu *cpu);
     /* Forget everything derived from guest memory [ram_offset, +size); size 0: everything. Any thread. */
     void (*invalidate)(struct cpu *cpu, u64 ram_offset, u64 size);
+    /* Print what it has done, for people; while the vCPU stands still. NULL: nothing to say. */
+    void (*info)(struct cpu *cpu, FILE *out);
 };
 
 extern const struct engine_ops interp_engine;

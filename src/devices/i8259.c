@@ -342,3 +342,12 @@ struct i8259 *i8259_create(struct bus *ports, struct irq_line intr_out)
     i8259_reset(&p->dev);
     return p;
 }
+
+void i8259_print(const struct i8259 *p, FILE *out)
+{
+    for (int i = 0; i < 2; i++) {
+        const struct chip *c = &p->chip[i];
+        fprintf(out, "pic%d: irr=%02x imr=%02x isr=%02x hprio=%d irq_base=%02x rr_sel=%d elcr=%02x fnm=%d\n", i, c->irr, c->imr,
+                c->isr, (c->lowest + 1) & 7, c->vector_base, c->read_isr, c->elcr, c->nested_special);
+    }
+}

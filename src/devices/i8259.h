@@ -2,6 +2,8 @@
 #ifndef DEVICES_I8259_H
 #define DEVICES_I8259_H
 
+#include <stdio.h>
+
 #include "core/bus.h"
 #include "core/device.h"
 #include "core/irq.h"
@@ -18,5 +20,8 @@ struct irq_line i8259_input(struct i8259 *p, int irq);
 /* The interrupt acknowledge cycle: the vector that the pair puts on the bus. With nothing to deliver it is
  * the vector of the spurious interrupt (input 7 or 15). */
 int i8259_ack(struct i8259 *p);
+
+/* Its registers, for people. */
+void i8259_print(const struct i8259 *p, FILE *out);
 
 #endif

@@ -538,6 +538,17 @@ static void mechanism_status(struct ide_drive *d)
 
 /* ---- the tray ---- */
 
+static void move_tray(struct ide_drive *d, bool open)
+{
+    if (open == d->tray_open) return;
+    if (d->block) {
+        d->media_event = open ? EVENT_REMOVED : EVENT_NEW;
+        if (!open) d->attention = (struct ide_sense){KEY_ATTENTION, 0x28, 0};
+    }
+    d->tray_open = open;
+    if (d->tray_moved) d->tray_moved(d->tray_opaque, open);
+}
+
 static void start_stop(struct ide_drive *d)
 {
     bool load = d->packet[4] & 2, start = d->packet[4] & 1;
@@ -545,24 +556,27 @@ static void start_stop(struct ide_drive *d)
         check_sense(d, (struct ide_sense){KEY_ILLEGAL, 0x53, 2}); /* medium removal prevented */
         return;
     }
-    if (load) {
-        bool open = !start;
-        if (open != d->tray_open && d->block) d->media_event = open ? EVENT_REMOVED : EVENT_NEW;
-        if (!open && d->tray_open && d->block) d->attention = (struct ide_sense){KEY_ATTENTION, 0x28, 0};
-        d->tray_open = open;
-    }
+    if (load) move_tray(d, !start);
     good(d);
+}
+
+int ide_atapi_tray(struct ide_drive *d, bool open, bool force)
+{
+    if (open && d->tray_locked && !force) {
+        d->media_event = EVENT_EJECT; /* the guest is asked */
+        return -EBUSY;
+    }
+    if (open) d->tray_locked = false;
+    move_tray(d, open);
+    return 0;
 }
 
 int ide_atapi_change(struct ide_drive *d, struct block *block, bool force)
 {
-    if (d->tray_locked && !force) {
-        d->media_event = EVENT_EJECT; /* the guest is asked */
-        return -EBUSY;
-    }
-    d->tray_open = false;
-    d->tray_locked = false;
+    int err = d->tray_open ? 0 : ide_atapi_tray(d, true, force);
+    if (err) return err;
     d->block = block;
+    if (block) move_tray(d, false);
     d->media_event = block ? EVENT_NEW : EVENT_REMOVED;
     d->attention = (struct ide_sense){KEY_ATTENTION, 0x28, 0}; /* medium may have changed */
     return 0;

@@ -117,6 +117,8 @@ struct ide_drive {
     struct ide_sense sense;      /* of the last command */
     struct ide_sense attention;  /* unit attention to be reported, key 0: none */
     bool tray_open, tray_locked; /* the mechanics */
+    void (*tray_moved)(void *opaque, bool open); /* tells the user; NULL: nobody asks */
+    void *tray_opaque;           /* its first argument */
     u8 media_event;              /* for GET EVENT STATUS NOTIFICATION */
 };
 
@@ -174,6 +176,7 @@ void ide_ata_attach(struct ide_drive *d);
 void ide_ata_reset(struct ide_drive *d, bool hard);
 void ide_atapi_command(struct ide_drive *d, u8 command);
 void ide_atapi_reset(struct ide_drive *d, bool hard);
+int ide_atapi_tray(struct ide_drive *d, bool open, bool force);
 int ide_atapi_change(struct ide_drive *d, struct block *block, bool force);
 /* SET FEATURES subcommand 03h; false: no such mode. */
 bool ide_set_transfer_mode(struct ide_drive *d, u8 mode);

@@ -212,3 +212,14 @@ struct ioapic *ioapic_create(struct bus *memory, gpa base, struct apic_bus *apic
 }
 
 struct device *ioapic_device(struct ioapic *io) { return &io->dev; }
+
+void ioapic_print(const struct ioapic *io, FILE *out)
+{
+    fprintf(out, "ioapic: id=%u pins=%06x\n", io->id, io->inputs);
+    for (int i = 0; i < IOAPIC_PINS; i++) {
+        u64 e = io->entries[i];
+        fprintf(out, "  pin %-2d %016llx vec=%u dest=%u %s%s%s\n", i, (unsigned long long)e, (unsigned)(e & 0xff),
+                (unsigned)(e >> 56), e & ENTRY_LOGICAL ? "logical " : "physical ", e & ENTRY_LEVEL ? "level" : "edge",
+                e & ENTRY_MASKED ? " masked" : "");
+    }
+}

@@ -2,6 +2,8 @@
 #ifndef DEVICES_IOAPIC_H
 #define DEVICES_IOAPIC_H
 
+#include <stdio.h>
+
 #include "core/bus.h"
 #include "core/device.h"
 #include "core/irq.h"
@@ -18,5 +20,8 @@ struct ioapic *ioapic_create(struct bus *memory, gpa base, struct apic_bus *apic
 struct device *ioapic_device(struct ioapic *io);
 /* Input pin 0..23; level 1 is asserted, whatever polarity the entry says. */
 struct irq_line ioapic_input(struct ioapic *io, int pin);
+
+/* Its registers, for people. */
+void ioapic_print(const struct ioapic *p, FILE *out);
 
 #endif

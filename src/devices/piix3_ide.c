@@ -254,6 +254,8 @@ int piix3_ide_attach(struct piix3_ide *ide, int index, const struct piix3_ide_dr
     d->block = config->block;
     d->kind = config->cdrom ? IDE_ATAPI : IDE_ATA;
     d->default_write_cache = !config->write_through;
+    d->tray_moved = config->tray_moved;
+    d->tray_opaque = config->opaque;
     if (config->serial)
         snprintf(d->serial, sizeof(d->serial), "%s", config->serial);
     else
@@ -270,6 +272,20 @@ int piix3_ide_change_medium(struct piix3_ide *ide, int index, struct block *bloc
     struct ide_drive *d = &ide->channel[index >> 1].drive[index & 1];
     if (d->kind != IDE_ATAPI) return -EINVAL;
     return ide_atapi_change(d, block, force);
+}
+
+int piix3_ide_move_tray(struct piix3_ide *ide, int index, bool open, bool force)
+{
+    struct ide_drive *d = &ide->channel[index >> 1].drive[index & 1];
+    return d->kind == IDE_ATAPI ? ide_atapi_tray(d, open, force) : -EINVAL;
+}
+
+bool piix3_ide_tray(const struct piix3_ide *ide, int index, bool *open, bool *locked)
+{
+    const struct ide_drive *d = &ide->channel[index >> 1].drive[index & 1];
+    *open = d->tray_open;
+    *locked = d->tray_locked;
+    return d->kind == IDE_ATAPI;
 }
 
 bool piix3_ide_geometry(const struct piix3_ide *ide, int index, u16 *cylinders, u8 *heads, u8 *sectors)

@@ -18,6 +18,8 @@ struct piix3_ide_drive {
     bool write_through;  /* the drive's write cache is off after reset */
     const char *serial;  /* at most 20 characters */
     const char *model;   /* at most 40 */
+    void (*tray_moved)(void *opaque, bool open); /* a CD drive's tray did, whoever asked it to; may be NULL */
+    void *opaque;        /* its first argument */
 };
 
 /* Plugs in at devfn (00:01.1); irq: ISA interrupts 14 and 15. NULL with a message. */
@@ -26,9 +28,13 @@ struct piix3_ide *piix3_ide_create(struct pci_bus *pci, int devfn, struct irq_li
 struct device *piix3_ide_device(struct piix3_ide *ide);
 /* Put a drive in; before the guest runs. 0 or -errno with a message. */
 int piix3_ide_attach(struct piix3_ide *ide, int index, const struct piix3_ide_drive *config);
-/* Change a CD drive's disc; NULL takes it out. -EBUSY: the guest has locked the tray and force is not set;
+/* Change a CD drive's disc; NULL takes it out and leaves the tray open. -EBUSY: the guest has locked it and force is not set;
  * -EINVAL: no CD drive. */
 int piix3_ide_change_medium(struct piix3_ide *ide, int index, struct block *block, bool force);
+/* Open or close the tray, with the disc in it; errors as above. */
+int piix3_ide_move_tray(struct piix3_ide *ide, int index, bool open, bool force);
+/* false: no CD drive. */
+bool piix3_ide_tray(const struct piix3_ide *ide, int index, bool *open, bool *locked);
 /* The geometry that the drive reports: false when there is no ATA disk. */
 bool piix3_ide_geometry(const struct piix3_ide *ide, int index, u16 *cylinders, u8 *heads, u8 *sectors);
 

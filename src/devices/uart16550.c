@@ -196,7 +196,8 @@ static void break_received(void *opaque)
     update_irq(u);
 }
 
-static const struct chardev_front front = {can_receive, chardev_receive, break_received};
+static const struct chardev_front front = {
+    .can_receive = can_receive, .receive = chardev_receive, .break_received = break_received};
 
 static void transmit(struct uart16550 *u, u8 byte)
 {

@@ -27,7 +27,7 @@ static struct chardev *null_open(void)
     return c;
 }
 
-struct chardev *chardev_open(struct event_loop *loop, const struct chardev_config *config)
+static struct chardev *open_kind(struct event_loop *loop, const struct chardev_config *config)
 {
     switch (config->kind) {
     case CHARDEV_NULL: return null_open();
@@ -41,7 +41,30 @@ struct chardev *chardev_open(struct event_loop *loop, const struct chardev_confi
     return NULL;
 }
 
+struct chardev *chardev_open(struct event_loop *loop, const struct chardev_config *config)
+{
+    struct chardev *c = open_kind(loop, config);
+    if (!c || !config->mux) return c;
+    struct chardev *mux = chardev_mux_create(loop, c);
+    if (!mux) chardev_close(c);
+    return mux;
+}
+
 void chardev_close(struct chardev *c)
 {
     if (c) c->ops->destroy(c);
+}
+
+void chardev_describe(const struct chardev_config *c, char *buf, size_t size)
+{
+    const char *server = c->server ? ",server=on" : "", *host = c->host ? c->host : "";
+    switch (c->kind) {
+    case CHARDEV_NULL: snprintf(buf, size, "null"); break;
+    case CHARDEV_STDIO: snprintf(buf, size, "%sstdio", c->mux ? "mux:" : ""); break;
+    case CHARDEV_FILE: snprintf(buf, size, "file:%s", c->path); break;
+    case CHARDEV_PIPE: snprintf(buf, size, "pipe:%s", c->path); break;
+    case CHARDEV_PTY: snprintf(buf, size, "pty"); break;
+    case CHARDEV_UNIX: snprintf(buf, size, "unix:%s%s", c->path, server); break;
+    case CHARDEV_TCP: snprintf(buf, size, "%s:%s:%s%s", c->telnet ? "telnet" : "tcp", host, c->port, server); break;
+    }
 }

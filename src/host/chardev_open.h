@@ -29,11 +29,16 @@ struct chardev_config {
     bool nodelay;      /* TCP: send small packets at once */
     bool telnet;       /* UNIX, TCP servers: speak the telnet protocol (RFC 854) */
     bool signals;      /* STDIO: Ctrl-C and friends act on us, not on the guest */
-    bool escapes;      /* STDIO: Ctrl-A starts a command even when input is not a terminal */
+    bool mux;          /* several front ends share it: chardev_mux.c */
 };
 
 /* Open a back end. NULL with a message on stderr. The strings must live as long as it does. */
 struct chardev *chardev_open(struct event_loop *loop, const struct chardev_config *config);
+/* What a front end attaches to: a new port of a back end with `mux`, else the back end itself. NULL with a message. The port
+ * lives as long as the back end; the first one made has the input first. */
+struct chardev *chardev_port(struct chardev *c);
+/* As a user would write it: "unix:/tmp/x,server=on". */
+void chardev_describe(const struct chardev_config *config, char *buf, size_t size);
 /* Send what is still buffered (waiting for slow readers until event_loop_quitting()), then close. */
 void chardev_close(struct chardev *c);
 

@@ -36,7 +36,7 @@ static bool somebody_there(const struct chardev_pty *p)
 static void look(void *opaque)
 {
     struct chardev_pty *p = opaque;
-    struct clock *clock = event_loop_clock(p->stream.loop);
+    struct clock *clock = event_loop_host_clock(p->stream.loop);
     if (p->stream.in_fd < 0 && somebody_there(p)) {
         int fd = fcntl(p->master, F_DUPFD_CLOEXEC, 3); /* detaching closes it */
         if (fd >= 0) chardev_stream_attach(&p->stream, fd, fd);
@@ -50,7 +50,7 @@ static void hangup(struct chardev_stream *s, int err)
     struct chardev_pty *p = (struct chardev_pty *)s;
     (void)err;
     chardev_stream_detach(s);
-    timer_arm(p->timer, clock_now(event_loop_clock(s->loop)) + LOOK_NS);
+    timer_arm(p->timer, clock_now(event_loop_host_clock(s->loop)) + LOOK_NS);
 }
 
 static void pty_write(struct chardev *c, const u8 *buf, size_t len)
@@ -112,7 +112,7 @@ struct chardev *chardev_pty_open(struct event_loop *loop, const struct chardev_c
     chardev_stream_init(s);
 
     int err = open_pair(p);
-    if (!err && !(p->timer = timer_create_on(event_loop_clock(loop), look, p))) err = -ENOMEM;
+    if (!err && !(p->timer = timer_create_on(event_loop_host_clock(loop), look, p))) err = -ENOMEM;
     if (err) {
         fprintf(stderr, "calque: cannot create a pseudo terminal: %s\n", strerror(-err));
         chardev_stream_destroy(&s->chr);

@@ -1,10 +1,4 @@
-/* Standard input and output as a character back end: the terminal in raw mode, with an escape key.
- *
- *     Ctrl-A x   end the machine            Ctrl-A b       send a serial break
- *     Ctrl-A h   show these keys            Ctrl-A Ctrl-A  send Ctrl-A itself
- *
- * The escape key works when a person types, and where the user asks for it (-nographic); otherwise input from a
- * file or pipe reaches the guest as it is. */
+/* Standard input and output as a character back end: the terminal in raw mode. Keys for the user are chardev_mux.c's. */
 #include "host/chardev_open.h"
 
 #include <errno.h>
@@ -17,63 +11,6 @@
 
 #include "host/chardev_stream.h"
 #include "host/terminal.h"
-
-#define ESCAPE_KEY 0x01 /* Ctrl-A */
-
-struct chardev_stdio {
-    struct chardev_stream stream; /* must stay first */
-    bool escapes;                 /* ESCAPE_KEY is one */
-    bool escaped;                 /* it was the last key */
-};
-
-static void say(struct chardev_stream *s, const char *text)
-{
-    chardev_stream_write(s, (const u8 *)text, strlen(text));
-}
-
-/* The key after Ctrl-A; whether it is for the guest after all. */
-static bool command(struct chardev_stdio *io, u8 key)
-{
-    struct chardev_stream *s = &io->stream;
-    switch (key) {
-    case ESCAPE_KEY: return true;
-    case 'x':
-        say(s, "\r\ncalque: terminated\r\n");
-        event_loop_quit(s->loop);
-        return false;
-    case 'b':
-        if (s->chr.front && s->chr.front->break_received) s->chr.front->break_received(s->chr.front_opaque);
-        return false;
-    case 'h':
-    case '?':
-        say(s, "\r\nC-a h    print this help\r\n"
-               "C-a x    exit\r\n"
-               "C-a b    send break\r\n"
-               "C-a C-a  send C-a\r\n");
-        return false;
-    default: return false;
-    }
-}
-
-static size_t filter(struct chardev_stream *s, u8 *buf, size_t n)
-{
-    struct chardev_stdio *io = (struct chardev_stdio *)s;
-    if (!io->escapes) return n;
-
-    size_t kept = 0;
-    for (size_t i = 0; i < n; i++) {
-        u8 key = buf[i];
-        if (io->escaped) {
-            io->escaped = false;
-            if (command(io, key)) buf[kept++] = key;
-        } else if (key == ESCAPE_KEY) {
-            io->escaped = true;
-        } else {
-            buf[kept++] = key;
-        }
-    }
-    return kept;
-}
 
 static void closed(struct chardev_stream *s)
 {
@@ -99,19 +36,15 @@ static int output_fd(bool *poll_first)
 
 struct chardev *chardev_stdio_open(struct event_loop *loop, const struct chardev_config *config)
 {
-    struct chardev_stdio *io = calloc(1, sizeof(*io));
-    if (!io) {
+    struct chardev_stream *s = calloc(1, sizeof(*s));
+    if (!s) {
         fprintf(stderr, "calque: out of memory\n");
         return NULL;
     }
-    struct chardev_stream *s = &io->stream;
-    bool typed = isatty(STDIN_FILENO);
-    io->escapes = typed || config->escapes;
     s->loop = loop;
     s->name = "standard output";
-    s->filter = filter;
     s->closed = closed;
-    s->drop_input = typed;
+    s->drop_input = isatty(STDIN_FILENO);
     chardev_stream_init(s);
 
     bool poll_first;

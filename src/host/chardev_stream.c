@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#define TX_SIZE       (1u << 20)
+#define TX_SIZE       CHARDEV_STREAM_OUTPUT
 #define BLOCKING_STEP 256 /* a terminal or pipe that poll() calls writable takes that many bytes */
 #define QUIT_POLL_MS  50
 
@@ -68,6 +68,7 @@ static void flush_some(struct chardev_stream *s)
         if ((size_t)n < run) break;
     }
     if (s->out) event_source_set_enabled(s->out, s->tx_len != 0);
+    if (!s->tx_len && s->chr.lossy) chardev_stream_deliver(s);
 }
 
 /* Wait until the descriptor takes more. False: stop waiting. */
@@ -85,6 +86,7 @@ static bool wait_writable(struct chardev_stream *s)
 void chardev_stream_write(struct chardev_stream *s, const u8 *buf, size_t len)
 {
     if (s->out_fd < 0 || s->failed) return;
+    if (s->chr.lossy && len > TX_SIZE - s->tx_len) return;
     if (!s->tx_len) {
         ssize_t n = write_some(s, buf, len);
         if (n < 0) {
@@ -132,7 +134,7 @@ void chardev_stream_deliver(struct chardev_stream *s)
 {
     if (s->delivering) return;
     s->delivering = true;
-    while (s->rx_len && s->chr.front && s->chr.front->receive) {
+    while (s->rx_len && s->chr.front && s->chr.front->receive && !(s->chr.lossy && s->tx_len)) {
         size_t room = s->chr.front->can_receive ? s->chr.front->can_receive(s->chr.front_opaque) : s->rx_len;
         size_t n = MIN(room, s->rx_len);
         if (!n) break;
@@ -205,6 +207,7 @@ int chardev_stream_attach(struct chardev_stream *s, int in_fd, int out_fd)
         event_source_set_enabled(s->out, false);
     }
     update_input(s);
+    chardev_set_up(&s->chr, true);
     return 0;
 }
 
@@ -217,12 +220,15 @@ void chardev_stream_detach(struct chardev_stream *s)
     if (s->in_fd > STDERR_FILENO) close(s->in_fd);
     s->in_fd = s->out_fd = -1;
     s->tx_len = 0;
+    if (s->chr.lossy) s->rx_len = 0; /* half a command is nothing for the next peer */
+    chardev_set_up(&s->chr, false);
 }
 
 void chardev_stream_destroy(struct chardev *c)
 {
     struct chardev_stream *s = (struct chardev_stream *)c;
-    while (s->tx_len && s->out_fd >= 0 && !s->failed && wait_writable(s)) flush_some(s);
+    s->chr.front = NULL;
+    while (s->tx_len && s->out_fd >= 0 && !s->failed && !s->chr.lossy && wait_writable(s)) flush_some(s);
     chardev_stream_detach(s);
     if (s->closed) s->closed(s);
     free(s->tx);

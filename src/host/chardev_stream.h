@@ -8,14 +8,15 @@
 #include "host/chardev_open.h"
 #include "host/event_loop.h"
 
-#define CHARDEV_STREAM_INPUT 4096
+#define CHARDEV_STREAM_INPUT  4096
+#define CHARDEV_STREAM_OUTPUT (1u << 20)
 
 struct chardev_stream {
     struct chardev chr;         /* must stay first */
     struct event_loop *loop;    /* for both directions */
     const char *name;           /* of the file or peer, for messages */
     int in_fd, out_fd;          /* -1: not connected in that direction; may be equal */
-    bool drop_input;            /* a person types: what the guest does not take is dropped, so that escapes work */
+    bool drop_input;            /* a person types: what the guest does not take is dropped */
     bool poll_first;            /* out_fd is blocking: ask poll() before each small write */
     bool failed;                /* an error was reported: output vanishes from then on */
     struct event_source *in;    /* POLLIN on in_fd */
@@ -55,5 +56,8 @@ struct chardev *chardev_stdio_open(struct event_loop *loop, const struct chardev
 struct chardev *chardev_file_open(struct event_loop *loop, const struct chardev_config *config);
 struct chardev *chardev_pty_open(struct event_loop *loop, const struct chardev_config *config);
 struct chardev *chardev_socket_open(struct event_loop *loop, const struct chardev_config *config);
+
+/* Shares back, which it takes over, among ports. NULL with a message. */
+struct chardev *chardev_mux_create(struct event_loop *loop, struct chardev *back);
 
 #endif

@@ -38,6 +38,8 @@ struct disk_config {
     bool snapshot;           /* writes go to a temporary file */
     bool unsafe;             /* cache=unsafe: flushes are ignored */
     bool discard;            /* discard=unmap */
+    void (*on_error)(void *opaque, const struct block_request *r); /* a request failed, with the machine lock; may be NULL */
+    void *opaque;            /* its first argument */
 };
 
 /* Open an image, with the formats it is made of. NULL with one message that names option and file. */
@@ -53,6 +55,10 @@ bool disk_format_parse(const char *name, enum disk_format *format);
 struct block *disk_queue_create(struct disk *d, const struct disk_config *config, struct event_loop *loop);
 /* Finish all requests, write everything back, close the disk. Requests' done() is still called. */
 int disk_queue_destroy(struct block *b);
+
+/* The image's file, and the name of its format. */
+const char *disk_queue_path(const struct block *b);
+const char *disk_queue_format(const struct block *b);
 
 /* ---- formats ---- */
 

@@ -24,6 +24,8 @@ struct disk_queue {
     bool unsafe;                 /* flushes do nothing */
     char *option, *path;         /* for messages */
     bool failed;                 /* an error was reported on stderr */
+    void (*on_error)(void *, const struct block_request *); /* hears of all, NULL: nobody does */
+    void *error_opaque;          /* its first argument */
     pthread_t thread;            /* the worker */
     bool started;                /* it exists */
     pthread_mutex_t lock;        /* of the lists */
@@ -169,6 +171,7 @@ static void complete(struct disk_queue *q)
         struct block_request *r = list_take(&q->over);
         pthread_mutex_unlock(&q->lock);
         if (!r) return;
+        if (r->error && q->on_error) q->on_error(q->error_opaque, r);
         r->done(r);
     }
 }
@@ -199,6 +202,8 @@ struct block *disk_queue_create(struct disk *d, const struct disk_config *config
                               .discards = config->discard && d->ops->discard};
     q->disk = d;
     q->unsafe = config->unsafe;
+    q->on_error = config->on_error;
+    q->error_opaque = config->opaque;
     q->option = strdup(config->option);
     q->path = strdup(config->path);
     pthread_mutex_init(&q->lock, NULL);
@@ -222,6 +227,10 @@ struct block *disk_queue_create(struct disk *d, const struct disk_config *config
     }
     return &q->block;
 }
+
+const char *disk_queue_path(const struct block *b) { return ((const struct disk_queue *)b)->path; }
+
+const char *disk_queue_format(const struct block *b) { return ((const struct disk_queue *)b)->disk->ops->name; }
 
 int disk_queue_destroy(struct block *b)
 {

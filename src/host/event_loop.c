@@ -1,6 +1,6 @@
 /* The main thread's loop, on poll(), which takes every kind of file descriptor that a user may hand us.
  *
- * Timers: one timerfd follows the clock's earliest deadline. When a vCPU thread arms an earlier timer, the
+ * Timers: one timerfd follows the earliest deadline of both clocks. When a vCPU thread arms an earlier timer, the
  * timerfd is set right there (one system call, and the sleeping loop is not woken for nothing). */
 #include "host/event_loop.h"
 
@@ -36,7 +36,8 @@ struct event_poller {
 };
 
 struct event_loop {
-    struct clock *clock;           /* whose timers we run */
+    struct clock *clock;           /* guest time: whose timers we run */
+    struct clock *host_clock;      /* the host's time: likewise; ours */
     struct event_source *sources;  /* in order of creation */
     struct event_poller *pollers;  /* in order of creation */
     struct pollfd *set;            /* scratch for poll() */
@@ -44,7 +45,7 @@ struct event_loop {
     size_t set_used;               /* entries of this round */
     int wake_fd;                   /* eventfd of event_loop_wake() */
     int timer_fd;                  /* timerfd at the earliest deadline */
-    u64 armed;                     /* the deadline it is set to, UINT64_MAX: none */
+    u64 armed, host_armed;         /* the deadlines it is set to, UINT64_MAX: none */
     void (*lock)(void *opaque);    /* machine lock, NULL: none */
     void (*unlock)(void *opaque);  /* machine lock, NULL: none */
     void *lock_opaque;             /* argument of both */
@@ -53,21 +54,31 @@ struct event_loop {
     bool dispatching;              /* sources are being walked: removed ones are kept */
 };
 
-/* Set the timerfd to the clock's earliest deadline. */
+/* Nanoseconds until the clock's earliest deadline; zero would disarm. */
+static u64 time_left(const struct clock *c, u64 deadline)
+{
+    if (deadline == UINT64_MAX) return UINT64_MAX;
+    u64 now = clock_now(c);
+    return deadline > now ? deadline - now : 1;
+}
+
+/* Set the timerfd to the clocks' earliest deadline. */
 static void arm(struct event_loop *l)
 {
-    u64 deadline = clock_next_deadline(l->clock);
-    if (deadline == l->armed) return;
+    u64 deadline = clock_next_deadline(l->clock), host_deadline = clock_next_deadline(l->host_clock);
+    if (deadline == l->armed && host_deadline == l->host_armed) return;
 
     struct itimerspec spec;
     memset(&spec, 0, sizeof(spec));
-    if (deadline != UINT64_MAX) {
-        u64 now = clock_now(l->clock);
-        u64 left = deadline > now ? deadline - now : 1; /* zero would disarm */
+    u64 left = MIN(time_left(l->clock, deadline), time_left(l->host_clock, host_deadline));
+    if (left != UINT64_MAX) {
         spec.it_value.tv_sec = (time_t)(left / NS_PER_SECOND);
         spec.it_value.tv_nsec = (long)(left % NS_PER_SECOND);
     }
-    if (timerfd_settime(l->timer_fd, 0, &spec, NULL) == 0) l->armed = deadline;
+    if (timerfd_settime(l->timer_fd, 0, &spec, NULL) == 0) {
+        l->armed = deadline;
+        l->host_armed = host_deadline;
+    }
 }
 
 static void earlier(void *opaque)
@@ -85,7 +96,12 @@ struct event_loop *event_loop_create(struct clock *clock)
         return NULL;
     }
     l->clock = clock;
-    l->armed = UINT64_MAX;
+    l->armed = l->host_armed = UINT64_MAX;
+    l->wake_fd = l->timer_fd = -1;
+    if (!(l->host_clock = clock_create())) {
+        free(l);
+        return NULL;
+    }
     l->wake_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
     l->timer_fd = timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK);
     if (l->wake_fd < 0 || l->timer_fd < 0) {
@@ -94,6 +110,7 @@ struct event_loop *event_loop_create(struct clock *clock)
         return NULL;
     }
     clock_on_earlier(clock, earlier, l);
+    clock_on_earlier(l->host_clock, earlier, l);
     return l;
 }
 
@@ -109,6 +126,7 @@ void event_loop_destroy(struct event_loop *l)
     while (l->pollers) event_poller_remove(l->pollers);
     if (l->wake_fd >= 0) close(l->wake_fd);
     if (l->timer_fd >= 0) close(l->timer_fd);
+    clock_destroy(l->host_clock);
     free(l->set);
     free(l);
 }
@@ -121,6 +139,8 @@ void event_loop_set_lock(struct event_loop *l, void (*lock)(void *opaque), void 
 }
 
 struct clock *event_loop_clock(const struct event_loop *l) { return l->clock; }
+
+struct clock *event_loop_host_clock(const struct event_loop *l) { return l->host_clock; }
 
 struct event_source *event_loop_add(struct event_loop *l, int fd, short events,
                                     void (*ready)(void *opaque, short revents), void *opaque)
@@ -254,11 +274,12 @@ void event_loop_run_once(struct event_loop *l)
         if (l->set[0].revents) drain(l->wake_fd);
         if (l->set[1].revents) {
             drain(l->timer_fd);
-            l->armed = UINT64_MAX;
+            l->armed = l->host_armed = UINT64_MAX;
         }
     }
     l->dispatching = true;
     clock_run_due(l->clock);
+    clock_run_due(l->host_clock);
     if (ready > 0) {
         for (struct event_source *s = l->sources; s; s = s->next) {
             if (s->slot < 0 || s->removed) continue;

@@ -18,6 +18,8 @@ void event_loop_destroy(struct event_loop *l);
 void event_loop_set_lock(struct event_loop *l, void (*lock)(void *opaque), void (*unlock)(void *opaque), void *opaque);
 
 struct clock *event_loop_clock(const struct event_loop *l);
+/* The host's time, which goes on while guest time stands still: for what the user sees (displays, time-outs). */
+struct clock *event_loop_host_clock(const struct event_loop *l);
 
 /* Watch fd for events (POLLIN, POLLOUT; 0: for nothing but errors and hang-ups, which are always reported).
  * An fd may have several sources. NULL when memory is short. */

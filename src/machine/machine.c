@@ -13,6 +13,8 @@
 #include <time.h>
 
 #include "core/log.h"
+#include "machine/control.h"
+#include "machine/monitor.h"
 
 #define STOP_TIMEOUT_S 2 /* for a vCPU thread to notice the end */
 
@@ -51,23 +53,24 @@ static void hold(struct machine *m)
 
 static void release(struct machine *m)
 {
+    if (m->state != RUN_RUNNING || m->reset_cause || m->shutdown_cause || m->exit_wanted) return;
     m->hold = false;
     for (unsigned i = 0; i < m->options->cpus; i++) pthread_cond_signal(&m->vcpus[i].wake);
 }
 
-void machine_request_reset(struct machine *m)
+void machine_request_reset(struct machine *m, const char *cause)
 {
-    if (m->options->no_reboot) {
-        machine_request_power_off(m);
+    if (m->no_reboot) {
+        machine_request_power_off(m, cause);
         return;
     }
-    m->reset_wanted = true;
+    m->reset_cause = cause;
     hold(m);
 }
 
-void machine_request_power_off(struct machine *m)
+void machine_request_power_off(struct machine *m, const char *cause)
 {
-    if (!m->options->no_shutdown) m->exit_wanted = true;
+    m->shutdown_cause = cause;
     hold(m);
 }
 
@@ -202,6 +205,8 @@ struct machine *machine_create(const struct options *options)
         return NULL;
     }
     m->options = options;
+    m->no_reboot = options->no_reboot;
+    m->no_shutdown = options->no_shutdown;
     pthread_mutex_init(&m->lock, NULL);
     pthread_cond_init(&m->parked, NULL);
 
@@ -231,10 +236,23 @@ struct machine *machine_create(const struct options *options)
         machine_destroy(m);
         return NULL;
     }
+    /* After the serial ports, which have the input first where they share a terminal with a monitor. */
+    for (int i = 0; i < options->monitor_count; i++) {
+        m->monitors[i] = monitor_create(m, &options->monitors[i]);
+        if (!m->monitors[i]) {
+            machine_destroy(m);
+            return NULL;
+        }
+    }
     bus_on_change(m->mem, memory_map_changed, m);
     ram_on_code_write(m->ram, code_written, m);
     ram_on_dirty_cleared(m->ram, dirty_cleared, dirty_settled, m);
     reset_all(m);
+    if (options->start_stopped) {
+        m->state = RUN_PRELAUNCH;
+        m->hold = true;
+        clock_stop(m->clock);
+    }
     return m;
 }
 
@@ -257,6 +275,7 @@ void machine_destroy(struct machine *m)
     for (unsigned i = 0; i < m->options->cpus; i++) vcpu_destroy(&m->vcpus[i]);
     pc_destroy(m);
     for (int i = 0; i < m->options->net_count; i++) netdev_close(m->nets[i]);
+    for (int i = 0; i < m->options->monitor_count; i++) monitor_destroy(m->monitors[i]);
     for (int i = 0; i < m->options->chardev_count; i++) chardev_close(m->chardevs[i]);
     if (m->mem) bus_destroy(m->mem);
     if (m->io) bus_destroy(m->io);
@@ -311,8 +330,8 @@ static bool stop_vcpus(struct machine *m)
     return all;
 }
 
-/* With all vCPUs parked. */
-static void take_reset(struct machine *m)
+/* Wait until all vCPUs stand still, after hold(). False: the machine is ending. */
+static bool wait_parked(struct machine *m)
 {
     while (m->parked_count < m->options->cpus && !event_loop_quitting(m->loop)) {
         struct timespec soon;
@@ -321,10 +340,60 @@ static void take_reset(struct machine *m)
         if (soon.tv_nsec >= (long)NS_PER_SECOND) soon.tv_sec++, soon.tv_nsec -= (long)NS_PER_SECOND;
         pthread_cond_timedwait(&m->parked, &m->lock, &soon);
     }
-    if (event_loop_quitting(m->loop)) return;
-    m->reset_wanted = false;
-    reset_all(m);
+    return !event_loop_quitting(m->loop);
+}
+
+bool machine_park(struct machine *m)
+{
+    hold(m);
+    return wait_parked(m);
+}
+
+void machine_unpark(struct machine *m) { release(m); }
+
+void machine_stop(struct machine *m, enum run_state why)
+{
+    if (m->state != RUN_RUNNING || !machine_park(m)) return;
+    clock_stop(m->clock);
+    m->state = why;
+    control_event(m, "STOP", NULL);
+}
+
+bool machine_cont(struct machine *m)
+{
+    if (m->state == RUN_RUNNING) return true;
+    if (m->state == RUN_SHUTDOWN) return false;
+    control_event(m, "RESUME", NULL);
+    m->state = RUN_RUNNING;
+    clock_start(m->clock);
     release(m);
+    return true;
+}
+
+const char *machine_state_name(const struct machine *m)
+{
+    static const char *const names[] = {"running", "prelaunch", "paused", "shutdown"};
+    return names[m->state];
+}
+
+static void take_reset(struct machine *m)
+{
+    if (!machine_park(m)) return;
+    control_event_cause(m, "RESET", m->reset_cause);
+    m->reset_cause = NULL;
+    reset_all(m);
+    if (m->state != RUN_RUNNING) m->state = RUN_PRELAUNCH;
+    release(m);
+}
+
+static void take_power_off(struct machine *m)
+{
+    control_event_cause(m, "SHUTDOWN", m->shutdown_cause);
+    m->shutdown_cause = NULL;
+    if (m->no_shutdown)
+        machine_stop(m, RUN_SHUTDOWN);
+    else
+        m->exit_wanted = true;
 }
 
 int machine_run(struct machine *m)
@@ -337,8 +406,10 @@ int machine_run(struct machine *m)
     }
     while (!m->exit_wanted && !event_loop_quitting(m->loop)) {
         event_loop_run_once(m->loop);
-        if (m->reset_wanted && !m->exit_wanted) take_reset(m);
+        if (m->shutdown_cause && !m->exit_wanted) take_power_off(m);
+        if (m->reset_cause && !m->exit_wanted) take_reset(m);
     }
+    if (!m->exit_wanted && !event_loop_failed(m->loop)) control_event_cause(m, "SHUTDOWN", CAUSE_HOST_SIGNAL);
     bool stopped = stop_vcpus(m);
     pthread_mutex_unlock(&m->lock);
     event_loop_set_lock(m->loop, NULL, NULL, NULL);

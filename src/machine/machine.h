@@ -3,6 +3,7 @@
 #define MACHINE_MACHINE_H
 
 #include <pthread.h>
+#include <stdio.h>
 
 #include "core/bus.h"
 #include "core/chardev.h"
@@ -33,9 +34,29 @@ struct vcpu {
     u64 tsc_base;                /* clock time at which the TSC was 0 */
     pthread_t thread;            /* runs it */
     pthread_cond_t wake;         /* it may have work, or the machine goes on */
+    int tid;                     /* its thread as the kernel numbers it; read from other threads */
     bool started;                /* thread exists */
     bool parked;                 /* it stands still because machine->hold is set */
 };
+
+/* Whether guest time goes on, and why not. */
+enum run_state {
+    RUN_RUNNING,   /* it does */
+    RUN_PRELAUNCH, /* it has not begun: -S, or a reset while it stood still */
+    RUN_PAUSED,    /* the user said so */
+    RUN_SHUTDOWN,  /* the guest switched itself off, and -no-shutdown keeps us */
+};
+
+/* Causes of resets and of the end, as control_event() reports them; those of the guest start with "guest-". */
+#define CAUSE_GUEST_RESET    "guest-reset"
+#define CAUSE_GUEST_SHUTDOWN "guest-shutdown"
+#define CAUSE_HOST_RESET     "host-qmp-system-reset"
+#define CAUSE_HOST_QUIT      "host-qmp-quit"
+#define CAUSE_HOST_SIGNAL    "host-signal"
+#define CAUSE_HOST_UI        "host-ui"
+
+struct control_listener;
+struct monitor;
 
 struct machine {
     const struct options *options; /* the command line; outlives the machine */
@@ -59,10 +80,15 @@ struct machine {
     unsigned parked_count;         /* vCPUs that stand still */
     bool hold;                     /* vCPUs are to stand still */
     bool stopping;                 /* vCPU threads are to end */
-    bool reset_wanted;             /* by the guest or the user */
+    enum run_state state;          /* the loop's thread changes it */
+    const char *reset_cause;       /* a reset is wanted: CAUSE_*; else NULL */
+    const char *shutdown_cause;    /* the machine is to be switched off: CAUSE_*; else NULL */
     bool exit_wanted;              /* with exit_code */
     int exit_code;                 /* of the process */
+    bool no_reboot, no_shutdown;   /* as in options, until set-action changes them */
     bool leaked;                   /* a vCPU thread did not end in time */
+    struct monitor *monitors[OPTIONS_MONITORS];  /* as options->monitors */
+    struct control_listener *listeners;          /* who hears of events (control.c) */
 };
 
 /* Build it as the options say. NULL with a message on stderr. */
@@ -73,13 +99,25 @@ int machine_run(struct machine *m);
 /* Signal handlers may call it: end the run. */
 void machine_quit(struct machine *m);
 
+/* ---- run control; on the loop's thread, with the machine lock ---- */
+
+/* Stop vCPUs and guest time; nothing happens when they stand still. */
+void machine_stop(struct machine *m, enum run_state why);
+/* Let them go on. False: the guest switched itself off, only a reset helps. */
+bool machine_cont(struct machine *m);
+/* "running", "paused"... */
+const char *machine_state_name(const struct machine *m);
+/* Have all vCPUs stand still for a moment, to look at them; guest time goes on. False: the machine is ending. */
+bool machine_park(struct machine *m);
+void machine_unpark(struct machine *m);
+
 /* ---- for pc.c; with the machine lock ---- */
 
 /* Put a device on the list of those that are reset and destroyed; false when it is NULL. */
 bool machine_add_device(struct machine *m, struct device *d);
-/* The guest resets, powers off, or ends the emulator with a status. */
-void machine_request_reset(struct machine *m);
-void machine_request_power_off(struct machine *m);
+/* Reset, switch off, or end the emulator with a status. */
+void machine_request_reset(struct machine *m, const char *cause);
+void machine_request_power_off(struct machine *m, const char *cause);
 void machine_request_exit(struct machine *m, int code);
 /* Set event bits on a vCPU and wake it. */
 void machine_event(struct vcpu *v, u32 events);
@@ -113,5 +151,17 @@ void pc_destroy(struct machine *m);
 void pc_close_drives(struct machine *m);
 /* Reset what is not a device. */
 void pc_reset(struct machine *m);
+/* Open an image for a drive of the options. NULL with a message. */
+struct block *pc_open_image(struct machine *m, int drive, const char *option, const char *file, enum disk_format format,
+                            bool readonly);
+/* For the user's commands: the PCI bus, the IDE controller, a drive's contents (which may be changed). */
+struct pci_bus *pc_pci(struct machine *m);
+struct piix3_ide *pc_ide(struct machine *m);
+struct block **pc_drive(struct machine *m, int drive);
+/* How often legacy interrupts happened; what the interrupt controllers hold. */
+void pc_print_irqs(struct machine *m, FILE *out);
+void pc_print_pics(struct machine *m, FILE *out);
+/* Press it; guests without ACPI take no notice. */
+void pc_power_button(struct machine *m);
 
 #endif

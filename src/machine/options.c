@@ -29,6 +29,9 @@ struct deferred {
     const char *serial[OPTIONS_SERIALS];
     int serial_count;
     const char *debugcon;
+    const char *monitor[OPTIONS_MONITORS]; /* -monitor, -qmp, -qmp-pretty and -mon */
+    const char *monitor_option[OPTIONS_MONITORS]; /* which of them */
+    int monitor_count;
     const char *device[OPTIONS_DEVICES];
     int device_count;
     const char *netdev[OPTIONS_NETS];
@@ -389,6 +392,21 @@ static int opt_debugcon(struct context *c, const char *option, const char *arg)
     return 0;
 }
 
+static int opt_monitor(struct context *c, const char *option, const char *arg)
+{
+    if (c->d.monitor_count == OPTIONS_MONITORS) return bad(option, arg, "too many monitors");
+    c->d.monitor_option[c->d.monitor_count] = option + 1 + (option[1] == '-');
+    c->d.monitor[c->d.monitor_count++] = arg;
+    c->o->monitor_said = true;
+    return 0;
+}
+
+static int opt_action(struct context *c, const char *option, const char *arg)
+{
+    (void)option;
+    return options_action(c->o, arg);
+}
+
 static int opt_device(struct context *c, const char *option, const char *arg)
 {
     if (!strcmp(arg, "help") || !strcmp(arg, "?")) {
@@ -598,6 +616,7 @@ static int opt_flag(struct context *c, const char *option, const char *arg)
     const char *name = option + 1 + (option[1] == '-');
     if (!strcmp(name, "no-reboot")) c->o->no_reboot = true;
     if (!strcmp(name, "no-shutdown")) c->o->no_shutdown = true;
+    if (!strcmp(name, "S")) c->o->start_stopped = true;
     if (!strcmp(name, "no-hpet")) c->o->hpet = false;
     if (!strcmp(name, "no-acpi")) c->o->acpi = false;
     if (!strcmp(name, "full-screen")) c->o->full_screen = true;
@@ -650,9 +669,13 @@ static const struct option {
     {"L", "directory", opt_path, "look there for firmware"},
     {"option-rom", "file", opt_option_rom, "have the firmware load an expansion ROM"},
     {"fw_cfg", "[name=]name,file=file|string=text", opt_fw_cfg, "add a firmware configuration item"},
-    {"serial", "target", opt_serial, "connect a serial port: stdio, pty, file:F, pipe:F, unix:F, tcp:H:P, null, none"},
+    {"serial", "target", opt_serial, "connect a serial port: stdio, pty, file:F, pipe:F, unix:F, tcp:H:P, null, none; mon:target "
+     "shares it with a monitor"},
     {"parallel", "none|null", opt_nothing, "there is no parallel port"},
-    {"monitor", "none|null", opt_nothing, "there is no monitor"},
+    {"monitor", "target", opt_monitor, "a monitor for people, there"},
+    {"qmp", "target", opt_monitor, "a monitor for programs, there (QMP)"},
+    {"qmp-pretty", "target", opt_monitor, NULL},
+    {"mon", "[chardev=]id[,mode=readline|control][,pretty=on|off]", opt_monitor, "a monitor on a -chardev"},
     {"chardev", "kind,id=id[,...]", opt_chardev, "a character device, for -serial chardev:id"},
     {"debugcon", "target", opt_debugcon, "connect the debug port 0xe9"},
     {"device", "driver[,prop=value...]", opt_device, "add a device (-device help lists them)"},
@@ -667,6 +690,8 @@ static const struct option {
     {"net", "nic|user|tap|socket|none[,prop=value...]", opt_net, NULL},
     {"object", "filter-dump,id=id,netdev=id,file=file[,maxlen=n]", opt_object, "write a network's frames to a pcap file"},
     {"rtc", "[base=utc|localtime|date][,clock=host|rt|vm]", opt_rtc, "the guest's real-time clock"},
+    {"S", NULL, opt_flag, "do not start before the monitor says so (cont)"},
+    {"action", "[reboot=reset|shutdown][,shutdown=poweroff|pause]", opt_action, "what the guest's reset and power-off do"},
     {"no-reboot", NULL, opt_flag, "exit instead of rebooting"},
     {"no-shutdown", NULL, opt_flag, "stop instead of exiting on power-off"},
     {"no-acpi", NULL, opt_flag, "no ACPI tables"},
@@ -834,6 +859,13 @@ static int finish_chardevs(struct context *c)
         static const char *const labels[OPTIONS_SERIALS] = {"serial0", "serial1", "serial2", "serial3"};
         err = options_chardev_target(o, "-serial", c->d.serial[i], labels[i], &o->serial[i]);
     }
+    for (int i = 0; i < c->d.monitor_count && !err; i++) {
+        const char *option = c->d.monitor_option[i];
+        bool pretty = !strcmp(option, "qmp-pretty");
+        err = !strcmp(option, "mon")
+                  ? options_mon(o, c->d.monitor[i])
+                  : options_monitor(o, option - 1, c->d.monitor[i], strcmp(option, "monitor") != 0, pretty);
+    }
     if (!err && c->d.debugcon) err = options_chardev_target(o, "-debugcon", c->d.debugcon, "debugcon", &o->debugcon);
     for (int i = 0; i < c->d.device_count && !err; i++) {
         struct option_list l;
@@ -842,14 +874,15 @@ static int finish_chardevs(struct context *c)
         err = add_device(o, &l);
         option_list_free(&l);
     }
-    /* The default serial port. */
-    if (!err && o->serial[0] == CHARDEV_UNSET && !o->nodefaults) {
-        bool stdio_taken = false;
-        for (int i = 0; i < o->chardev_count; i++) stdio_taken |= o->chardevs[i].kind == CHARDEV_STDIO;
-        err = options_chardev_target(o, "-serial", o->nographic && !stdio_taken ? "stdio" : "null", "serial0",
-                                     &o->serial[0]);
+    if (err || o->nodefaults) return err;
+    /* The default serial port, and the default monitor. */
+    bool use_stdio = o->nographic;
+    for (int i = 0; i < o->chardev_count; i++) use_stdio &= o->chardevs[i].kind != CHARDEV_STDIO;
+    if (o->serial[0] == CHARDEV_UNSET) {
+        const char *target = !use_stdio ? "null" : o->monitor_said ? "stdio" : "mon:stdio";
+        return options_chardev_target(o, "-serial", target, "serial0", &o->serial[0]);
     }
-    return err;
+    return use_stdio && !o->monitor_said ? options_monitor(o, "-monitor", "stdio", false, false) : 0;
 }
 
 /* ---- all of it ---- */

@@ -18,6 +18,7 @@
 #define OPTIONS_PATHS    16
 #define OPTIONS_NETS     8
 #define OPTIONS_DISPLAYS 2 /* a VNC server, and something else */
+#define OPTIONS_MONITORS 8
 
 /* What a guest device is connected to. */
 enum { CHARDEV_UNSET = -2, CHARDEV_NONE = -1 }; /* not given; given as "none"; else an index of chardevs[] */
@@ -76,6 +77,12 @@ struct dump_option {
     u32 snap_length; /* bytes kept of each frame */
 };
 
+struct monitor_option {
+    int chardev;  /* index of chardevs[] */
+    bool qmp;     /* speaks QMP, else for people */
+    bool pretty;  /* QMP: indented */
+};
+
 struct options {
     u64 ram_size;                /* bytes */
     unsigned cpus;               /* vCPUs */
@@ -93,6 +100,7 @@ struct options {
     bool nodefaults;             /* no serial port unless asked for */
     bool translate;              /* -accel bt */
     bool no_reboot, no_shutdown; /* what the guest's reset and power-off do */
+    bool start_stopped;          /* -S */
 
     char *kernel, *initrd, *append; /* direct boot; NULL: not given */
     char *bios;                     /* -bios, NULL: default */
@@ -113,6 +121,10 @@ struct options {
     int debugcon;                        /* likewise, for -debugcon (port 0xe9 by default) */
     struct device_option devices[OPTIONS_DEVICES];
     int device_count;                    /* used entries */
+
+    struct monitor_option monitors[OPTIONS_MONITORS];
+    int monitor_count;                   /* used entries */
+    bool monitor_said;                   /* -monitor, -mon or -qmp: no default monitor */
 
     struct net_config nets[OPTIONS_NETS];
     bool net_used[OPTIONS_NETS]; /* a card has it */
@@ -152,6 +164,16 @@ int options_chardev_define(struct options *o, const char *text);
 int options_chardev_take(struct options *o, const char *option, const char *id, int *ref);
 /* Make a back end of that kind: its index or -EINVAL with a message. */
 int options_chardev_add(struct options *o, const char *option, const struct chardev_config *config);
+
+/* ---- options_control.c ---- */
+
+/* -monitor TARGET and -qmp TARGET; -mon [chardev=]ID,...: 0 or -EINVAL with a message. */
+int options_monitor(struct options *o, const char *option, const char *target, bool qmp, bool pretty);
+int options_mon(struct options *o, const char *text);
+/* A monitor for people on that back end. */
+int options_monitor_add(struct options *o, const char *option, int chardev, bool qmp, bool pretty);
+/* -action EVENT=ACTION,... */
+int options_action(struct options *o, const char *text);
 
 /* ---- options_net.c ---- */
 

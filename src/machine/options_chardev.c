@@ -45,7 +45,7 @@ int options_chardev_take(struct options *o, const char *option, const char *id, 
         fprintf(stderr, "calque: %s: chardev '%s' not found\n", option, id);
         return -EINVAL;
     }
-    if (o->chardev_used[index]) {
+    if (o->chardev_used[index] && !o->chardevs[index].mux) {
         fprintf(stderr, "calque: %s: chardev '%s' is in use\n", option, id);
         return -EINVAL;
     }
@@ -142,11 +142,13 @@ static const char *behind(const char *text, const char *prefix)
 
 int options_chardev_target(struct options *o, const char *option, const char *text, const char *label, int *ref)
 {
-    struct chardev_config c = {.label = label, .signals = !o->nographic, .escapes = o->nographic};
+    struct chardev_config c = {.label = label, .signals = !o->nographic};
     const char *rest;
     int err = 0;
+    bool monitor = (rest = behind(text, "mon:")) != NULL;
+    if (monitor) text = rest;
 
-    if (!strcmp(text, "none")) {
+    if (!monitor && !strcmp(text, "none")) {
         *ref = CHARDEV_NONE;
         return 0;
     }
@@ -155,6 +157,7 @@ int options_chardev_target(struct options *o, const char *option, const char *te
         c.kind = CHARDEV_NULL;
     } else if (!strcmp(text, "stdio")) {
         c.kind = CHARDEV_STDIO;
+        c.mux = o->nographic; /* the way out is Ctrl-A x */
     } else if (!strcmp(text, "pty")) {
         c.kind = CHARDEV_PTY;
     } else if ((rest = behind(text, "file:"))) {
@@ -172,13 +175,12 @@ int options_chardev_target(struct options *o, const char *option, const char *te
     } else if ((rest = behind(text, "telnet:"))) {
         c.kind = CHARDEV_TCP;
         err = short_socket(option, rest, &c, true);
-    } else if (behind(text, "mon:")) {
-        fprintf(stderr, "calque: %s %s: there is no monitor to share it with\n", option, text);
-        err = -EINVAL;
     } else {
         fprintf(stderr, "calque: %s: '%s' is not a supported character device\n", option, text);
         err = -EINVAL;
     }
+    c.mux |= monitor;
+    c.signals &= !monitor; /* Ctrl-C is the guest's */
     int index = err ? err : options_chardev_add(o, option, &c);
     if (index < 0) {
         discard(&c);
@@ -186,7 +188,7 @@ int options_chardev_target(struct options *o, const char *option, const char *te
     }
     o->chardev_used[index] = true;
     *ref = index;
-    return 0;
+    return monitor ? options_monitor_add(o, option, index, false, false) : 0;
 }
 
 /* A property that must be there: a copy, or NULL with a message. */
@@ -212,7 +214,6 @@ static int define(struct options *o, struct option_list *l)
     const char *id = option_list_get(l, "id");
     struct chardev_config c = {.label = id, .signals = !o->nographic};
     int err = 0;
-    bool mux = false;
 
     if (!kind || !*kind) {
         fprintf(stderr, "calque: -chardev: no kind of character device\n");
@@ -256,8 +257,7 @@ static int define(struct options *o, struct option_list *l)
         fprintf(stderr, "calque: -chardev: kind '%s' not supported\n", kind);
         err = -EINVAL;
     }
-    if (!err) err = option_list_bool(l, "mux", &mux);
-    if (!err && mux && c.kind == CHARDEV_STDIO) c.escapes = true;
+    if (!err) err = option_list_bool(l, "mux", &c.mux);
     if (!err) err = option_list_check(l);
     if (!err) err = options_chardev_add(o, "-chardev", &c);
     if (err >= 0) return 0;

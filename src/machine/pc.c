@@ -39,6 +39,7 @@
 #include "devices/smbios.h"
 #include "devices/uart16550.h"
 #include "devices/vga.h"
+#include "machine/control.h"
 #include "machine/firmware.h"
 #include "machine/loader.h"
 #include "machine/version.h"
@@ -66,6 +67,10 @@ struct pc {
     int nic_devfn[OPTIONS_NETS]; /* where the network cards are */
     struct piix3_ide *ide;      /* 00:01.1 */
     struct block *drives[OPTIONS_DRIVES]; /* as options->drives; NULL: no image */
+    struct drive_events events[OPTIONS_DRIVES]; /* likewise: whose events these are */
+    struct acpi_pm *pm;         /* 00:01.3, NULL with -no-acpi */
+    u64 isa_count[16];          /* how often these interrupts went up */
+    u16 isa_levels;             /* which are up */
     u64 low_ram, high_ram;      /* bytes of DRAM below and above 4 GiB */
     bool a20;                   /* the gate is open */
 };
@@ -78,6 +83,9 @@ static void isa_irq(void *opaque, int n, int level)
     struct pc *pc = opaque;
     struct irq_line legacy = i8259_input(pc->i8259, n);
     struct irq_line modern = ioapic_input(pc->ioapic, n == 0 ? 2 : n);
+    u16 bit = (u16)(1u << n);
+    if (level && !(pc->isa_levels & bit)) pc->isa_count[n]++;
+    pc->isa_levels = level ? pc->isa_levels | bit : pc->isa_levels & (u16)~bit;
     irq_set(&legacy, level);
     irq_set(&modern, level);
 }
@@ -130,16 +138,16 @@ static void a20_from_port92(void *opaque, int n, int level)
 static void reset_line(void *opaque, int n, int level)
 {
     (void)n;
-    if (level) machine_request_reset(opaque);
+    if (level) machine_request_reset(opaque, CAUSE_GUEST_RESET);
 }
 
 static void piix3_reset_control(void *opaque, bool hard)
 {
     (void)hard; /* as on other emulated boards of this kind, a soft reset resets the board, too */
-    machine_request_reset(opaque);
+    machine_request_reset(opaque, CAUSE_GUEST_RESET);
 }
 
-static void power_off(void *opaque) { machine_request_power_off(opaque); }
+static void power_off(void *opaque) { machine_request_power_off(opaque, CAUSE_GUEST_SHUTDOWN); }
 static void pm_moved(void *opaque, u16 base)
 {
     struct pc *pc = opaque;
@@ -254,7 +262,7 @@ static bool create_legacy(struct machine *m)
     return add(m, pc->port92 ? port92_device(pc->port92) : NULL);
 }
 
-static struct chardev *chardev_of(struct machine *m, int ref) { return ref >= 0 ? m->chardevs[ref] : NULL; }
+static struct chardev *chardev_of(struct machine *m, int ref) { return ref >= 0 ? chardev_port(m->chardevs[ref]) : NULL; }
 
 static bool create_serial_ports(struct machine *m)
 {
@@ -299,6 +307,17 @@ static bool create_debug_devices(struct machine *m)
     return !firmware_port || add(m, debug_port_create(m->io, FIRMWARE_PORT, FIRMWARE_READBACK, NULL));
 }
 
+struct block *pc_open_image(struct machine *m, int drive, const char *option, const char *file, enum disk_format format,
+                            bool readonly)
+{
+    const struct drive_option *d = &m->options->drives[drive];
+    struct disk_config config = {.option = option, .path = file, .format = format, .readonly = readonly,
+                                 .snapshot = d->snapshot && !readonly, .unsafe = d->unsafe, .discard = d->discard,
+                                 .on_error = control_block_failed, .opaque = &m->pc->events[drive]};
+    struct disk *disk = disk_open(&config);
+    return disk ? disk_queue_create(disk, &config, m->loop) : NULL;
+}
+
 /* Open the images, and give the IDE drives theirs. */
 static bool create_drives(struct machine *m)
 {
@@ -308,15 +327,12 @@ static bool create_drives(struct machine *m)
     if (!pc->ide || !add(m, piix3_ide_device(pc->ide))) return false;
     for (int i = 0; i < o->drive_count; i++) {
         const struct drive_option *d = &o->drives[i];
-        struct disk_config config = {.option = d->option, .path = d->file, .format = d->format, .readonly = d->readonly,
-                                     .snapshot = d->snapshot, .unsafe = d->unsafe, .discard = d->discard};
-        if (d->file) {
-            struct disk *disk = disk_open(&config);
-            if (!disk || !(pc->drives[i] = disk_queue_create(disk, &config, m->loop))) return false;
-        }
+        pc->events[i] = (struct drive_events){m, i};
+        if (d->file && !(pc->drives[i] = pc_open_image(m, i, d->option, d->file, d->format, d->readonly))) return false;
         if (d->interface != DRIVE_IDE) continue;
         struct piix3_ide_drive drive = {.block = pc->drives[i], .cdrom = d->cdrom, .write_through = d->write_through,
-                                        .serial = d->serial, .model = d->model};
+                                        .serial = d->serial, .model = d->model,
+                                        .tray_moved = control_tray_moved, .opaque = &pc->events[i]};
         if (!d->cdrom && !pc->drives[i]->size) {
             fprintf(stderr, "calque: %s %s: the image is empty\n", d->option, d->file);
             return false;
@@ -339,10 +355,9 @@ static bool create_pci_devices(struct machine *m, const struct firmware *vga_bio
 {
     struct pc *pc = m->pc;
     if (m->options->acpi) {
-        struct acpi_pm *pm = acpi_pm_create(pc->pci, PCI_DEVFN(1, 3), piix3_isa_input(pc->piix3, ACPI_PM_SCI_IRQ),
-                                            m->clock, power_off, m);
-        if (!pm || !add(m, acpi_pm_device(pm))) return false;
-        acpi_pm_on_move(pm, pm_moved, pc);
+        pc->pm = acpi_pm_create(pc->pci, PCI_DEVFN(1, 3), piix3_isa_input(pc->piix3, ACPI_PM_SCI_IRQ), m->clock, power_off, m);
+        if (!pc->pm || !add(m, acpi_pm_device(pc->pm))) return false;
+        acpi_pm_on_move(pc->pm, pm_moved, pc);
     }
     if (!m->options->vga) return true;
     pc->vga = vga_create(pc->pci, PCI_DEVFN(2, 0), m->ram, VGA_VRAM_SIZE, m->clock, vga_bios->data, vga_bios->size);
@@ -630,4 +645,28 @@ void pc_destroy(struct machine *m)
     if (m->pc->apics) apic_bus_destroy(m->pc->apics);
     free(m->pc);
     m->pc = NULL;
+}
+
+/* ---- for the user's commands ---- */
+
+struct pci_bus *pc_pci(struct machine *m) { return m->pc->pci; }
+struct piix3_ide *pc_ide(struct machine *m) { return m->pc->ide; }
+void pc_print_pics(struct machine *m, FILE *out)
+{
+    i8259_print(m->pc->i8259, out);
+    ioapic_print(m->pc->ioapic, out);
+}
+
+void pc_print_irqs(struct machine *m, FILE *out)
+{
+    fprintf(out, "IRQ statistics for isa:\n");
+    for (int i = 0; i < 16; i++)
+        if (m->pc->isa_count[i]) fprintf(out, "%2d: %llu\n", i, (unsigned long long)m->pc->isa_count[i]);
+}
+
+struct block **pc_drive(struct machine *m, int drive) { return &m->pc->drives[drive]; }
+
+void pc_power_button(struct machine *m)
+{
+    if (m->pc->pm) acpi_pm_power_button(m->pc->pm);
 }

@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "core/log.h"
 #include "cpu/cpuid.h"
@@ -274,11 +275,11 @@ static void triple_fault(struct vcpu *v)
 {
     struct machine *m = v->machine;
     log_printf(LOG_CPU_RESET, "Triple fault (CPU %u)\n", v->cpu->index);
-    if (m->options->no_reboot) {
+    if (m->no_reboot) {
         fprintf(stderr, "calque: triple fault on vCPU %u\n", v->cpu->index);
         cpu_dump(v->cpu, stderr);
     }
-    machine_request_reset(m);
+    machine_request_reset(m, CAUSE_GUEST_RESET);
 }
 
 void *vcpu_thread(void *opaque)
@@ -286,6 +287,7 @@ void *vcpu_thread(void *opaque)
     struct vcpu *v = opaque;
     struct machine *m = v->machine;
     current = v;
+    __atomic_store_n(&v->tid, gettid(), __ATOMIC_RELAXED);
 
     pthread_mutex_lock(&m->lock);
     while (!m->stopping) {

@@ -53,8 +53,6 @@ accepted 'isa-debug-exit' -device help
 
 # Unknown and incomplete options.
 refused '-foo: option not supported' -foo
-refused '-qmp: option not supported' -qmp stdio
-refused '-S: option not supported' -S
 refused '-smbios: option not supported' -smbios type=0
 refused '-kernel: requires an argument' -kernel
 refused '-m: requires an argument' -nographic -m
@@ -115,7 +113,7 @@ fi
 
 # Character devices.
 refused "'foo' is not a supported character device" -serial foo
-refused 'there is no monitor' -serial mon:stdio
+refused 'stdio is already in use' -serial mon:stdio -monitor stdio
 refused "chardev 'x' not found" -serial chardev:x
 refused "property 'id' is missing" -chardev stdio
 refused "kind 'spicevmc' not supported" -chardev spicevmc,id=a
@@ -131,7 +129,7 @@ refused 'cannot connect to tcp:127.0.0.1:1' -serial tcp:127.0.0.1:1
 refused "expected HOST:PORT" -serial tcp:localhost
 refused "server=maybe: expected on or off" -serial unix:x,server=maybe
 refused 'four serial ports' -serial null -serial null -serial null -serial null -serial null
-refused 'cannot write to /dev/full' -serial file:/dev/full -nographic -boot menu=on
+refused 'cannot write to /dev/full' -serial file:/dev/full -monitor none -nographic -boot menu=on
 
 # Disks.
 head -c 1000000 /dev/zero >disk.img
@@ -163,7 +161,11 @@ refused "property 'foo' not supported" -device isa-debug-exit,foo=1
 refused 'iobase=0x10000' -device isa-debug-exit,iobase=0x10000
 refused '-vga qxl: not supported' -vga qxl
 refused '-display gtk: not supported' -display gtk
-refused '-monitor stdio: not supported' -monitor stdio
+refused "-monitor: 'foo' is not a supported character device" -monitor foo
+refused "-qmp: '4444': expected HOST:PORT" -qmp tcp:4444
+refused "-mon: chardev 'x' not found" -mon x
+refused 'mode=foo not supported' -chardev null,id=x -mon x,mode=foo
+refused '-action: reboot=foo not supported' -action reboot=foo
 refused '-nic bogus: network type not supported' -nic bogus
 refused "-nic rtl9999: network card not supported" -nic tap,model=rtl9999
 refused "-device nowhere: no such netdev" -device e1000,netdev=nowhere

@@ -43,7 +43,7 @@ static void receive(void *opaque, const u8 *buf, size_t len)
 
 static void break_received(void *opaque) { ((struct front *)opaque)->breaks++; }
 
-static const struct chardev_front front_ops = {can_receive, receive, break_received};
+static const struct chardev_front front_ops = {can_receive, receive, break_received, NULL};
 
 static void setup(void)
 {

@@ -91,12 +91,12 @@ Test(options, nographic_takes_stdio)
 {
     PARSE("-nographic");
     cr_assert_eq(o.chardevs[o.serial[0]].kind, CHARDEV_STDIO);
-    cr_assert(o.chardevs[o.serial[0]].escapes);
+    cr_assert(o.chardevs[o.serial[0]].mux);
     cr_assert_not(o.chardevs[o.serial[0]].signals);
     options_free(&o);
     /* In any order, and not when something else has it. */
     PARSE("-serial", "stdio", "-nographic");
-    cr_assert(o.chardevs[o.serial[0]].escapes);
+    cr_assert(o.chardevs[o.serial[0]].mux);
     cr_assert_eq(o.chardev_count, 1);
     options_free(&o);
     PARSE("-serial", "file:x", "-nographic");
@@ -104,7 +104,7 @@ Test(options, nographic_takes_stdio)
     options_free(&o);
     PARSE("-serial", "stdio");
     cr_assert(o.chardevs[o.serial[0]].signals);
-    cr_assert_not(o.chardevs[o.serial[0]].escapes);
+    cr_assert_not(o.chardevs[o.serial[0]].mux);
 }
 
 Test(options, no_serial_port)

@@ -1,0 +1,162 @@
+/* The command table: look-up, arguments, events. */
+#include "machine/control.h"
+
+#include <ctype.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "machine/machine.h"
+
+static const struct control_command *const tables[] = {control_vm, control_block, control_devices, control_input};
+
+json_t *control_fail(struct control_error *e, const char *class, const char *format, ...)
+{
+    va_list ap;
+    va_start(ap, format);
+    e->class = class;
+    vsnprintf(e->text, sizeof(e->text), format, ap);
+    va_end(ap);
+    return NULL;
+}
+
+/* ---- arguments ---- */
+
+struct parameter {
+    const char *name; /* not terminated */
+    int name_len;     /* characters of it */
+    const char *type; /* see struct control_command, not terminated */
+    int type_len;     /* characters of it */
+    bool optional;    /* it may be missing */
+};
+
+/* The next of a schema; false: no more. */
+static bool next_parameter(const char **schema, struct parameter *p)
+{
+    const char *s = *schema + strspn(*schema, " ");
+    if (!*s) return false;
+    p->name = s;
+    p->name_len = (int)strcspn(s, ":");
+    p->type = s + p->name_len + 1;
+    p->type_len = (int)strcspn(p->type, "? ");
+    p->optional = p->type[p->type_len] == '?';
+    *schema = p->type + p->type_len + p->optional;
+    return true;
+}
+
+static bool in_enumeration(const struct parameter *p, const char *value)
+{
+    size_t len = strlen(value);
+    for (const char *at = p->type, *end = at + p->type_len; at < end;) {
+        size_t n = strcspn(at, "|? ");
+        if (n == len && !memcmp(at, value, n)) return true;
+        at += n + 1;
+    }
+    return false;
+}
+
+static bool check_value(const struct parameter *p, json_t *value, struct control_error *e)
+{
+    const char *expected = "string";
+    bool ok = json_is_string(value);
+    if (p->type_len == 1) {
+        switch (*p->type) {
+        case 'i': ok = json_is_integer(value), expected = "integer"; break;
+        case 'n': ok = json_is_number(value), expected = "number"; break;
+        case 'b': ok = json_is_boolean(value), expected = "boolean"; break;
+        case 'o': ok = json_is_object(value), expected = "object"; break;
+        case 'a': ok = json_is_array(value), expected = "array"; break;
+        case '*': ok = true; break;
+        default: break;
+        }
+    }
+    if (!ok)
+        control_fail(e, ERROR_GENERIC, "Invalid parameter type for '%.*s', expected: %s", p->name_len, p->name, expected);
+    else if (p->type_len > 1 && !in_enumeration(p, json_string_value(value)))
+        control_fail(e, ERROR_GENERIC, "Parameter '%.*s' does not accept value '%.200s'", p->name_len, p->name,
+                     json_string_value(value));
+    return !e->class;
+}
+
+bool control_check(const char *schema, json_t *args, struct control_error *e)
+{
+    struct parameter p;
+    size_t known = 0;
+    for (const char *at = schema; next_parameter(&at, &p);) {
+        json_t *value = json_object_getn(args, p.name, (size_t)p.name_len);
+        if (!value && !p.optional)
+            control_fail(e, ERROR_GENERIC, "Parameter '%.*s' is missing", p.name_len, p.name);
+        if (value) check_value(&p, value, e);
+        if (e->class) return false;
+        known += value != NULL;
+    }
+    if (known == json_object_size(args)) return true;
+    const char *key;
+    json_t *value;
+    json_object_foreach(args, key, value) {
+        bool found = false;
+        for (const char *at = schema; !found && next_parameter(&at, &p);)
+            found = strlen(key) == (size_t)p.name_len && !memcmp(key, p.name, (size_t)p.name_len);
+        if (!found) control_fail(e, ERROR_GENERIC, "Parameter '%.200s' is unexpected", key);
+    }
+    return false;
+}
+
+/* ---- commands ---- */
+
+json_t *control_run(struct machine *m, const char *name, json_t *args, struct control_error *e)
+{
+    e->class = NULL;
+    for (size_t t = 0; t < ARRAY_LEN(tables); t++) {
+        for (const struct control_command *c = tables[t]; c->name; c++) {
+            if (strcmp(c->name, name)) continue;
+            json_t *given = args ? json_incref(args) : json_object();
+            json_t *result = control_check(c->args, given, e) ? c->run(m, given, e) : NULL;
+            json_decref(given);
+            if (!result && !e->class) control_fail(e, ERROR_GENERIC, "Out of memory");
+            return result;
+        }
+    }
+    return control_fail(e, ERROR_COMMAND, "The command %.200s has not been found", name);
+}
+
+json_t *control_list(void)
+{
+    json_t *list = json_array();
+    for (size_t t = 0; t < ARRAY_LEN(tables); t++)
+        for (const struct control_command *c = tables[t]; c->name; c++)
+            json_array_append_new(list, json_pack("{ss}", "name", c->name));
+    return list;
+}
+
+/* ---- events ---- */
+
+void control_listen(struct machine *m, struct control_listener *l)
+{
+    l->next = m->listeners;
+    m->listeners = l;
+}
+
+void control_unlisten(struct machine *m, struct control_listener *l)
+{
+    struct control_listener **at = &m->listeners;
+    while (*at && *at != l) at = &(*at)->next;
+    if (*at) *at = l->next;
+}
+
+void control_event(struct machine *m, const char *name, json_t *data)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_REALTIME, &now);
+    json_t *event = json_pack("{s{sIsI}ss}", "timestamp", "seconds", (json_int_t)now.tv_sec, "microseconds",
+                              (json_int_t)now.tv_nsec / 1000, "event", name);
+    if (data) json_object_set_new(event, "data", data);
+    for (struct control_listener *l = m->listeners; l; l = l->next) l->event(l->opaque, event);
+    json_decref(event);
+}
+
+void control_event_cause(struct machine *m, const char *name, const char *cause)
+{
+    control_event(m, name, json_pack("{sbss}", "guest", !strncmp(cause, "guest-", 6), "reason", cause));
+}

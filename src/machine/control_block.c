@@ -1,0 +1,227 @@
+/* Commands about drives and what is in them.
+ *
+ * A drive is called by its id, or as QEMU calls those without: ide0-hd0, ide1-cd0. */
+#include "machine/control.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "core/block.h"
+#include "devices/piix3_ide.h"
+#include "host/disk.h"
+#include "machine/machine.h"
+
+static const char *drive_name(const struct drive_option *d, char *buf, size_t size)
+{
+    if (d->id) return d->id;
+    snprintf(buf, size, "ide%d-%s%d", d->index >> 1, d->cdrom ? "cd" : "hd", d->index & 1);
+    return buf;
+}
+
+/* By either of the arguments device and id; -1 with the error set. */
+static int find_drive(struct machine *m, json_t *args, struct control_error *e)
+{
+    const char *name = json_string_value(json_object_get(args, "device"));
+    if (!name) name = json_string_value(json_object_get(args, "id"));
+    if (!name) {
+        control_fail(e, ERROR_GENERIC, "Need exactly one of 'device' and 'id'");
+        return -1;
+    }
+    for (int i = 0; i < m->options->drive_count; i++) {
+        char buf[32];
+        if (!strcmp(name, drive_name(&m->options->drives[i], buf, sizeof(buf)))) return i;
+    }
+    control_fail(e, ERROR_DEVICE, "Device '%.200s' not found", name);
+    return -1;
+}
+
+/* ---- what there is ---- */
+
+static json_t *image_info(const struct block *b)
+{
+    struct stat st;
+    const char *path = disk_queue_path(b);
+    bool known = !stat(path, &st);
+    return json_pack("{sssssIsIsb}", "filename", path, "format", disk_queue_format(b), "virtual-size", (json_int_t)b->size,
+                     "actual-size", known ? (json_int_t)st.st_blocks * 512 : 0, "dirty-flag", false);
+}
+
+/* A BlockDeviceInfo. Nothing is throttled. */
+static json_t *block_info(const struct drive_option *d, const struct block *b, const char *node)
+{
+    json_t *info = json_pack("{sssssbsssbsisssi}", "file", disk_queue_path(b), "node-name", node, "ro", b->readonly, "drv",
+                             disk_queue_format(b), "encrypted", false, "backing_file_depth", 0, "detect_zeroes", "off",
+                             "write_threshold", 0);
+    static const char *const limits[] = {"bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"};
+    for (size_t i = 0; i < ARRAY_LEN(limits); i++) json_object_set_new(info, limits[i], json_integer(0));
+    json_object_set_new(info, "cache", json_pack("{sbsbsb}", "writeback", !d->write_through, "direct", false, "no-flush",
+                                                 d->unsafe));
+    json_object_set_new(info, "image", image_info(b));
+    return info;
+}
+
+static json_t *query_block(struct machine *m, json_t *args, struct control_error *e)
+{
+    json_t *list = json_array();
+    (void)args;
+    (void)e;
+    for (int i = 0; i < m->options->drive_count; i++) {
+        const struct drive_option *d = &m->options->drives[i];
+        const struct block *b = *pc_drive(m, i);
+        char buf[32];
+        const char *name = drive_name(d, buf, sizeof(buf));
+        bool open = false, locked = false;
+        bool tray = d->interface == DRIVE_IDE && piix3_ide_tray(pc_ide(m), d->index, &open, &locked);
+        json_t *item = json_pack("{sssssbsb}", "device", name, "type", "unknown", "removable", d->cdrom, "locked", locked);
+        if (d->interface != DRIVE_NONE) json_object_set_new(item, "qdev", json_string(name));
+        if (d->interface != DRIVE_NONE) json_object_set_new(item, "io-status", json_string("ok"));
+        if (tray) json_object_set_new(item, "tray_open", json_boolean(open));
+        if (b) json_object_set_new(item, "inserted", block_info(d, b, name));
+        json_array_append_new(list, item);
+    }
+    return list;
+}
+
+static json_t *query_named_nodes(struct machine *m, json_t *args, struct control_error *e)
+{
+    json_t *list = json_array();
+    (void)args;
+    (void)e;
+    for (int i = 0; i < m->options->drive_count; i++) {
+        char buf[32];
+        const struct block *b = *pc_drive(m, i);
+        const struct drive_option *d = &m->options->drives[i];
+        if (b) json_array_append_new(list, block_info(d, b, drive_name(d, buf, sizeof(buf))));
+    }
+    return list;
+}
+
+/* ---- trays and media ---- */
+
+/* The CD drive that is meant; -1 with the error set. */
+static int find_tray(struct machine *m, json_t *args, struct control_error *e)
+{
+    int i = find_drive(m, args, e);
+    if (i < 0) return -1;
+    const struct drive_option *d = &m->options->drives[i];
+    char buf[32];
+    if (d->interface == DRIVE_IDE && d->cdrom) return i;
+    control_fail(e, ERROR_GENERIC, "Device '%.200s' is not removable", drive_name(d, buf, sizeof(buf)));
+    return -1;
+}
+
+static bool move_tray(struct machine *m, int i, bool open, bool force, struct control_error *e)
+{
+    const struct drive_option *d = &m->options->drives[i];
+    char buf[32];
+    if (!piix3_ide_move_tray(pc_ide(m), d->index, open, force)) return true;
+    control_fail(e, ERROR_GENERIC,
+                 "Device '%.200s' is locked and force was not specified, wait for tray to open and try again",
+                 drive_name(d, buf, sizeof(buf)));
+    return false;
+}
+
+/* Put b, or nothing, in place of what is in the open tray. */
+static void replace(struct machine *m, int i, struct block *b)
+{
+    struct block **at = pc_drive(m, i), *old = *at;
+    *at = b;
+    piix3_ide_change_medium(pc_ide(m), m->options->drives[i].index, b, true);
+    disk_queue_destroy(old);
+}
+
+static bool is_true(json_t *args, const char *key) { return json_is_true(json_object_get(args, key)); }
+
+static json_t *open_tray(struct machine *m, json_t *args, struct control_error *e)
+{
+    int i = find_tray(m, args, e);
+    return i >= 0 && move_tray(m, i, true, is_true(args, "force"), e) ? json_object() : NULL;
+}
+
+static json_t *close_tray(struct machine *m, json_t *args, struct control_error *e)
+{
+    int i = find_tray(m, args, e);
+    return i >= 0 && move_tray(m, i, false, false, e) ? json_object() : NULL;
+}
+
+static json_t *remove_medium(struct machine *m, json_t *args, struct control_error *e)
+{
+    int i = find_tray(m, args, e);
+    bool open = false, locked;
+    char buf[32];
+    if (i < 0) return NULL;
+    const struct drive_option *d = &m->options->drives[i];
+    if (piix3_ide_tray(pc_ide(m), d->index, &open, &locked) && !open)
+        return control_fail(e, ERROR_GENERIC, "Tray of device '%.200s' is not open", drive_name(d, buf, sizeof(buf)));
+    if (*pc_drive(m, i)) replace(m, i, NULL);
+    return json_object();
+}
+
+static json_t *eject(struct machine *m, json_t *args, struct control_error *e)
+{
+    int i = find_tray(m, args, e);
+    if (i < 0 || !move_tray(m, i, true, is_true(args, "force"), e)) return NULL;
+    if (*pc_drive(m, i)) replace(m, i, NULL);
+    return json_object();
+}
+
+static json_t *change_medium(struct machine *m, json_t *args, struct control_error *e)
+{
+    const char *file = json_string_value(json_object_get(args, "filename"));
+    const char *format = json_string_value(json_object_get(args, "format"));
+    const char *mode = json_string_value(json_object_get(args, "read-only-mode"));
+    enum disk_format as = DISK_AUTO;
+    int i = find_tray(m, args, e);
+    if (i < 0) return NULL;
+    if (mode && !strcmp(mode, "read-write")) return control_fail(e, ERROR_GENERIC, "Device is read-only");
+    if (format && !disk_format_parse(format, &as))
+        return control_fail(e, ERROR_GENERIC, "Unknown driver '%.200s'", format);
+    int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    if (fd < 0) return control_fail(e, ERROR_GENERIC, "Could not open '%.200s': %s", file, strerror(errno));
+    close(fd);
+    struct block *b = pc_open_image(m, i, "change", file, as, true);
+    if (!b) return control_fail(e, ERROR_GENERIC, "Could not open '%.200s'", file);
+    if (!move_tray(m, i, true, is_true(args, "force"), e)) {
+        disk_queue_destroy(b);
+        return NULL;
+    }
+    replace(m, i, b);
+    return json_object();
+}
+
+/* ---- events ---- */
+
+void control_tray_moved(void *opaque, bool open)
+{
+    struct drive_events *x = opaque;
+    char buf[32];
+    const char *name = drive_name(&x->machine->options->drives[x->drive], buf, sizeof(buf));
+    control_event(x->machine, "DEVICE_TRAY_MOVED", json_pack("{sssbss}", "device", name, "tray-open", open, "id", name));
+}
+
+void control_block_failed(void *opaque, const struct block_request *r)
+{
+    struct drive_events *x = opaque;
+    char buf[32];
+    const char *name = drive_name(&x->machine->options->drives[x->drive], buf, sizeof(buf));
+    control_event(x->machine, "BLOCK_IO_ERROR",
+                  json_pack("{sssssssssbss}", "device", name, "node-name", name, "operation",
+                            r->op == BLOCK_READ ? "read" : "write", "action", "report", "nospace", r->error == -ENOSPC,
+                            "reason", strerror(-r->error)));
+}
+
+const struct control_command control_block[] = {
+    {"query-block", "", query_block},
+    {"query-named-block-nodes", "flat:b?", query_named_nodes},
+    {"eject", "device:s? id:s? force:b?", eject},
+    {"blockdev-open-tray", "device:s? id:s? force:b?", open_tray},
+    {"blockdev-close-tray", "device:s? id:s?", close_tray},
+    {"blockdev-remove-medium", "id:s", remove_medium},
+    {"blockdev-change-medium", "device:s? id:s? filename:s format:s? force:b? read-only-mode:retain|read-only|read-write?",
+     change_medium},
+    {0},
+};
