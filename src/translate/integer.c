@@ -201,6 +201,42 @@ static bool translate_form(struct tr *t)
     return true;
 }
 
+/* BMI1 and BMI2: the same instruction, registers renamed. */
+static bool translate_bmi(struct tr *t)
+{
+    const struct insn *i = t->i;
+    struct emit *e = &t->e;
+    const bool group = i->map == 2 && i->code == 0xf3, two = i->mnemonic == I_mulx; /* two results */
+    const bool v_last = i->map == 2 && (i->code == 0xf7 || i->mnemonic == I_bzhi);
+    const struct operand *o = i->operands, *dst = &o[0], *src = &o[group || v_last || i->map == 3 ? 1 : 2];
+    const struct operand *v = group ? &o[0] : i->map == 3 ? NULL : &o[v_last ? 2 : 1];
+    const bool mem = src->kind == OPND_MEM, wide = i->opsize == 8;
+    if (mem && !address_ok(t)) return false;
+    const struct flag_use u = flags_of(i);
+    u32 written = resident(dst->reg) ? bit(host_reg(dst->reg)) : 0;
+    if (two && resident(v->reg)) written |= bit(host_reg(v->reg));
+    struct stub *s = NULL;
+    flags_before(t, mem, written, u.full);
+    struct rm rm = mem ? t->at : resident(src->reg) ? rm_reg(host_reg(src->reg)) : guest_mem(src->reg);
+    if (mem) {
+        s = new_stub(t);
+        emit_address(t, s, i->opsize, false);
+        rm = t->at;
+    }
+    /* Results into scratch registers, which are read (as part of the address) before they are written. */
+    const unsigned d = resident(dst->reg) ? host_reg(dst->reg) : T_A;
+    const unsigned hv = !v ? 0 : resident(v->reg) ? host_reg(v->reg) : group ? T_A : T_B;
+    if (v && hv == T_B && !two) emit_load(e, T_B, guest_mem(v->reg));
+    emit_vex(e, i->pp, wide, false, i->map, i->code, group ? i->modrm >> 3 & 7 : d, hv, rm);
+    if (!v) emit8(e, (u8)i->imm);
+    if (two && hv == T_B) emit_store(e, T_B, guest_mem(v->reg));
+    if (d == T_A) emit_store(e, T_A, guest_mem(dst->reg));
+    registers_written(t, written);
+    if (u.writes) flags_made(t);
+    if (s) stub_back(t, s);
+    return true;
+}
+
 static bool translate_lea(struct tr *t)
 {
     const struct insn *i = t->i;
@@ -411,6 +447,9 @@ bool translate_integer(struct tr *t)
     case I_cmovcc: case I_xchg: case I_bt: case I_bts: case I_btr: case I_btc: case I_bsf: case I_bsr: case I_tzcnt:
     case I_lzcnt: case I_popcnt: case I_cmpxchg: case I_xadd: case I_cmpxchg8b:
         return translate_form(t);
+    case I_andn: case I_blsr: case I_blsmsk: case I_blsi: case I_bextr: case I_bzhi: case I_pdep: case I_pext: case I_mulx:
+    case I_shlx: case I_sarx: case I_shrx: case I_rorx:
+        return t->bt->bmi2 && translate_bmi(t);
     case I_movbe: case I_crc32: case I_adcx: case I_adox:
         return t->bt->bmi2 && translate_form(t); /* hosts that have the one have the others, or the guest has not */
     default: return false;
