@@ -253,9 +253,15 @@ bool mmu_load_pdptes(struct cpu *cpu, u64 cr3)
 
 /* ---- the TLB: maintenance ---- */
 
+static void forget_stack(struct cpu *cpu)
+{
+    for (unsigned n = 0; n < TLB_CONTEXTS; n++) cpu->tlbs[n].stack_tag = TLB_NO_STACK;
+}
+
 static void set_generation(struct cpu *cpu, u64 gen)
 {
     for (unsigned n = 0; n < TLB_CONTEXTS; n++) cpu->tlbs[n].gen = gen;
+    forget_stack(cpu);
     cpu->code_gen++;
 }
 
@@ -325,6 +331,7 @@ void tlb_flush_page(struct cpu *cpu, gla lin)
     }
     for (unsigned n = 0; n < TLB_CONTEXTS; n++)
         cpu->tlbs[n].e[tlb_index(lin)] = (struct tlb_entry){0};
+    forget_stack(cpu);
     struct tlb2_entry *e = t->e[tlb2_set(lin)];
     for (unsigned n = 0; n < TLB2_WAYS; n++)
         if (!((e[n].tag ^ lin) >> GUEST_PAGE_SHIFT)) e[n].tag = 0;
@@ -334,6 +341,7 @@ void tlb_flush_page(struct cpu *cpu, gla lin)
 void tlb_protect_code(struct cpu *cpu, u64 ram_offset)
 {
     u64 host = (u64)(uintptr_t)(cpu->ram->host + ram_offset);
+    forget_stack(cpu);
     for (unsigned c = 0; c < TLB_CONTEXTS; c++) {
         for (unsigned n = 0; n < TLB_ENTRIES; n++) {
             struct tlb_entry *e = &cpu->tlbs[c].e[n];

@@ -28,8 +28,13 @@ struct tlb_entry {
 
 struct tlb {
     u64 gen; /* current generation, 1..TLB_GEN_MAX */
+    /* The translator's: the page that was last written through the stack pointer; forgotten whenever a page is. */
+    u64 stack_tag;    /* its linear address, or TLB_NO_STACK */
+    u64 stack_addend; /* as in an entry */
     struct tlb_entry e[TLB_ENTRIES];
 };
+
+#define TLB_NO_STACK 0x800u /* no linear address with bits 4-11 masked off */
 
 /* The second level, for mmu.c: what page walks found, whoever asked. Its tags have the generation in the low bits, too: that of
  * the address space, or for a global page TLB2_GLOBAL and the generation of global pages. */

@@ -93,8 +93,8 @@ static void emit_compare(struct tr *t, struct stub *s, u8 *retry, const struct s
     emit_load(e, T_A, rm_gs_base(T_A, TLB_FIELD(t, e) + offsetof(struct tlb_entry, addend)));
 }
 
-/* Probe a sum; no part wraps before the sum does. */
-static void emit_probe_sum(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write)
+/* Probe a sum, up to the addend in T_A. */
+static void emit_probe_entry(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write)
 {
     struct emit *e = &t->e;
     u8 *retry = e->p;
@@ -106,6 +106,41 @@ static void emit_probe_sum(struct tr *t, struct stub *s, const struct sum *a, un
     }
     emit_sum(t, true, T_B, a, (s32)size - 1);
     emit_compare(t, s, retry, a, true, write);
+}
+
+/* Through the stack pointer: first try the page that was last written so. An operand that is not aligned does not match. */
+static void emit_probe_stack(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write)
+{
+    struct emit *e = &t->e;
+    emit_sum(t, true, T_B, a, 0);
+    emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE | ((s32)size - 1));
+    emit_op(e, E_W, 0, 0x3b, T_B, rm_gs(TLB_FIELD(t, stack_tag)));
+    t->others[t->nothers] = (struct other_page){.stub = s, .site = emit_jump(e, CC_NE), .lin = *a, .size = (u8)size, .write = write};
+    emit_load(e, T_A, rm_gs(TLB_FIELD(t, stack_addend)));
+    t->others[t->nothers++].back = e->p;
+}
+
+void emit_other_page(struct tr *t, const struct other_page *o)
+{
+    struct emit *e = &t->e;
+    emit_patch(o->site, e->p);
+    emit_probe_entry(t, o->stub, &o->lin, o->size, o->write);
+    if (o->write) {
+        emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
+        emit_store(e, T_B, rm_gs(TLB_FIELD(t, stack_tag)));
+        emit_store(e, T_A, rm_gs(TLB_FIELD(t, stack_addend)));
+    }
+    emit_jump_to(e, CC_ALWAYS, o->back);
+}
+
+/* Probe a sum; no part wraps before the sum does. */
+static void emit_probe_sum(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write)
+{
+    struct emit *e = &t->e;
+    if (a->m.reg == H_GSP && a->m.index == H_NONE && !a->has_extra && size <= 16 && !(size & (size - 1)))
+        emit_probe_stack(t, s, a, size, write);
+    else
+        emit_probe_entry(t, s, a, size, write);
     if (a->has_extra) emit_op(e, E_W, 0, 0x03, T_A, a->extra);
     t->at = with_register(t, T_A, a->m);
 }

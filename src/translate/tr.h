@@ -47,6 +47,15 @@ struct miss {
     bool write;
 };
 
+/* A stack access that is not to the page last written so: the full probe. */
+struct other_page {
+    struct stub *stub;
+    u8 *site, *back; /* the jump to it, and where to go on */
+    struct sum lin;
+    u8 size;
+    bool write;
+};
+
 /* A jump within the page that is not chained yet. */
 struct exit_jump {
     u8 *site;
@@ -72,6 +81,8 @@ struct tr {
     unsigned nstubs;
     struct miss misses[MAX_MISSES];
     unsigned nmisses;
+    struct other_page others[MAX_MISSES];
+    unsigned nothers;
     struct exit_jump exits[MAX_EXITS];
     unsigned nexits;
     u8 *poll_site;
@@ -155,6 +166,8 @@ void emit_address(struct tr *t, struct stub *s, unsigned size, bool write);
 void emit_probe(struct tr *t, struct stub *s, unsigned base, s32 disp, unsigned size, bool write);
 /* For BT and its kind with a register for the bit: probe the unit the bit is in, and leave its number there in cpu->target. */
 void emit_bit_address(struct tr *t, struct stub *s, bool write);
+/* What follows the block's own code for its stack accesses. */
+void emit_other_page(struct tr *t, const struct other_page *o);
 /* The probed operand must be aligned. Uses T_B. */
 void emit_aligned(struct tr *t, struct stub *s, unsigned size);
 /* The probed operand must lie in one cache line. Uses T_B. */

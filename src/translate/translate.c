@@ -47,7 +47,7 @@ bool translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     t->host = false;
     t->mem = true;
     t->rec_len = 0;
-    t->nstubs = t->nmisses = t->nexits = 0;
+    t->nstubs = t->nmisses = t->nothers = t->nexits = 0;
     t->poll = false;
     struct emit *e = &t->e;
 
@@ -80,6 +80,7 @@ bool translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
         if (t->poll) emit_poll(t, next);
         emit_go(t, next);
     }
+    for (unsigned n = 0; n < t->nothers; n++) emit_other_page(t, &t->others[n]);
     for (unsigned n = 0; n < t->nmisses; n++) emit_miss(t, &t->misses[n]);
     for (unsigned n = 0; n < t->nstubs; n++) emit_stub(t, &t->stubs[n]);
     emit_fpu_entry_slow(t);
