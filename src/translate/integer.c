@@ -148,7 +148,8 @@ static bool translate_form(struct tr *t)
         rm = rm_reg(f.rm_byte ? byte_operand(i, f.rm, &br) : host_reg(f.rm));
         used |= bit(rm.reg);
         if (f.rm_write) written |= bit(rm.reg);
-    } else if (fits_in_memory(i)) {
+    } else if (fits_in_memory(i) && !(f.rm_write && f.rm_size == 4)) {
+        /* 32-bit results clear the upper half, and the host is slow to load all from two stores. */
         rm = guest_mem(f.rm);
     } else {
         rm = rm_reg(T_B);
@@ -187,11 +188,6 @@ static bool translate_form(struct tr *t)
     if (turned) emit_rorx(e, reg, reg, 56);
     if (reg_temp && f.reg_write) emit_store(e, reg, guest_mem(f.reg));
     if (rm_temp && f.rm_write) emit_store(e, T_B, guest_mem(f.rm));
-    if (rm.kind == RM_GS && f.rm_write && f.rm_size == 4) { /* 32-bit results clear the upper half */
-        rm.disp += 4;
-        emit_op(e, 0, 0, 0xc7, 0, rm);
-        emit32(e, 0);
-    }
     registers_written(t, written);
     if (u.writes) {
         flags_made(t);
