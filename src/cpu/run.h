@@ -15,9 +15,11 @@ enum outcome run_step(struct cpu *cpu, struct block_cache *in);
 /* Interpret one block. False: triple fault. */
 bool run_block(struct cpu *cpu, struct block *b);
 
-/* The events that running code must be left for. */
-static inline u32 run_event_mask(const struct cpu *cpu)
+/* Before code runs: the events that it must be left for. RF ends with its first instruction; without code breakpoints nothing in
+ * there can tell, and a repeated string instruction need not go one element at a time. */
+static inline u32 run_event_mask(struct cpu *cpu)
 {
+    if (!cpu->step) cpu->eflags &= ~EFLAGS_RF;
     return EVENT_KICK | EVENT_RESET | EVENT_INIT | EVENT_SMI | EVENT_TLB_FLUSH | EVENT_INVALIDATE | EVENT_STEP |
            (cpu->nmi_blocked ? 0 : EVENT_NMI) | (cpu->eflags & EFLAGS_IF ? EVENT_INTR : 0);
 }

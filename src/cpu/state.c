@@ -100,7 +100,7 @@ void cpu_update_mode(struct cpu *cpu)
         default: cpu->watch |= 1; break;
         }
     }
-    cpu->step = code_break || (cpu->eflags & (EFLAGS_TF | EFLAGS_RF)) || cpu->shadow || cpu->pending_debug;
+    cpu->step = code_break || (cpu->eflags & EFLAGS_TF) || cpu->shadow || cpu->pending_debug;
 }
 
 void cpu_reset(struct cpu *cpu, bool init)
