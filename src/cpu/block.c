@@ -125,8 +125,10 @@ static struct block *decode_block(struct cpu *cpu, const u8 *code, unsigned avai
     b->count = (u16)n;
     b->mode = cpu->mode_key;
     b->host = b->host_forward = b->alone = NULL;
+    b->translation = NULL;
     b->hot = 0;
     b->page = ~0ull;
+    memset(b->map, 0, sizeof b->map);
     b->dead = false;
     memcpy(b->insns, insns, (n + 1) * sizeof(struct insn));
     if (log_enabled(LOG_IN_ASM)) log_block(cpu, b, code);
@@ -137,50 +139,99 @@ static struct block *decode_block(struct cpu *cpu, const u8 *code, unsigned avai
 
 static u64 block_size(const struct block *b) { return sizeof *b + (b->count + 1u) * sizeof(struct insn); }
 
-static void granule_range(unsigned from, unsigned bytes, unsigned *first, unsigned *last)
+/* Set the bits of the granules that hold [offset, offset + bytes) of a page. */
+static void mark_granules(u64 map[GRANULE_WORDS], unsigned offset, unsigned bytes)
 {
-    *first = from >> GRANULE_SHIFT;
-    *last = (from + bytes - 1) >> GRANULE_SHIFT;
-    if (*last >= GUEST_PAGE_SIZE >> GRANULE_SHIFT) *last = (GUEST_PAGE_SIZE >> GRANULE_SHIFT) - 1;
+    const unsigned last = MIN(offset + bytes - 1, GUEST_PAGE_SIZE - 1) >> GRANULE_SHIFT;
+    for (unsigned g = offset >> GRANULE_SHIFT; g <= last; g++) map[g >> 6] |= 1ull << (g & 63);
 }
 
-/* Drop all blocks of a page. They are not freed yet: one of them may be running. */
-static void kill_page(struct cpu *cpu, struct block_cache *in, u64 page)
+void block_depends(struct code_page *p, struct block *b, unsigned offset, unsigned bytes)
 {
-    struct code_page *p = in->pages[page];
-    if (!p) return;
+    mark_granules(p->map, offset, bytes);
+    mark_granules(b->map, offset, bytes);
+}
+
+static bool maps_overlap(const u64 a[GRANULE_WORDS], const u64 b[GRANULE_WORDS])
+{
+    u64 common = 0;
+    for (unsigned n = 0; n < GRANULE_WORDS; n++) common |= a[n] & b[n];
+    return common;
+}
+
+/* The block is out of its bucket. It is not freed yet: it may be running. */
+static void kill_block(struct cpu *cpu, struct block_cache *in, struct code_page *p, struct block *b)
+{
+    b->dead = true;
+    in->kills++;
+    if (b->translation) {
+        in->discard(cpu, b);
+        p->changes++;
+    }
+    for (unsigned k = 0; k < b->count; k++) b->insns[k].fn = exec_block_end;
+    b->next = in->graveyard;
+    in->graveyard = b;
+    in->bytes -= block_size(b);
+    in->grave_bytes += block_size(b);
+}
+
+/* Kill the blocks of a page that depend on the granules of `hit`. */
+static void kill_granules(struct cpu *cpu, struct block_cache *in, struct code_page *p, const u64 hit[GRANULE_WORDS])
+{
+    memset(p->map, 0, sizeof p->map);
     for (unsigned n = 0; n < PAGE_BUCKETS; n++) {
-        for (struct block *b = p->buckets[n], *next; b; b = next) {
-            next = b->next;
-            b->dead = true;
-            b->host = b->host_forward = b->alone = NULL;
-            for (unsigned k = 0; k < b->count; k++) b->insns[k].fn = exec_block_end;
-            b->next = in->graveyard;
-            in->graveyard = b;
+        for (struct block **at = &p->buckets[n], *b; (b = *at);) {
+            if (maps_overlap(b->map, hit)) {
+                *at = b->next;
+                kill_block(cpu, in, p, b);
+            } else {
+                for (unsigned k = 0; k < GRANULE_WORDS; k++) p->map[k] |= b->map[k];
+                at = &b->next;
+            }
         }
     }
-    free(p);
-    in->pages[page] = NULL;
-    in->kills++;
-    cpu->code_gen++; /* empties the jump cache */
+    p->empty_writes = 0;
+}
+
+static const u64 all_granules[GRANULE_WORDS] = {~0ull, ~0ull, ~0ull, ~0ull};
+
+/* The page holds no code any more. */
+static void drop_page(struct cpu *cpu, struct block_cache *in, struct code_page *p)
+{
+    kill_granules(cpu, in, p, all_granules);
+    *(p->older ? &p->older->newer : &in->oldest) = p->newer;
+    *(p->newer ? &p->newer->older : &in->newest) = p->older;
+    in->pages[p->page] = NULL;
     /* With several vCPUs another one may hold code of the page: then its stores stay slow. */
-    if (!cpu->smp) __atomic_fetch_and(&cpu->ram->page_flags[page], (u8)~RAM_PAGE_CODE, __ATOMIC_SEQ_CST);
+    if (!cpu->smp) __atomic_fetch_and(&cpu->ram->page_flags[p->page], (u8)~RAM_PAGE_CODE, __ATOMIC_SEQ_CST);
+    free(p);
 }
 
 void block_kill_all(struct cpu *cpu, struct block_cache *in)
 {
-    for (u64 n = 0; n < in->page_count; n++)
-        if (in->pages[n]) kill_page(cpu, in, n);
+    while (in->oldest) drop_page(cpu, in, in->oldest);
 }
 
-void block_bury(struct block_cache *in)
+void block_bury(struct cpu *cpu, struct block_cache *in)
 {
+    if (in->graveyard) cpu_code_flush(cpu);
     while (in->graveyard) {
         struct block *b = in->graveyard;
         in->graveyard = b->next;
-        in->bytes -= block_size(b);
         free(b);
     }
+    in->grave_bytes = 0;
+}
+
+/* Bytes of a page were written. Code that is written again soon after (a program that patches itself) finds the page still
+ * marked; one that now holds data must not make stores slow for ever. */
+static void page_written(struct cpu *cpu, struct block_cache *in, struct code_page *p, unsigned from, unsigned bytes)
+{
+    static const u64 none[GRANULE_WORDS];
+    u64 hit[GRANULE_WORDS] = {0};
+    mark_granules(hit, from, bytes);
+    if (maps_overlap(p->map, hit)) kill_granules(cpu, in, p, hit);
+    else if (!memcmp(p->map, none, sizeof none) && ++p->empty_writes > EMPTY_WRITES) drop_page(cpu, in, p);
 }
 
 /* [offset, offset + size) of RAM was written: drop the code it hits. */
@@ -197,14 +248,7 @@ static void invalidate_range(struct cpu *cpu, struct block_cache *in, u64 offset
         u64 base = page << GUEST_PAGE_SHIFT;
         unsigned from = offset > base ? (unsigned)(offset - base) : 0;
         unsigned to = end < base + GUEST_PAGE_SIZE ? (unsigned)(end - base) : GUEST_PAGE_SIZE;
-        unsigned first, last;
-        granule_range(from, to - from, &first, &last);
-        for (unsigned g = first; g <= last; g++) {
-            if (p->map[g >> 6] >> (g & 63) & 1) {
-                kill_page(cpu, in, page);
-                break;
-            }
-        }
+        page_written(cpu, in, p, from, to - from);
     }
 }
 
@@ -259,7 +303,10 @@ static struct code_page *new_code_page(struct cpu *cpu, struct block_cache *in, 
 {
     struct code_page *p = calloc(1, sizeof *p);
     if (!p) return NULL;
-    in->pages[page] = p;
+    p->page = page;
+    p->older = in->newest;
+    *(p->older ? &p->older->newer : &in->oldest) = p;
+    in->newest = in->pages[page] = p;
     u8 before = __atomic_fetch_or(&cpu->ram->page_flags[page], RAM_PAGE_CODE, __ATOMIC_SEQ_CST);
     if (!(before & RAM_PAGE_CODE)) {
         tlb_protect_code(cpu, page << GUEST_PAGE_SHIFT);
@@ -275,25 +322,16 @@ static struct block *cached_block(struct cpu *cpu, struct block_cache *in, u64 r
     u64 page = ram_offset >> GUEST_PAGE_SHIFT;
     unsigned offset = (unsigned)(ram_offset & GUEST_PAGE_MASK);
     struct code_page *p = in->pages[page];
-    if (p) {
-        for (struct block *b = p->buckets[offset % PAGE_BUCKETS]; b; b = b->next)
-            if (b->offset == offset && b->mode == cpu->mode_key) return b;
-    } else {
-        if (in->bytes > CACHE_LIMIT) {
-            block_kill_all(cpu, in);
-            block_bury(in);
-        }
-        if (!(p = new_code_page(cpu, in, page))) return NULL;
-    }
-    struct block *b = decode_block(cpu, cpu->ram->host + ram_offset, GUEST_PAGE_SIZE - offset, BLOCK_MAX);
-    if (!b) return NULL;
+    struct block *b = p ? block_at(p, offset, cpu->mode_key) : NULL;
+    if (b) return b;
+    while (in->bytes > in->limit && in->oldest != p) drop_page(cpu, in, in->oldest);
+    if (!p && !(p = new_code_page(cpu, in, page))) return NULL;
+    if (!(b = decode_block(cpu, cpu->ram->host + ram_offset, GUEST_PAGE_SIZE - offset, BLOCK_MAX))) return NULL;
     b->offset = (u16)offset;
     b->page = page;
     b->next = p->buckets[offset % PAGE_BUCKETS];
     p->buckets[offset % PAGE_BUCKETS] = b;
-    unsigned first, last;
-    granule_range(offset, b->bytes, &first, &last);
-    for (unsigned g = first; g <= last; g++) p->map[g >> 6] |= 1ull << (g & 63);
+    block_depends(p, b, offset, b->bytes);
     in->bytes += block_size(b);
     return b;
 }
@@ -361,7 +399,8 @@ struct block *find_block_slow(struct cpu *cpu, struct block_cache *in, gla lin, 
     else if (cpu->exc.vector >= 0)
         return NULL;
     if (!b) return uncached_block(cpu, in, lin);
-    *j = (struct jump_entry){.lin = lin, .key = jump_key(cpu), .block = b, .host = b->host ? b->host : in->no_host};
+    cpu_code_seen(cpu, lin);
+    *j = (struct jump_entry){.lin = lin, .key = cpu->code_key, .block = b, .host = b->host ? b->host : in->no_host};
     return b;
 }
 
@@ -374,6 +413,7 @@ int block_cache_init(struct block_cache *in, struct cpu *cpu)
         return -ENOMEM;
     }
     for (unsigned n = 0; n < JUMP_ENTRIES; n++) in->jumps[n].key = ~0ull;
+    in->limit = CACHE_LIMIT;
     pthread_mutex_init(&in->mutex, NULL);
     return 0;
 }
@@ -381,7 +421,7 @@ int block_cache_init(struct block_cache *in, struct cpu *cpu)
 void block_cache_destroy(struct block_cache *in, struct cpu *cpu)
 {
     block_kill_all(cpu, in);
-    block_bury(in);
+    block_bury(cpu, in);
     free(in->scratch);
     free(in->pages);
     pthread_mutex_destroy(&in->mutex);

@@ -3,8 +3,9 @@
  * A block is a run of instructions within one physical page. It knows nothing of linear addresses, so that every mapping of
  * the page shares it. Instructions that cross a page boundary, or lie outside RAM, are decoded anew each time.
  *
- * Blocks die when their page is written (block_invalidate()). The running block may be among them: a dead block's handlers
- * are replaced by one that leaves the block, and its memory is freed once the run loop is back at its top. */
+ * A block dies when bytes that it depends on are written (block_invalidate()). The running block may be among them: a dead
+ * block's handlers are replaced by one that leaves the block. Its memory is freed later, at the top of the run loop: the jump
+ * cache may still point at it. */
 #ifndef CPU_BLOCK_H
 #define CPU_BLOCK_H
 
@@ -15,36 +16,47 @@
 #define JUMP_ENTRIES    8192u
 #define PAGE_BUCKETS    64u
 #define BLOCK_MAX       64u          /* instructions */
-#define CACHE_LIMIT     (256u << 20) /* bytes of decoded code, then start over */
+#define CACHE_LIMIT     (256u << 20) /* bytes of decoded code, then the pages that came first are dropped */
+#define GRAVEYARD_LIMIT (1u << 20)   /* bytes of dead blocks, then they are freed, and the jump cache starts over */
 #define GRANULE_SHIFT   4            /* code bitmap: 16 bytes a bit */
+#define GRANULE_WORDS   (GUEST_PAGE_SIZE >> GRANULE_SHIFT >> 6)
+#define EMPTY_WRITES    16u          /* to a page whose blocks are all dead, then it counts as data */
 #define QUEUED_RANGES   64u
+
+struct translation;
 
 struct block {
     void *host;         /* translated code: entered from anywhere (looks at events); NULL: none */
-    void *host_forward; /* ... by a forward jump within the page */
-    void *alone;        /* translated code that nothing is chained to (-d check), instead of the two above */
-    u32 host_bytes;     /* of the translated code, without its ways out to blocks not chained yet */
+    void *host_forward; /* ... by a forward jump */
+    void *alone;        /* translated code that nothing is linked to (-d check), instead of the two above */
+    u32 host_bytes;     /* of the translated code */
+    struct translation *translation; /* what else the translator knows of it; NULL: it is not translated */
     u64 page;           /* RAM page number; ~0: the uncached block */
+    u64 map[GRANULE_WORDS]; /* granules of its page that it depends on */
     u32 hot;            /* times it was interpreted, for the translator */
     struct block *next; /* in its page's bucket, or in the graveyard */
     u16 offset;         /* in the page */
     u16 bytes;          /* guest bytes covered */
     u16 count;          /* instructions, without the sentinel */
     u8 mode;            /* cpu->mode_key it was decoded for */
-    bool dead;          /* its page was written */
+    bool dead;          /* what it depends on was written */
     struct insn insns[];
 };
 
 /* Decoded code of one physical page. */
 struct code_page {
-    struct block *buckets[PAGE_BUCKETS];                                /* by offset */
-    u64 map[GUEST_PAGE_SIZE >> GRANULE_SHIFT >> 6]; /* granules that decoded code covers */
+    struct block *buckets[PAGE_BUCKETS]; /* by offset */
+    u64 map[GRANULE_WORDS];              /* granules that blocks depend on */
+    u64 page;                            /* RAM page number */
+    u32 changes;                         /* times that translated code of it died */
+    u32 empty_writes;                    /* since its last block died */
+    struct code_page *older, *newer;     /* by when their first block was made */
 };
 
-/* Linear address -> block, while nothing was flushed. */
+/* Linear address -> block, while nothing was flushed. The block may have died meanwhile. */
 struct jump_entry {
     gla lin;
-    u64 key; /* jump_key() it was made under */
+    u64 key; /* cpu->code_key it was made under */
     struct block *block;
     void *host; /* its translated code, or what leaves translated code */
 };
@@ -53,11 +65,14 @@ struct block_cache {
     struct jump_entry jumps[JUMP_ENTRIES];
     struct code_page **pages; /* by RAM page number */
     u64 page_count;
-    u64 bytes;                /* held by blocks */
+    struct code_page *oldest, *newest; /* the same in order */
+    u64 bytes, limit;         /* held by blocks that live, and when to drop some */
     struct block *graveyard;  /* dead, maybe still running */
+    u64 grave_bytes;          /* held by those */
     struct block *scratch;    /* the uncached one-instruction block */
     void *no_host;            /* jump_entry.host of blocks without translated code */
-    u64 kills;                /* pages whose blocks died: what was remembered about blocks may be stale */
+    u64 kills;                /* blocks that died */
+    void (*discard)(struct cpu *cpu, struct block *b); /* the translator's: a translated block dies */
     pthread_t thread;         /* the vCPU's thread, once running */
     bool running;             /* thread is valid */
     pthread_mutex_t mutex;    /* protects what follows */
@@ -78,14 +93,14 @@ void block_invalidate(struct cpu *cpu, struct block_cache *in, u64 offset, u64 s
 void block_take_queue(struct cpu *cpu, struct block_cache *in);
 void block_kill_all(struct cpu *cpu, struct block_cache *in);
 /* Free the dead blocks; none of them may be running. */
-void block_bury(struct block_cache *in);
+void block_bury(struct cpu *cpu, struct block_cache *in);
+/* The block depends on these bytes of its page. */
+void block_depends(struct code_page *p, struct block *b, unsigned offset, unsigned bytes);
 struct block *find_block_slow(struct cpu *cpu, struct block_cache *in, gla lin, struct jump_entry *j);
 /* The handler of a dead block's instructions, and of the sentinel at the end. */
 bool exec_block_end(struct cpu *cpu, const struct insn *i);
 /* The handler of instructions that do not exist. */
 bool exec_undefined(struct cpu *cpu, const struct insn *i);
-
-static inline u64 jump_key(const struct cpu *cpu) { return cpu->code_gen + ((u64)cpu->mode_key << 56); }
 
 static inline gla block_lin(const struct cpu *cpu)
 {
@@ -97,12 +112,20 @@ static inline struct jump_entry *jump_slot(struct block_cache *in, gla lin)
     return &in->jumps[(lin ^ lin >> 13) & (JUMP_ENTRIES - 1)];
 }
 
+/* A block of a page that was decoded already. */
+static inline struct block *block_at(const struct code_page *p, unsigned offset, u8 mode)
+{
+    struct block *b = p->buckets[offset % PAGE_BUCKETS];
+    while (b && (b->offset != offset || b->mode != mode)) b = b->next;
+    return b;
+}
+
 /* The block at the current CS:RIP; NULL: an exception is recorded. */
 static inline struct block *find_block(struct cpu *cpu, struct block_cache *in)
 {
     gla lin = block_lin(cpu);
     struct jump_entry *j = jump_slot(in, lin);
-    if (__builtin_expect(j->lin == lin && j->key == jump_key(cpu), 1)) return j->block;
+    if (__builtin_expect(j->lin == lin && j->key == cpu->code_key && !j->block->dead, 1)) return j->block;
     return find_block_slow(cpu, in, lin, j);
 }
 

@@ -145,6 +145,13 @@ struct cpu_hooks {
     bool (*others_passed)(void *opaque, u32 bits); /* has every other vCPU that is in_guest taken these events? or NULL */
 };
 
+/* Where a return to this RIP goes on. */
+struct return_entry {
+    u64 rip;    /* 0: none... */
+    void *host; /* in the caller's translated code; ... then cpu->return_other, as a guest may return to 0 */
+};
+#define RETURN_ENTRIES 64u
+
 /* cpu->mode_key: enum code_size in bits 0-1, the TLB context in bits 2-3, and: */
 #define MODE_FLAT 0x10u /* translated code may ignore ES, SS, DS and the limit of CS, and alignment checks */
 #define MODE_RING0 0x40u /* CPL 0: privileged instructions need no check */
@@ -208,7 +215,10 @@ struct cpu {
     struct tlb tlbs[TLB_CONTEXTS];
     struct tlb2 tlb2;
     struct bus_span spans[2];  /* RAM that page walks met lately; while the map stands */
-    u64 code_gen;              /* changes with every TLB flush, of one page too: validates caches of code by linear address */
+    u64 code_gen;              /* changes when code may be elsewhere than it was: validates what is kept by linear address */
+    u64 code_gen_last, code_gen_floor; /* the last one given; older ones than this never come back */
+    u64 code_key;              /* code_gen, and mode_key in the highest byte */
+    u64 code_seen[64];         /* the linear pages, hashed, that code was looked up in since the floor was raised */
     u64 insn_count;        /* instructions retired (approximately: counted by blocks) */
 
     /* ---- the translator's ---- */
@@ -219,6 +229,10 @@ struct cpu {
     u64 x87_page;          /* RIP of the page of the x87's last instruction, while that is live */
     u32 scratch;           /* what is about to be loaded into MXCSR or the x87's control word */
     void *jumps;           /* the block cache's jump_entry table */
+    struct return_entry returns[TLB_CONTEXTS][RETURN_ENTRIES]; /* by stack pointer: what calls expect */
+    u8 returns_mode[TLB_CONTEXTS]; /* mode_key of the code in them */
+    void *return_other;    /* translated code that looks its way up */
+    bool returns_used;     /* returns[] are not known to be empty */
     struct cpu *self;      /* this */
 
     /* ---- wiring ---- */
@@ -262,6 +276,25 @@ void cpu_set_eflags(struct cpu *cpu, u32 value);
 /* Recompute win[], masks, code_size, tlb context and step after any change of CPL, segments, CR0, CR4, EFER, EFLAGS.{TF,VM,AC},
  * DR7, or shadow. */
 void cpu_update_mode(struct cpu *cpu);
+
+/* ---- code kept by linear address (block.h, the translator) ---- */
+
+static inline unsigned code_seen_bit(gla lin) { return (unsigned)(lin >> 12 ^ lin >> 24) & 4095; }
+static inline void cpu_code_seen(struct cpu *cpu, gla lin)
+{
+    cpu->code_seen[code_seen_bit(lin) >> 6] |= 1ull << (code_seen_bit(lin) & 63);
+}
+static inline bool cpu_code_was_seen(const struct cpu *cpu, gla lin)
+{
+    return cpu->code_seen[code_seen_bit(lin) >> 6] >> (code_seen_bit(lin) & 63) & 1;
+}
+/* No return is predicted any more. These run while the guest's vector state is live (fpu_live.h). */
+void cpu_forget_returns(struct cpu *cpu);
+void cpu_empty_returns(struct cpu *cpu, unsigned context);
+/* Linear addresses may lead to other code from now on, in all address spaces. */
+void cpu_code_flush(struct cpu *cpu);
+/* Another address space: code_gen becomes `gen`, which it was when that was left, with nothing changed in it since; 0: a new one. */
+void cpu_code_switch(struct cpu *cpu, u64 gen);
 
 static inline bool cpu_protected(const struct cpu *cpu) { return cpu->cr0 & CR0_PE; }
 static inline bool cpu_v86(const struct cpu *cpu) { return cpu->eflags & EFLAGS_VM; }

@@ -190,31 +190,10 @@ static enum cpu_exit interp_run(struct cpu *cpu)
     block_cache_start(in);
     cpu->exc.vector = -1;
     for (;;) {
-        if (__builtin_expect(in->graveyard != NULL, 0)) block_bury(in);
-        if (__atomic_load_n(&cpu->events, __ATOMIC_RELAXED) || cpu->halted || cpu->wait_sipi || cpu->shutdown) {
-            switch (run_events(cpu, in)) {
-            case GO_ON: break;
-            case LEAVE_KICK: return EXIT_KICK;
-            case LEAVE_HALT: return EXIT_HALT;
-            case LEAVE_TRIPLE: return EXIT_TRIPLE;
-            }
-            if (cpu->halted || cpu->wait_sipi || cpu->shutdown) continue;
-        }
-        cpu->event_mask = run_event_mask(cpu);
-        if (__builtin_expect(cpu->step, 0)) {
-            if (run_step(cpu, in) == LEAVE_TRIPLE) return EXIT_TRIPLE;
-            continue;
-        }
-        struct block *b = find_block(cpu, in);
-        if (__builtin_expect(!b, 0)) {
-            if (!run_exception(cpu)) return EXIT_TRIPLE;
-            continue;
-        }
-        if (__builtin_expect(cpu->rip + b->bytes - 1 > cpu->code_limit && cpu->code_limit != ~0ull, 0)) {
-            if (run_step(cpu, in) == LEAVE_TRIPLE) return EXIT_TRIPLE;
-            continue;
-        }
-        if (!block_body(cpu, b)) return EXIT_TRIPLE;
+        struct block *b;
+        enum outcome o = run_next(cpu, in, &b);
+        if (o != GO_ON) return (enum cpu_exit)o;
+        if (b && !block_body(cpu, b)) return EXIT_TRIPLE;
     }
 }
 

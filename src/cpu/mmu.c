@@ -258,13 +258,6 @@ static void forget_stack(struct cpu *cpu)
     for (unsigned n = 0; n < TLB_CONTEXTS; n++) cpu->tlbs[n].stack_tag = TLB_NO_STACK;
 }
 
-static void set_generation(struct cpu *cpu, u64 gen)
-{
-    for (unsigned n = 0; n < TLB_CONTEXTS; n++) cpu->tlbs[n].gen = gen;
-    forget_stack(cpu);
-    cpu->code_gen++;
-}
-
 /* A generation nobody has yet. */
 static u64 new_generation(struct cpu *cpu)
 {
@@ -285,10 +278,14 @@ void tlb_switch_space(struct cpu *cpu, unsigned pcid, bool keep)
     struct tlb2 *t = &cpu->tlb2;
     const unsigned n = pcid % TLB_SPACES;
     u64 gen = keep && t->spaces[n].pcid == pcid ? t->spaces[n].gen : 0;
+    t->spaces[t->current].code_gen = cpu->code_gen;
+    cpu_code_switch(cpu, gen ? t->spaces[n].code_gen : 0);
     if (!gen) gen = new_generation(cpu);
+    t->current = (u8)n;
     t->spaces[n].pcid = (u16)pcid;
     t->spaces[n].gen = (u16)gen;
-    set_generation(cpu, gen);
+    for (unsigned k = 0; k < TLB_CONTEXTS; k++) cpu->tlbs[k].gen = gen;
+    forget_stack(cpu);
 }
 
 void tlb_flush_space(struct cpu *cpu, unsigned pcid)
@@ -335,7 +332,7 @@ void tlb_flush_page(struct cpu *cpu, gla lin)
     struct tlb2_entry *e = t->e[tlb2_set(lin)];
     for (unsigned n = 0; n < TLB2_WAYS; n++)
         if (!((e[n].tag ^ lin) >> GUEST_PAGE_SHIFT)) e[n].tag = 0;
-    cpu->code_gen++;
+    if (cpu_code_was_seen(cpu, lin)) cpu_code_flush(cpu);
 }
 
 void tlb_protect_code(struct cpu *cpu, u64 ram_offset)
@@ -474,7 +471,7 @@ bool mmu_fill(struct cpu *cpu, gla lin, unsigned acc)
     if (cpu_long(cpu) ? !canonical(lin) : lin != (u32)lin) return false;
     const struct tlb *tlb = &cpu->tlbs[access_privilege(cpu, acc).context];
     const struct tlb_entry *e = &tlb->e[tlb_index(lin)];
-    const u64 *tag = acc & ACC_WRITE ? &e->write_tag : &e->read_tag, want = (lin & ~GUEST_PAGE_MASK) | tlb->gen;
+    const u64 *tag = acc & ACC_WRITE ? &e->write_tag : acc & ACC_EXEC ? &e->exec_tag : &e->read_tag, want = (lin & ~GUEST_PAGE_MASK) | tlb->gen;
     const u64 cr2 = cpu->cr2;
     struct bus_target t;
     gpa phys;

@@ -26,7 +26,7 @@ bool mmu_translate(struct cpu *cpu, gla lin, unsigned acc, gpa *out);
 /* The same, without side effects (no A/D bits, no fault): for the debugger and the log. */
 bool mmu_probe(struct cpu *cpu, gla lin, gpa *out);
 
-/* For translated code: put the page into the TLB for a data access (ACC_READ or ACC_WRITE) at the current privilege. False: not to
+/* For translated code: put the page into the TLB for an access (ACC_READ, ACC_WRITE or ACC_EXEC) at the current privilege. False: not to
  * be had that way (a fault, a device, a page that takes a look at each access, or it was there already). Runs while the
  * guest's vector state is live (fpu_live.h), and saves it when it must. */
 bool mmu_fill(struct cpu *cpu, gla lin, unsigned acc);

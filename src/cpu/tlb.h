@@ -50,7 +50,9 @@ struct tlb2 {
     struct {
         u16 pcid;
         u16 gen; /* 0: none */
+        u64 code_gen; /* cpu->code_gen when it was left */
     } spaces[TLB_SPACES];            /* by PCID */
+    u8 current;                      /* the one in use */
     u64 large[2][64];                /* hashed 2 MiB and 1 GiB ranges that a larger page lies in: INVLPG there flushes all */
     u8 victim;                       /* the way to replace next */
     struct tlb2_entry e[TLB2_SETS][TLB2_WAYS] __attribute__((aligned(64)));

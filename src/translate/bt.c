@@ -1,7 +1,7 @@
 /* The binary translator's engine: a run loop around translated blocks. Blocks are interpreted a few times before they are
  * translated; code that is not eligible (16-bit, segmented, single-stepped) stays with the interpreter.
  *
- * The code memory is filled from its start; when it is full everything is dropped and it starts over. */
+ * The code memory is filled region by region; when it is full the oldest region's code is given up. */
 #define _GNU_SOURCE
 #include "translate/bt.h"
 
@@ -17,9 +17,9 @@
 #include "translate/check.h"
 #include "translate/translate.h"
 
-#define CODE_BYTES  (128u << 20)
+#define CODE_BYTES  (256u << 20)
 #define HOT         16u /* interpretations before a block is translated */
-#define ROOM        (64u << 10) /* more than any block's code */
+#define PATIENCE    10u /* code that keeps changing is interpreted up to 2^PATIENCE times as often */
 
 u64 bt_denied(struct cpu *cpu, struct block *b)
 {
@@ -30,32 +30,44 @@ u64 bt_denied(struct cpu *cpu, struct block *b)
 
 void bt_make_room(struct cpu *cpu, struct bt *bt)
 {
-    if (__builtin_expect(bt->code.size - bt->code.used >= ROOM, 1)) return;
-    bt->pending = NULL;
-    block_kill_all(cpu, &bt->cache);
-    block_bury(&bt->cache);
-    bt->code.used = bt->thunks;
-    bt->flushes++;
+    if (!code_memory_full(&bt->code)) return;
+    const unsigned n = (bt->code.current + 1) % CODE_REGIONS;
+    if (bt->translations[n]) {
+        bt->evictions++;
+        cpu_code_flush(cpu);
+    }
+    for (struct translation *t = bt->translations[n]; t; t = t->next) {
+        if (!t->block) continue;
+        t->block->hot = 0;
+        translate_discard(cpu, t->block, false);
+    }
+    bt->translations[n] = NULL;
+    code_memory_recycle(&bt->code, n);
 }
+
+static void discard(struct cpu *cpu, struct block *b) { translate_discard(cpu, b, true); }
 
 bool bt_eligible(const struct cpu *cpu) { return cpu->mode_key & MODE_FLAT; }
 
 /* The block is about to be interpreted once more: translate it if it is hot. */
 static void warm(struct cpu *cpu, struct bt *bt, struct block *b)
 {
-    if (b->page == ~0ull || ++b->hot < bt->hot || !bt_eligible(cpu)) return;
+    if (b->page == ~0ull || !bt_eligible(cpu)) return;
+    if (++b->hot < (u64)bt->hot << MIN(bt->cache.pages[b->page]->changes, PATIENCE)) return;
     if (log_enabled(LOG_EXEC | LOG_CPU)) return; /* only interpreted blocks are logged one by one */
-    if (bt->code.size - bt->code.used < ROOM || !translate_block(bt, cpu, b)) return;
-    struct jump_entry *j = jump_slot(&bt->cache, block_lin(cpu));
-    if (j->block == b) j->host = b->host;
+    bt_make_room(cpu, bt);
+    translate_block(bt, cpu, b);
 }
 
-struct link *bt_enter(struct cpu *cpu, struct bt *bt, void *host)
+void bt_enter(struct cpu *cpu, struct bt *bt, const struct block *b, void *host)
 {
-    u64 (*enter)(void *) = (u64 (*)(void *))(void *)bt->enter;
-    cpu->page_rip = cpu->rip & ~(u64)GUEST_PAGE_MASK;
-    cpu->jumps = bt->cache.jumps;
-    return (struct link *)(uintptr_t)enter(host);
+    void (*enter)(void *) = (void (*)(void *))(void *)bt->enter;
+    cpu->page_rip = cpu->rip - b->offset;
+    cpu->returns_used = true;
+    bt->entries++;
+    enter(host);
+    if (cpu->exc.vector >= 0) cpu->regs[R_SP] += (u64)(s64)bt->unpush;
+    bt->unpush = 0;
 }
 
 static enum cpu_exit bt_run(struct cpu *cpu)
@@ -65,60 +77,21 @@ static enum cpu_exit bt_run(struct cpu *cpu)
     block_cache_start(in);
     syscall(SYS_arch_prctl, ARCH_SET_GS, cpu);
     cpu->exc.vector = -1;
-    bt->pending = NULL;
     if (bt->check) return check_run(cpu, bt);
     for (;;) {
-        if (__builtin_expect(in->graveyard != NULL, 0)) block_bury(in);
-        if (__atomic_load_n(&cpu->events, __ATOMIC_RELAXED) || cpu->halted || cpu->wait_sipi || cpu->shutdown) {
-            switch (run_events(cpu, in)) {
-            case GO_ON: break;
-            case LEAVE_KICK: return EXIT_KICK;
-            case LEAVE_HALT: return EXIT_HALT;
-            case LEAVE_TRIPLE: return EXIT_TRIPLE;
-            }
-            if (cpu->halted || cpu->wait_sipi || cpu->shutdown) continue;
-        }
-        cpu->event_mask = run_event_mask(cpu);
-        if (__builtin_expect(cpu->step, 0)) {
-            bt->pending = NULL;
-            if (run_step(cpu, in) == LEAVE_TRIPLE) return EXIT_TRIPLE;
-            continue;
-        }
-        bt_make_room(cpu, bt);
-        struct block *b = find_block(cpu, in);
-        if (__builtin_expect(!b, 0)) {
-            bt->pending = NULL;
-            if (!run_exception(cpu)) return EXIT_TRIPLE;
-            continue;
-        }
-        if (__builtin_expect(cpu->rip + b->bytes - 1 > cpu->code_limit && cpu->code_limit != ~0ull, 0)) {
-            bt->pending = NULL;
-            if (run_step(cpu, in) == LEAVE_TRIPLE) return EXIT_TRIPLE;
-            continue;
-        }
+        struct block *b;
+        enum outcome o = run_next(cpu, in, &b);
+        if (o != GO_ON) return (enum cpu_exit)o;
+        if (!b) continue;
         if (!b->host) warm(cpu, bt, b);
         if (!b->host) {
-            bt->pending = NULL;
             if (!run_block(cpu, b)) return EXIT_TRIPLE;
             continue;
         }
-        if (bt->pending) {
-            struct link *l = bt->pending;
-            if (bt->pending_kills == in->kills && l->from->page == b->page && l->from->mode == b->mode &&
-                b->offset == l->target)
-                translate_link(l, b, bt);
-            bt->pending = NULL;
-        }
-        struct link *l = bt_enter(cpu, bt, b->host);
-        if (cpu->exc.vector >= 0) {
-            if (!run_exception(cpu)) return EXIT_TRIPLE;
-        } else if (l) {
-            cpu->rip = (cpu->page_rip + (u64)(s64)l->target) & cpu->ip_mask;
-            if (!in->graveyard) {
-                bt->pending = l;
-                bt->pending_kills = in->kills;
-            }
-        }
+        struct jump_entry *j = jump_slot(in, block_lin(cpu));
+        if (j->block == b) j->host = b->host;
+        bt_enter(cpu, bt, b, b->host);
+        if (cpu->exc.vector >= 0 && !run_exception(cpu)) return EXIT_TRIPLE;
     }
 }
 
@@ -145,8 +118,13 @@ static int bt_create(struct cpu *cpu)
     if ((err = code_memory_create(&bt->code, CODE_BYTES)) < 0) goto fail;
     if ((err = block_cache_init(&bt->cache, cpu)) < 0) goto fail_code;
     bt->hot = HOT;
+    bt->cache.discard = discard;
     translate_thunks(bt);
     if (log_enabled(LOG_CHECK) && !(bt->check = check_create(cpu))) goto fail_code;
+    cpu->jumps = bt->cache.jumps;
+    cpu->return_other = bt->exit_rip;
+    cpu->returns_used = true;
+    cpu_forget_returns(cpu);
     cpu->engine = bt;
     return 0;
 fail_code:
@@ -158,8 +136,10 @@ fail:
 
 static void log_statistics(const struct bt *bt)
 {
-    log_write("bt: %llu blocks, %llu guest bytes, %zu host bytes, %llu flushes\n", (unsigned long long)bt->translated,
-              (unsigned long long)bt->bytes, bt->code.used, (unsigned long long)bt->flushes);
+    log_write("bt: %llu blocks, %llu guest bytes, %llu host bytes, %llu evictions\n", (unsigned long long)bt->translated,
+              (unsigned long long)bt->bytes, (unsigned long long)bt->host_bytes, (unsigned long long)bt->evictions);
+    log_write("bt: %llu links, %llu finds, %llu entries\n", (unsigned long long)bt->links, (unsigned long long)bt->finds,
+              (unsigned long long)bt->entries);
     static const char *const names[] = {"(invalid)",
 #define X(name) #name,
 #include "cpu/mnemonics.def"

@@ -180,7 +180,11 @@ static bool same_state(const void *a, const void *b)
 }
 
 static void keep_state(const struct cpu *cpu, struct state *s) { copy_state(s->bytes, cpu); }
-static void set_state(struct cpu *cpu, const struct state *s) { copy_state(cpu, s->bytes); }
+static void set_state(struct cpu *cpu, const struct state *s)
+{
+    copy_state(cpu, s->bytes);
+    cpu_update_mode(cpu); /* what is derived from it and not in it */
+}
 
 /* Interpret a block to where translated code leaves it, or, when that was found to be elsewhere, up to `stop` (else ~0), an
  * instruction of it. Stops with the exception recorded, or cpu->rip set. */
@@ -340,11 +344,10 @@ static void report(const struct cpu *cpu, const struct check *c, const struct bl
 
 /* ---- one block ---- */
 
-static void run_translated(struct cpu *cpu, struct bt *bt, void *host)
+static void run_translated(struct cpu *cpu, struct bt *bt, const struct block *b)
 {
-    struct link *l = bt_enter(cpu, bt, host);
+    bt_enter(cpu, bt, b, b->alone);
     fpu_save(cpu);
-    if (cpu->exc.vector < 0 && l) cpu->rip = (cpu->page_rip + (u64)(s64)l->target) & cpu->ip_mask;
 }
 
 /* Back to before the block; what address spaces it has been in meanwhile does not matter. */
@@ -380,7 +383,7 @@ static bool try_translated(struct cpu *cpu, struct bt *bt, const struct block *b
     for (unsigned tries = 0;; tries++) {
         if (stale) cpu->aflags = c->stale_flags;
         *hidden |= take_events(cpu);
-        run_translated(cpu, bt, b->alone);
+        run_translated(cpu, bt, b);
         if (agree(cpu, c)) return true;
         /* Another thread may have called it out. */
         if (tries == 3 || !(__atomic_load_n(&cpu->events, __ATOMIC_SEQ_CST) & ~EVENT_STEP)) return false;
@@ -447,7 +450,9 @@ static bool check_block(struct cpu *cpu, struct bt *bt, struct block *b)
 /* The block is to be run: translate it, unless it cannot be, or runs for the first time, as most do that run once. */
 static void translate_alone(struct cpu *cpu, struct bt *bt, struct block *b)
 {
-    if (b->page == ~0ull || b->alone || ++b->hot < MIN(bt->hot, 2) || !bt_eligible(cpu) || !translate_block(bt, cpu, b)) return;
+    if (b->page == ~0ull || b->alone || ++b->hot < MIN(bt->hot, 2) || !bt_eligible(cpu)) return;
+    bt_make_room(cpu, bt);
+    translate_block(bt, cpu, b);
     b->alone = b->host;
     b->host = b->host_forward = NULL;
 }
@@ -455,19 +460,10 @@ static void translate_alone(struct cpu *cpu, struct bt *bt, struct block *b)
 /* One round of the run loop, with the machine lock. */
 static enum outcome check_round(struct cpu *cpu, struct bt *bt, bool *broken)
 {
-    struct block_cache *in = &bt->cache;
     struct check *c = bt->check;
-    if (in->graveyard) block_bury(in);
-    if (__atomic_load_n(&cpu->events, __ATOMIC_RELAXED) || cpu->halted || cpu->wait_sipi || cpu->shutdown) {
-        enum outcome o = run_events(cpu, in);
-        if (o != GO_ON || cpu->halted || cpu->wait_sipi || cpu->shutdown) return o;
-    }
-    cpu->event_mask = run_event_mask(cpu);
-    if (cpu->step) return run_step(cpu, in);
-    bt_make_room(cpu, bt);
-    struct block *b = find_block(cpu, in);
-    if (!b) return run_exception(cpu) ? GO_ON : LEAVE_TRIPLE;
-    if (cpu->rip + b->bytes - 1 > cpu->code_limit && cpu->code_limit != ~0ull) return run_step(cpu, in);
+    struct block *b;
+    enum outcome o = run_next(cpu, &bt->cache, &b);
+    if (!b) return o;
     translate_alone(cpu, bt, b);
     if (!b->alone) {
         c->interpreted++;
@@ -490,11 +486,6 @@ enum cpu_exit check_run(struct cpu *cpu, struct bt *bt)
         cpu->hooks = machine;
         machine->unlock(machine->opaque);
         if (broken) return EXIT_BROKEN;
-        switch (o) {
-        case GO_ON: break;
-        case LEAVE_KICK: return EXIT_KICK;
-        case LEAVE_HALT: return EXIT_HALT;
-        case LEAVE_TRIPLE: return EXIT_TRIPLE;
-        }
+        if (o != GO_ON) return (enum cpu_exit)o;
     }
 }

@@ -20,6 +20,13 @@ int code_memory_create(struct code_memory *m, size_t size)
     if (m->rx == MAP_FAILED) goto fail_rw;
     close(fd);
     m->size = size;
+    const size_t each = size / CODE_REGIONS & ~(size_t)GUEST_PAGE_MASK;
+    for (unsigned n = 0; n < CODE_REGIONS; n++) {
+        m->regions[n].start = m->rw + n * each;
+        m->regions[n].end = m->rw + (n + 1) * each;
+        code_memory_recycle(m, n);
+    }
+    m->current = 0;
     return 0;
 fail_rw:
     err = errno;
@@ -34,6 +41,14 @@ fail:
     fprintf(stderr, "calque: no memory for translated code: %s\n", strerror(err));
     m->rw = m->rx = NULL;
     return -err;
+}
+
+void code_memory_recycle(struct code_memory *m, unsigned region)
+{
+    struct code_region *r = &m->regions[region];
+    r->code = r->start;
+    r->data = r->end;
+    m->current = region;
 }
 
 void code_memory_destroy(struct code_memory *m)

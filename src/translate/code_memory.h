@@ -2,23 +2,46 @@
 #ifndef TRANSLATE_CODE_MEMORY_H
 #define TRANSLATE_CODE_MEMORY_H
 
+#include <stddef.h>
+
 #include "core/types.h"
+
+#define CODE_REGIONS 16u
+#define CODE_ROOM    (64u << 10) /* more than any block needs */
+
+/* Code memory is filled region by region, in a circle: code from a region's start, and what belongs to it from the end. */
+struct code_region {
+    u8 *start, *end;  /* all in the writable view */
+    u8 *code, *data;  /* what is free lies between */
+};
 
 struct code_memory {
     u8 *rw;      /* the view that is written */
     u8 *rx;      /* the view that runs */
     size_t size; /* bytes of each */
-    size_t used; /* from the start */
+    struct code_region regions[CODE_REGIONS];
+    unsigned current; /* the one being filled */
 };
 
-/* 0 or -errno with a message. */
+/* 0 or -errno with a message. size: at least CODE_REGIONS * 2 * CODE_ROOM. */
 int code_memory_create(struct code_memory *m, size_t size);
 void code_memory_destroy(struct code_memory *m);
 
-/* The executable address of a byte of the writable view. */
-static inline u8 *code_memory_rx(const struct code_memory *m, const void *rw)
+static inline struct code_region *code_memory_current(struct code_memory *m) { return &m->regions[m->current]; }
+static inline bool code_memory_full(const struct code_memory *m)
 {
-    return m->rx + ((const u8 *)rw - m->rw);
+    return m->regions[m->current].data - m->regions[m->current].code < (ptrdiff_t)CODE_ROOM;
 }
+/* Start over with the oldest region. The caller has given up what is in it. */
+void code_memory_recycle(struct code_memory *m, unsigned region);
+/* Bytes at the end of the region being filled, aligned for any object. There is always room (code_memory_full()). */
+static inline void *code_memory_data(struct code_memory *m, size_t bytes)
+{
+    return m->regions[m->current].data -= (bytes + 15) & ~(size_t)15;
+}
+
+/* The executable address of a byte of the writable view, and back. */
+static inline u8 *code_memory_rx(const struct code_memory *m, const void *rw) { return m->rx + ((const u8 *)rw - m->rw); }
+static inline u8 *code_memory_rw(const struct code_memory *m, const void *rx) { return m->rw + ((const u8 *)rx - m->rx); }
 
 #endif

@@ -84,8 +84,7 @@ bool flags_dead_at(struct tr *t, s32 off)
         case I_shr: case I_sar: {
             struct flag_use u = flags_of(&i);
             if (!u.full || u.needs) return false;
-            /* The page must die when these bytes change, although no block may cover them yet. */
-            for (s32 g = start >> GRANULE_SHIFT; g <= (off - 1) >> GRANULE_SHIFT; g++) p->map[g >> 6] |= 1ull << (g & 63);
+            block_depends(p, t->b, (unsigned)start, (unsigned)(off - start));
             return true;
         }
         default: return false;

@@ -1,4 +1,5 @@
-/* Control transfers: direct jumps chain within a page, the others look their target up. */
+/* Control transfers: direct jumps are linked to their target (link.c), indirect ones look it up in the jump cache, returns first
+ * where the call left word. */
 #include "translate/tr.h"
 
 /* Page offset of a direct branch's target; false: by handler. */
@@ -11,30 +12,70 @@ static bool branch_target(const struct tr *t, s32 *off)
     return true;
 }
 
-/* A block at this page offset that is already translated. */
-static const struct block *translated_at(const struct tr *t, s32 off)
+/* An instruction with an operand in the same code memory: [RIP + displacement]. */
+static void emit_near(struct emit *e, unsigned code, unsigned reg, const void *operand)
 {
-    const struct code_page *p = t->bt->cache.pages[t->b->page];
-    for (const struct block *b = p->buckets[off % PAGE_BUCKETS]; b; b = b->next)
-        if (b->offset == off && b->mode == t->b->mode) return b->host ? b : NULL;
-    return NULL;
+    emit8(e, 0x48 | (reg & 8 ? 4 : 0));
+    emit8(e, code);
+    emit8(e, (reg & 7) << 3 | 5);
+    emit32(e, 0);
+    emit_patch(e->p - 4, operand);
 }
 
-/* Jump within the page. */
-static void emit_direct(struct tr *t, unsigned cc, s32 off)
+/* The jump to a page offset, within the page or out of it. */
+static struct link *emit_direct(struct tr *t, unsigned cc, s32 off)
 {
-    u8 *site = emit_jump(&t->e, cc);
-    const struct block *to = translated_at(t, off);
-    if (to) {
-        emit_patch(site, thunk_rw(t->bt, is_forward(t, off) ? to->host_forward : to->host));
-        return;
+    struct emit *e = &t->e;
+    struct link *l = code_memory_data(&t->bt->code, sizeof *l);
+    struct exit_jump *x = &t->exits[t->nexits++];
+    *l = (struct link){.page = NO_PAGE, .from = t->b, .target = off, .insn = (u16)(t->b->offset + t->i->off)};
+    *x = (struct exit_jump){.link = l};
+    if (in_page(off)) {
+        l->site = emit_jump(e, cc);
+        return l;
     }
-    t->exits[t->nexits++] = (struct exit_jump){site, off};
+    u8 *skip = cc == CC_ALWAYS ? NULL : emit_jump(e, cc ^ 1);
+    emit_load(e, T_B, STATE(page_rip));
+    emit_load(e, T_A, STATE(code_key));
+    emit_near(e, 0x3b, T_B, &l->page);
+    x->misses[0] = emit_jump(e, CC_NE);
+    emit_near(e, 0x3b, T_A, &l->key);
+    x->misses[1] = emit_jump(e, CC_NE);
+    emit_lea(e, t->is64, T_B, rm_mem(T_B, off & -(s32)GUEST_PAGE_SIZE));
+    emit_store(e, T_B, STATE(page_rip));
+    l->site = emit_jump(e, CC_ALWAYS);
+    if (skip) emit_patch(skip, e->p);
+    return l;
 }
 
-/* Look T_B, the target's RIP, up: go on with T_A at the entry, or at *miss[] with nothing but the scratch registers changed; T_B
- * is still the RIP, after the second miss only as the entry's `lin`. */
-static void emit_lookup(struct tr *t, u8 *miss[2])
+void emit_go(struct tr *t, s32 off) { emit_direct(t, CC_ALWAYS, off); }
+
+void emit_ways_out(struct tr *t)
+{
+    struct emit *e = &t->e;
+    for (unsigned n = 0; n < t->nexits; n++) {
+        const struct exit_jump *x = &t->exits[n];
+        struct link *l = x->link;
+        l->stub = e->p;
+        emit_patch(l->site, e->p);
+        for (unsigned k = 0; k < 2; k++)
+            if (x->misses[k]) emit_patch(x->misses[k], e->p);
+        emit_near(e, 0x8d, T_B, l);
+        emit_jump_to(e, CC_ALWAYS, thunk_rw(t->bt, t->bt->link));
+    }
+    if (!t->find.back) return;
+    emit_patch(t->find.misses[1], e->p);
+    emit_load(e, T_B, rm_mem(T_A, offsetof(struct jump_entry, lin)));
+    emit_patch(t->find.misses[0], e->p);
+    emit_call(t, t->bt->find);
+    emit_op(e, E_W, 0, 0x85, T_A, rm_reg(T_A));
+    emit_jump_to(e, CC_NE, t->find.back);
+    stub_from(t, t->find.stub, CC_ALWAYS);
+}
+
+/* Look T_B, the target's RIP, up in the jump cache, and go there with the stack pointer moved; on a miss the stub does all of
+ * the instruction again, from the unchanged state. */
+static void emit_indirect(struct tr *t, struct stub *s, s32 move_sp)
 {
     struct emit *e = &t->e;
     _Static_assert(sizeof(struct jump_entry) == 32, "shift below");
@@ -45,16 +86,13 @@ static void emit_lookup(struct tr *t, u8 *miss[2])
     emit_shift(e, 4, T_A, 5);
     emit_op(e, E_W, 0, 0x03, T_A, STATE(jumps));
     emit_op(e, E_W, 0, 0x3b, T_B, rm_mem(T_A, offsetof(struct jump_entry, lin)));
-    miss[0] = emit_jump(e, CC_NE);
-    emit_mov_imm64(e, T_B, (u64)t->b->mode << 56);
-    emit_op(e, E_W, 0, 0x03, T_B, STATE(code_gen));
+    t->find.misses[0] = emit_jump(e, CC_NE);
+    emit_load(e, T_B, STATE(code_key));
     emit_op(e, E_W, 0, 0x3b, T_B, rm_mem(T_A, offsetof(struct jump_entry, key)));
-    miss[1] = emit_jump(e, CC_NE);
-}
-
-static void emit_enter_entry(struct tr *t)
-{
-    struct emit *e = &t->e;
+    t->find.misses[1] = emit_jump(e, CC_NE);
+    t->find.back = e->p;
+    t->find.stub = s;
+    if (move_sp) emit_move_sp(t, move_sp);
     emit_load(e, T_B, rm_mem(T_A, offsetof(struct jump_entry, lin)));
     emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
     emit_store(e, T_B, STATE(page_rip));
@@ -80,23 +118,41 @@ void emit_poll(struct tr *t, s32 off)
 
 void emit_exit_rip(struct tr *t) { emit_jump_to(&t->e, CC_ALWAYS, thunk_rw(t->bt, t->bt->exit_rip)); }
 
-/* Jump out of the page, flags in memory. */
-static void emit_far_jump(struct tr *t, s32 off)
+/* ---- predicted returns ---- */
+
+/* The entry for the stack pointer whose low bits T_A is to have. */
+static struct rm return_entry(struct tr *t, size_t field)
 {
-    u8 *miss[2];
-    emit_rip(t, T_B, off);
-    emit_lookup(t, miss);
-    emit_enter_entry(t);
-    emit_patch(miss[1], t->e.p);
-    emit_load(&t->e, T_B, rm_mem(T_A, offsetof(struct jump_entry, lin)));
-    emit_patch(miss[0], t->e.p);
-    emit_exit_rip(t);
+    _Static_assert(sizeof(struct return_entry) == 16, "scale below");
+    struct rm m = rm_gs(offsetof(struct cpu, returns) + t->context * sizeof t->cpu->returns[0] + field);
+    m.index = T_A;
+    m.scale = 1;
+    return m;
 }
 
-void emit_go(struct tr *t, s32 off)
+/* A call has pushed T_B, its return address, `size` bytes below the stack pointer: remember it. Returns the displacement that
+ * emit_return_point() needs; NULL: not remembered. Uses T_A and T_B. */
+static u8 *emit_expect_return(struct tr *t, s32 size)
 {
-    if (in_page(off)) emit_direct(t, CC_ALWAYS, off);
-    else emit_far_jump(t, off);
+    struct emit *e = &t->e;
+    if (!in_page(t->b->offset + t->i->off + t->i->len)) return NULL;
+    emit_lea(e, false, T_A, rm_mem(H_GSP, -size));
+    emit_alu_imm(e, false, 4, T_A, (RETURN_ENTRIES - 1) << 3);
+    emit_store(e, T_B, return_entry(t, offsetof(struct return_entry, rip)));
+    emit_near(e, 0x8d, T_B, e->p);
+    u8 *site = e->p - 4;
+    emit_store(e, T_B, return_entry(t, offsetof(struct return_entry, host)));
+    return site;
+}
+
+/* Where the predicted return goes on: T_B is its RIP. */
+static void emit_return_point(struct tr *t, u8 *site)
+{
+    if (!site) return;
+    emit_patch(site, t->e.p);
+    emit_alu_imm(&t->e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
+    emit_store(&t->e, T_B, STATE(page_rip));
+    emit_direct(t, CC_ALWAYS, t->b->offset + t->i->off + t->i->len)->poll = true;
 }
 
 static bool translate_jcc(struct tr *t)
@@ -105,16 +161,8 @@ static bool translate_jcc(struct tr *t)
     if (!branch_target(t, &taken)) return false;
     flags_to_host(t);
     if (!t->mem && !(flags_dead_at(t, taken) && flags_dead_at(t, next))) flags_to_mem(t);
-    unsigned cc = t->i->code & 15;
-    if (in_page(taken)) {
-        emit_direct(t, cc, taken);
-        emit_go(t, next);
-    } else {
-        u8 *site = emit_jump(&t->e, cc);
-        emit_go(t, next);
-        emit_patch(site, t->e.p);
-        emit_far_jump(t, taken);
-    }
+    emit_direct(t, t->i->code & 15, taken);
+    emit_go(t, next);
     return true;
 }
 
@@ -144,31 +192,12 @@ static bool translate_call(struct tr *t)
     s32 target;
     if (t->i->opsize != size || !branch_target(t, &target)) return false;
     flags_to_mem(t);
-    struct stub *s = emit_push_return(t);
-    if (in_page(target)) {
-        emit_move_sp(t, -size);
-        emit_direct(t, CC_ALWAYS, target);
-    } else {
-        u8 *miss[2];
-        emit_rip(t, T_B, target);
-        emit_lookup(t, miss);
-        emit_move_sp(t, -size);
-        emit_enter_entry(t);
-        s->sites[s->nsites++] = miss[0];
-        s->sites[s->nsites++] = miss[1];
-    }
+    emit_push_return(t);
+    u8 *expected = emit_expect_return(t, size);
+    emit_move_sp(t, -size);
+    emit_direct(t, CC_ALWAYS, target)->pushed = (s8)size;
+    emit_return_point(t, expected);
     return true;
-}
-
-/* On a miss the handler does it all again, from the unchanged state. */
-static void emit_indirect(struct tr *t, struct stub *s, s32 move_sp)
-{
-    u8 *miss[2];
-    emit_lookup(t, miss);
-    if (move_sp) emit_move_sp(t, move_sp);
-    emit_enter_entry(t);
-    s->sites[s->nsites++] = miss[0];
-    s->sites[s->nsites++] = miss[1];
 }
 
 static bool translate_ret(struct tr *t)
@@ -179,7 +208,16 @@ static bool translate_ret(struct tr *t)
     struct stub *s = new_stub(t);
     emit_probe(t, s, H_GSP, 0, (unsigned)size, false);
     emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x8b, T_B, t->at);
-    emit_indirect(t, s, size + (t->i->operands[0].kind == OPND_IMM ? (u16)t->i->imm : 0));
+    const s32 move_sp = size + (t->i->operands[0].kind == OPND_IMM ? (u16)t->i->imm : 0);
+    struct emit *e = &t->e;
+    emit_op(e, 0, 0, 0x8b, T_A, rm_reg(H_GSP));
+    emit_alu_imm(e, false, 4, T_A, (RETURN_ENTRIES - 1) << 3);
+    emit_op(e, E_W, 0, 0x3b, T_B, return_entry(t, offsetof(struct return_entry, rip)));
+    u8 *other = emit_jump(e, CC_NE);
+    emit_move_sp(t, move_sp);
+    emit_op(e, 0, 0, 0xff, 4, return_entry(t, offsetof(struct return_entry, host)));
+    emit_patch(other, e->p);
+    emit_indirect(t, s, move_sp);
     return true;
 }
 
@@ -194,6 +232,7 @@ static bool translate_indirect(struct tr *t, bool call)
     if (call && mem && (i->base == R_SP || i->index == R_SP)) return false;
     flags_to_mem(t);
     struct stub *s;
+    u8 *expected = NULL;
     if (call) {
         /* First the operand, so that its fault comes first; then the push. */
         if (mem) {
@@ -203,6 +242,7 @@ static bool translate_indirect(struct tr *t, bool call)
             emit_store(&t->e, T_B, STATE(target));
         }
         s = emit_push_return(t);
+        expected = emit_expect_return(t, size);
     } else {
         s = new_stub(t);
         if (mem) emit_address(t, s, (unsigned)size, false);
@@ -212,6 +252,7 @@ static bool translate_indirect(struct tr *t, bool call)
     else if (resident(o->reg)) emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x8b, T_B, rm_reg(host_reg(o->reg)));
     else emit_load(&t->e, T_B, guest_mem(o->reg));
     emit_indirect(t, s, call ? -size : 0);
+    emit_return_point(t, expected);
     return true;
 }
 
@@ -226,9 +267,4 @@ bool translate_jump(struct tr *t, bool *ended)
     case I_ret: return translate_ret(t);
     default: return *ended = false;
     }
-}
-
-void translate_link(struct link *l, const struct block *to, const struct bt *bt)
-{
-    emit_patch(l->site, thunk_rw(bt, l->forward ? to->host_forward : to->host));
 }

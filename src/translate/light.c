@@ -21,14 +21,14 @@ u64 bt_slow(struct cpu *cpu, const struct insn *i)
 {
     struct bt *bt = cpu->engine;
     exec_fn *fn = i->fn;
-    const u8 mode = cpu->mode_key;
+    const u64 key = cpu->code_key;
     bt->slow_calls[i->mnemonic]++;
     fpu_save(cpu);
     if (!fn(cpu, i)) {
         if (cpu->exc.vector >= 0) cpu->rip = insn_rip(cpu, i);
         return 1;
     }
-    if (i->fn != fn || cpu->mode_key != mode || cpu->step ||
+    if (i->fn != fn || cpu->code_key != key || cpu->step ||
         (__atomic_load_n(&cpu->events, __ATOMIC_RELAXED) & cpu->event_mask)) {
         cpu->rip = next_rip(cpu, i);
         return 1;

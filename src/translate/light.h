@@ -14,5 +14,10 @@ typedef u64 light_fn(struct cpu *cpu, u64 addr, u64 a);
 light_fn light_fill;
 /* Before instructions that need the vector state live: addr is what, FPU_*. Non-zero: it is. */
 light_fn light_fpu_load;
+/* addr: a struct link, in the executable view. The host code of its target, page_rip set, the jump patched; or 0: cpu->rip is set,
+ * and an exception recorded if the target cannot be an address. */
+light_fn light_link;
+/* addr: a RIP. Its jump_entry with translated code, or 0. */
+light_fn light_find;
 
 #endif

@@ -58,26 +58,21 @@ void translate_thunks(struct bt *bt)
 {
     bt->bmi2 = __builtin_cpu_supports("bmi2");
     static const u8 pushes[] = {0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57, 0x48, 0x83, 0xec, 0x08};
-    struct emit em = {.p = bt->code.rw}, *e = &em;
+    struct code_region *region = code_memory_current(&bt->code);
+    struct emit em = {.p = region->code}, *e = &em;
     bt->enter = code_memory_rx(&bt->code, e->p);
     emit_bytes(e, pushes, sizeof pushes); /* push rbx rbp r12 r13 r14 r15; sub rsp, 8 */
     emit_store(e, H_DI, rm_reg(H_14));
     emit_load_registers(e);
     emit_op(e, 0, 0, 0xff, 4, rm_reg(H_14));
 
-    bt->exit_link = code_memory_rx(&bt->code, e->p);
-    emit_save_registers(e);
-    emit_fpu_save(e);
-    emit_store(e, H_14, rm_reg(H_AX));
-    emit_return(e);
-
     bt->cache.no_host = code_memory_rx(&bt->code, e->p); /* r15: the jump_entry */
     emit_load(e, H_14, rm_mem(H_15, offsetof(struct jump_entry, lin)));
     bt->exit_rip = code_memory_rx(&bt->code, e->p);
     emit_store(e, H_14, STATE(rip));
+    u8 *leave_at_rip = e->p;
     emit_save_registers(e);
     emit_fpu_save(e);
-    emit_op(e, 0, 0, 0x33, H_AX, rm_reg(H_AX));
     emit_return(e);
 
     bt->denied = code_memory_rx(&bt->code, e->p);
@@ -106,11 +101,19 @@ void translate_thunks(struct bt *bt)
     emit8(e, 0xc3);
     emit_patch(leave, e->p);
     emit_alu_imm(e, true, 0, H_SP, 8);
-    emit_op(e, 0, 0, 0x33, H_AX, rm_reg(H_AX));
     emit_return(e);
 
     bt->fill = emit_light(e, bt, light_fill);
     bt->fpu_load = emit_light(e, bt, light_fpu_load);
+    bt->find = emit_light(e, bt, light_find);
+    const u8 *light = emit_light(e, bt, light_link);
+    bt->link = code_memory_rx(&bt->code, e->p);
+    emit8(e, 0xe8);
+    emit32(e, 0);
+    emit_patch(e->p - 4, thunk_rw(bt, light));
+    emit_op(e, E_W, 0, 0x85, T_A, rm_reg(T_A));
+    emit_jump_to(e, CC_E, leave_at_rip);
+    emit_op(e, 0, 0, 0xff, 4, rm_reg(T_A));
 
-    bt->thunks = bt->code.used = (size_t)(e->p - bt->code.rw);
+    region->start = region->code = e->p;
 }

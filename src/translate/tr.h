@@ -56,10 +56,17 @@ struct other_page {
     bool write;
 };
 
-/* A jump within the page that is not chained yet. */
+/* A direct jump's way out. */
 struct exit_jump {
-    u8 *site;
-    s32 target; /* offset from the page's start */
+    struct link *link;
+    u8 *misses[2]; /* jumps to it besides the link's own */
+};
+
+/* The end of a block by an indirect jump whose target the jump cache does not have. */
+struct find {
+    u8 *misses[2];     /* jumps to it: with T_B the RIP; with T_A an entry for it that no longer holds */
+    u8 *back;          /* where to go on with the entry in T_A; NULL: the block does not end so */
+    struct stub *stub; /* or what else to do */
 };
 
 struct tr {
@@ -85,6 +92,7 @@ struct tr {
     unsigned nothers;
     struct exit_jump exits[MAX_EXITS];
     unsigned nexits;
+    struct find find;
     u8 *poll_site;
     bool poll; /* the block's end must look at events: IF may have been set */
     u8 fpu[BLOCK_MAX + 1]; /* FPU_* that instruction n and those behind it need live */
@@ -112,7 +120,7 @@ static inline void emit_move_sp(struct tr *t, s32 n) { emit_lea(&t->e, t->is64, 
 
 static inline bool in_page(s32 off) { return off >= 0 && off < (s32)GUEST_PAGE_SIZE; }
 
-/* Later in the page: such jumps cannot make a loop by themselves, and need not look at events. */
+/* Jumps to later code cannot make a loop by themselves, and need not look at events. */
 static inline bool is_forward(const struct tr *t, s32 off) { return off > t->b->offset; }
 
 /* ---- flags (flags.c) ---- */
@@ -193,7 +201,9 @@ void emit_rip(struct tr *t, unsigned reg, s32 off);
 void emit_exit_rip(struct tr *t);
 /* Leave translated code for this offset from the page's start if there are events; flags are in memory. Uses T_B. */
 void emit_poll(struct tr *t, s32 off);
-/* Go on at this offset from the page's start. */
+/* Go on at this offset from the page's start, flags in memory (or dead there). */
 void emit_go(struct tr *t, s32 off);
+/* What follows the block's own code for its jumps. */
+void emit_ways_out(struct tr *t);
 
 #endif

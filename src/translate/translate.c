@@ -10,9 +10,7 @@
  * Memory: the TLB is probed inline. On a miss, as for every instruction that is not translated inline, the interpreter's handler
  * runs the whole instruction from the state before it: faults are precise by construction.
  *
- * Blocks are position independent: cpu->page_rip is the linear address of their page. Direct jumps within the page are chained
- * by patching (all blocks of a page die together, so nothing must be unchained); the others look the target up in the block
- * cache's table of jumps.
+ * Blocks are position independent: cpu->page_rip is the linear address of their page. How they follow each other: link.c.
  *
  * DEVIATION: an interrupt taken between two blocks may push arithmetic flags that the next instructions overwrite unseen.
  *
@@ -33,11 +31,12 @@ static bool translate_insn(struct tr *t, bool *ended)
     return translate_jump(t, ended) || translate_integer(t) || translate_simd(t) || translate_system(t);
 }
 
-bool translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
+void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
 {
     static _Thread_local struct tr tr;
     struct tr *t = &tr;
-    u8 *start = bt->code.rw + ((bt->code.used + 15) & ~(size_t)15);
+    struct code_region *region = code_memory_current(&bt->code);
+    u8 *start = (u8 *)(((uintptr_t)region->code + 15) & ~(uintptr_t)15);
     t->e.p = start;
     t->bt = bt;
     t->cpu = cpu;
@@ -49,6 +48,7 @@ bool translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     t->rec_len = 0;
     t->nstubs = t->nmisses = t->nothers = t->nexits = 0;
     t->poll = false;
+    t->find.back = NULL;
     struct emit *e = &t->e;
 
     emit_load32(e, T_B, STATE(events));
@@ -80,31 +80,31 @@ bool translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
         if (t->poll) emit_poll(t, next);
         emit_go(t, next);
     }
+    emit_ways_out(t);
     for (unsigned n = 0; n < t->nothers; n++) emit_other_page(t, &t->others[n]);
     for (unsigned n = 0; n < t->nmisses; n++) emit_miss(t, &t->misses[n]);
     for (unsigned n = 0; n < t->nstubs; n++) emit_stub(t, &t->stubs[n]);
     emit_fpu_entry_slow(t);
     emit_patch(t->poll_site, e->p);
+    struct translation *tn = code_memory_data(&bt->code, sizeof *tn);
+    *tn = (struct translation){.block = b, .leave = e->p, .next = bt->translations[bt->code.current]};
+    bt->translations[bt->code.current] = tn;
     emit_rip(t, T_B, b->offset);
     emit_exit_rip(t);
     b->host_bytes = (u32)(e->p - start);
-    for (unsigned n = 0; n < t->nexits; n++) {
-        const struct exit_jump *x = &t->exits[n];
-        emit_patch(x->site, e->p);
-        u8 *imm = e->p + 2;
-        emit_mov_imm64(e, H_14, ~0ull); /* the long form; the address follows below */
-        emit_jump_to(e, CC_ALWAYS, thunk_rw(bt, bt->exit_link));
-        while ((uintptr_t)e->p & 7) emit8(e, 0xcc);
-        struct link *l = (struct link *)(void *)e->p;
-        e->p += sizeof *l;
-        *l = (struct link){.site = x->site, .from = b, .target = x->target, .forward = is_forward(t, x->target)};
-        u64 address = (u64)(uintptr_t)l;
-        memcpy(imm, &address, 8);
-    }
-    bt->code.used = (size_t)(e->p - bt->code.rw);
-    bt->translated++;
-    bt->bytes += b->bytes;
+    b->translation = tn;
     b->host = code_memory_rx(&bt->code, start);
     b->host_forward = code_memory_rx(&bt->code, forward);
-    return true;
+    const struct code_page *p = bt->cache.pages[b->page];
+    for (unsigned n = 0; n < t->nexits; n++) {
+        struct link *l = t->exits[n].link;
+        l->sibling = tn->out;
+        tn->out = l;
+        struct block *to = in_page(l->target) ? block_at(p, (unsigned)l->target, b->mode) : NULL;
+        if (to && to->host && !bt->check) translate_link(bt, l, to, is_forward(t, l->target) && !l->poll);
+    }
+    region->code = e->p;
+    bt->translated++;
+    bt->bytes += b->bytes;
+    bt->host_bytes += (u64)(e->p - start);
 }

@@ -5,12 +5,30 @@
 #include "cpu/block.h"
 #include "translate/code_memory.h"
 
-/* A direct jump within a page that may be patched to go straight to its target. */
+/* A direct jump, and what it is patched to go straight to. One that stays in its page holds until either block dies: blocks of a
+ * page see the same page. One that leaves it compares `page` and `key` each time it runs. */
 struct link {
-    u8 *site;           /* its displacement, in the writable view */
-    struct block *from; /* whose jump it is */
-    s32 target;         /* offset from the page's start */
-    bool forward;       /* the target may be entered without a look at events */
+    u64 page;             /* page_rip that it holds for; NO_PAGE: not linked */
+    u64 key;              /* cpu->code_key that it holds under */
+    u8 *site;             /* the jump's displacement, in the writable view */
+    u8 *stub;             /* where that leads while it is not linked */
+    struct block *from;   /* whose jump it is */
+    struct block *to;     /* NULL: not linked */
+    struct link *next, **at; /* among the links to `to` */
+    struct link *sibling; /* the next one of `from` */
+    s32 target;           /* offset from the start of the page */
+    u16 insn;             /* offset in the page of the instruction that jumps */
+    bool poll;            /* the target must look at events, whatever the direction */
+    s8 pushed;            /* bytes that the stack pointer has moved for it (a call) */
+};
+#define NO_PAGE 1ull
+
+/* A block's host code. Lies in the same region of code memory. */
+struct translation {
+    struct block *block;      /* NULL: dead */
+    u8 *leave;                /* leaves for the block's start, in the writable view */
+    struct link *in, *out;    /* jumps to and from it */
+    struct translation *next; /* in its region */
 };
 
 struct check;
@@ -18,37 +36,40 @@ struct check;
 struct bt {
     struct block_cache cache; /* first: cpu->engine points at both */
     struct code_memory code;
-    u8 *enter;      /* host stack, guest registers, jump to the block: u64 (*)(void *host) */
-    u8 *exit_rip;   /* r14 is the next RIP: returns 0 */
-    u8 *exit_link;  /* r14 is a struct link: returns it */
+    struct translation *translations[CODE_REGIONS]; /* by region */
+    u8 *enter;      /* host stack, guest registers, jump to the block: void (*)(void *host) */
+    u8 *exit_rip;   /* T_B is the next RIP */
+    u8 *link;       /* T_B is a struct link in the executable view: goes on at its target */
+    u8 *find;       /* T_B is a RIP: called, returns its jump_entry in T_A, or 0 */
     u8 *slow;       /* r14 is the struct insn, r15 its block's offset: runs its handler */
     u8 *denied;     /* r14 is a struct block whose instructions need the vector state live, when it cannot be: interprets it */
     u8 *fill, *fpu_load; /* light functions */
-    size_t thunks;  /* bytes of the above */
     bool bmi2;      /* the host has RORX */
     unsigned hot;   /* interpretations before a block is translated */
-    struct check *check;        /* -d check (check.c); else NULL */
-    struct link *pending;       /* the jump that was just left by, to be patched */
-    u64 pending_kills;          /* cache.kills then */
-    u64 translated, flushes, bytes; /* statistics: blocks, times the memory was full, guest bytes */
+    struct check *check; /* -d check (check.c); else NULL */
+    s32 unpush;     /* with an exception from a link: what the stack pointer must move back */
+    u64 translated, evictions, bytes, host_bytes; /* statistics: blocks, regions given up, bytes of the guest's and the host's code */
+    u64 links, finds, entries;  /* light look-ups of direct and of indirect jumps, entries from the run loop */
     u64 refused[MNEMONIC_COUNT];    /* instructions translated to a call of their handler */
     u64 slow_calls[MNEMONIC_COUNT]; /* such calls, and slow paths taken */
 };
 
 /* Emit the thunks at the start of the code memory. */
 void translate_thunks(struct bt *bt);
-/* Translate a cached block; false: no room. Sets block->host. */
-bool translate_block(struct bt *bt, struct cpu *cpu, struct block *b);
+/* Translate a cached block; there must be room in the code memory. Sets block->host. */
+void translate_block(struct bt *bt, struct cpu *cpu, struct block *b);
 
 /* Patch a jump to go straight to its target. */
-void translate_link(struct link *l, const struct block *to, const struct bt *bt);
+void translate_link(struct bt *bt, struct link *l, struct block *to, bool forward);
+/* A block's host code goes: nothing leads to it any more but the jump cache, if `redirect` by a way out of its entries. */
+void translate_discard(struct cpu *cpu, struct block *b, bool redirect);
 
 /* Code of the current mode can be translated. */
 bool bt_eligible(const struct cpu *cpu);
-/* Before a block is looked up: drop everything when the code memory is full. */
+/* Before a block is translated: when the code memory is full, give up the region that was filled first. */
 void bt_make_room(struct cpu *cpu, struct bt *bt);
-/* Enter translated code at the current CS:RIP: the link it left by, or NULL. Then an exception is recorded or cpu->rip set. */
-struct link *bt_enter(struct cpu *cpu, struct bt *bt, void *host);
+/* Enter translated code at the current CS:RIP. Afterwards an exception is recorded, or cpu->rip is where to go on. */
+void bt_enter(struct cpu *cpu, struct bt *bt, const struct block *b, void *host);
 
 /* What translated code calls to run an instruction's handler. Non-zero: leave; cpu->rip is set. */
 u64 bt_slow(struct cpu *cpu, const struct insn *i);

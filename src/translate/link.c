@@ -1,0 +1,118 @@
+/* Translated blocks leading to each other: direct jumps are patched, others find their target in the jump cache. The light functions
+ * here run while the guest's vector state may be in the host's registers (light.h). */
+#include "translate/light.h"
+
+#include "cpu/mmu.h"
+#include "translate/emit.h"
+#include "translate/translate.h"
+
+/* Code that has run already is not written without need: the processor would drop what it has of it. */
+static void repatch(u8 *site, const u8 *target)
+{
+    s32 d;
+    memcpy(&d, site, sizeof d);
+    if (site + 4 + d != target) emit_patch(site, target);
+}
+
+static void unlink_jump(struct link *l)
+{
+    if (!l->to) return;
+    *l->at = l->next;
+    if (l->next) l->next->at = l->at;
+    l->to = NULL;
+    l->page = NO_PAGE;
+    repatch(l->site, l->stub);
+}
+
+void translate_link(struct bt *bt, struct link *l, struct block *to, bool forward)
+{
+    if (l->to != to) {
+        unlink_jump(l);
+        struct translation *t = to->translation;
+        l->to = to;
+        l->next = t->in;
+        l->at = &t->in;
+        if (l->next) l->next->at = &l->next;
+        t->in = l;
+    }
+    repatch(l->site, code_memory_rw(&bt->code, forward ? to->host_forward : to->host));
+}
+
+void translate_discard(struct cpu *cpu, struct block *b, bool redirect)
+{
+    struct bt *bt = cpu->engine;
+    struct translation *t = b->translation;
+    while (t->in) unlink_jump(t->in);
+    for (struct link *l = t->out; l; l = l->sibling) unlink_jump(l);
+    if (redirect && b->host) {
+        struct emit e = {.p = code_memory_rw(&bt->code, b->host)};
+        emit_jump_to(&e, CC_ALWAYS, t->leave);
+        e.p = code_memory_rw(&bt->code, b->host_forward);
+        emit_jump_to(&e, CC_ALWAYS, t->leave);
+    }
+    t->block = NULL;
+    b->translation = NULL;
+    b->host = b->host_forward = b->alone = NULL;
+    cpu_forget_returns(cpu);
+}
+
+/* The block at this RIP, if it is decoded already. Leaves no trace of a fault. */
+static struct block *find(struct cpu *cpu, const struct bt *bt, u64 rip)
+{
+    const bool long_code = cpu_code64(cpu);
+    const gla lin = long_code ? rip : (u32)(cpu->seg[SEG_CS].base + rip);
+    if (long_code ? !canonical(lin) : rip > cpu->code_limit) return NULL;
+    const struct tlb_entry *e = &cpu->tlb->e[tlb_index(lin)];
+    if (e->exec_tag != ((lin & ~GUEST_PAGE_MASK) | cpu->tlb->gen) && !mmu_fill(cpu, lin, ACC_EXEC)) return NULL;
+    const u64 offset = lin + e->addend - (u64)(uintptr_t)cpu->ram->host;
+    const struct code_page *p = bt->cache.pages[offset >> GUEST_PAGE_SHIFT];
+    return p ? block_at(p, (unsigned)(offset & GUEST_PAGE_MASK), cpu->mode_key) : NULL;
+}
+
+u64 light_link(struct cpu *cpu, u64 addr, u64 a)
+{
+    (void)a;
+    struct bt *bt = cpu->engine;
+    struct link *l = (struct link *)(void *)code_memory_rw(&bt->code, (void *)(uintptr_t)addr);
+    const u64 rip = (cpu->page_rip + (u64)(s64)l->target) & cpu->ip_mask;
+    const u8 mode = l->from->mode;
+    bool in_page = l->target >= 0 && l->target < (s32)GUEST_PAGE_SIZE, forward = l->target > l->from->offset;
+    struct block *to;
+    bt->links++;
+    cpu->rip = rip;
+    if (in_page) {
+        to = block_at(bt->cache.pages[l->from->page], (unsigned)l->target, mode);
+    } else {
+        if ((mode & 3) == CODE_64 && !canonical(rip)) {
+            cpu->rip = cpu->page_rip + l->insn;
+            bt->unpush = l->pushed;
+            raise_gp0(cpu);
+            return 0;
+        }
+        to = find(cpu, bt, rip);
+        forward = rip > cpu->page_rip + l->from->offset;
+    }
+    if (!to || !to->host) return 0;
+    forward &= !l->poll;
+    translate_link(bt, l, to, forward);
+    if (!in_page) {
+        cpu_code_seen(cpu, rip);
+        l->page = cpu->page_rip;
+        l->key = cpu->code_key;
+        cpu->page_rip = rip - to->offset;
+    }
+    return (u64)(uintptr_t)(forward ? to->host_forward : to->host);
+}
+
+u64 light_find(struct cpu *cpu, u64 addr, u64 a)
+{
+    (void)a;
+    struct bt *bt = cpu->engine;
+    bt->finds++;
+    struct block *to = find(cpu, bt, addr);
+    if (!to || !to->host) return 0;
+    struct jump_entry *j = jump_slot(&bt->cache, addr);
+    cpu_code_seen(cpu, addr);
+    *j = (struct jump_entry){.lin = addr, .key = cpu->code_key, .block = to, .host = to->host};
+    return (u64)(uintptr_t)j;
+}
