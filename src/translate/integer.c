@@ -405,6 +405,7 @@ bool translate_integer(struct tr *t)
     case I_pop: return translate_pop(t);
     case I_leave: return translate_leave(t);
     case I_bswap: return translate_bswap(t);
+    case I_movs: case I_stos: case I_lods: case I_scas: case I_cmps: return translate_string(t);
     case I_div:
     case I_idiv: return translate_divide(t);
     case I_pause:

@@ -184,6 +184,7 @@ void emit_one_line(struct tr *t, struct stub *s, unsigned size);
 /* ---- instructions by subject: false: left to the handler ---- */
 
 bool translate_integer(struct tr *t);
+bool translate_string(struct tr *t);
 bool translate_simd(struct tr *t);
 /* FPU_* that must be live for an instruction translate_simd() takes. */
 unsigned simd_needs(const struct tr *t, const struct insn *i);
