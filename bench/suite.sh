@@ -230,6 +230,11 @@ while read -r class item; do
     done
 done <<<"$items"
 [ ! -t 2 ] || printf '\r\e[K' >&2
+echo "$(sed -n 's/^model name[^:]*: //p' /proc/cpuinfo | head -n 1), $(nproc) processors. Calque $(git describe --always \
+    --dirty 2>/dev/null) with -accel $accel${CALQUE_ARGS:+ $CALQUE_ARGS}$([ -z "$tcg" ] || "$qemu" --version | sed -n \
+    's/^QEMU emulator version \([^ ]*\).*/; QEMU \1 with -accel tcg/p')${tcg:+${QEMU_ARGS:+ $QEMU_ARGS}}."
+echo "$([ -n "$cpu" ] && echo 'Processor time' || echo 'Elapsed time'), best of $runs, $percent% of the work."
+echo
 table
 status=$?
 trap - EXIT
