@@ -163,13 +163,13 @@ static uint64_t convert(unsigned rounds)
 }
 
 const struct item float_items[] = {
-    {"float", "nbody", nbody, 5000000, NULL},
-    {"float", "matrix", matrix, 4000, NULL},
-    {"float", "saxpy", saxpy, 800000, NULL},
-    {"float", "saxpy-avx", saxpy_avx, 1600000, has_avx2},
-    {"float", "x87", x87, 60000000, NULL},
+    {"float", "nbody", nbody, 2500000, NULL},
+    {"float", "matrix", matrix, 2500, NULL},
+    {"float", "saxpy", saxpy, 300000, NULL},
+    {"float", "saxpy-avx", saxpy_avx, 600000, has_avx2},
+    {"float", "x87", x87, 25000000, NULL},
     {"float", "x87-functions", x87_functions, 4000000, NULL},
     {"float", "libm", libm, 9000000, NULL},
-    {"float", "convert", convert, 100000, NULL},
+    {"float", "convert", convert, 50000, NULL},
     {NULL, NULL, NULL, 0, NULL},
 };

@@ -143,7 +143,7 @@ const struct item memory_items[] = {
     {"memory", "chase-small", chase_small, 150000, NULL},
     {"memory", "chase-large", chase_large, 2000, NULL},
     {"memory", "sum", sum, 3500, NULL},
-    {"memory", "scatter", scatter, 100000, NULL},
+    {"memory", "scatter", scatter, 60000, NULL},
     {"memory", "pages", pages, 1000, NULL},
     {"memory", "unaligned", unaligned, 50000, NULL},
     {NULL, NULL, NULL, 0, NULL},

@@ -110,7 +110,7 @@ static uint64_t beside(unsigned rounds)
 const struct item smc_items[] = {
     {"smc", "rewrite", rewrite, 300000, NULL},
     {"smc", "patch", patch, 400000, NULL},
-    {"smc", "compile", compile, 600000, NULL},
+    {"smc", "compile", compile, 200000, NULL},
     {"smc", "data-beside", beside, 100000000, NULL},
     {NULL, NULL, NULL, 0, NULL},
 };
