@@ -81,13 +81,18 @@ static void emit_index(struct tr *t, unsigned from)
     emit_alu_imm(e, false, 4, T_A, (TLB_ENTRIES - 1) << 5);
 }
 
-/* T_A is the index, T_B the last byte's address: T_A becomes the addend. After a miss `retry` probes again. */
+/* What is compared with the tag: the page of the operand's byte at this offset, and the bits that alignment wants to be 0, which
+ * the generation is added to: then they make a difference. An aligned operand crosses no page. */
+static s32 compared_byte(const struct tr *t, unsigned size) { return t->align ? 0 : (s32)size - 1; }
+static s32 compared_bits(const struct tr *t) { return -(s32)GUEST_PAGE_SIZE | (t->align ? t->align - 1 : 0); }
+
+/* T_A is the index, T_B compared_byte()'s address: T_A becomes the addend. After a miss `retry` probes again. */
 static void emit_compare(struct tr *t, struct stub *s, u8 *retry, const struct sum *lin, bool wide, bool write)
 {
     struct emit *e = &t->e;
     const size_t tag = write ? offsetof(struct tlb_entry, write_tag) : offsetof(struct tlb_entry, read_tag);
-    emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
-    emit_op(e, E_W, 0, 0x0b, T_B, rm_gs(TLB_FIELD(t, gen)));
+    emit_alu_imm(e, true, 4, T_B, compared_bits(t));
+    emit_op(e, E_W, 0, 0x03, T_B, rm_gs(TLB_FIELD(t, gen)));
     emit_op(e, E_W, 0, 0x3b, T_B, rm_gs_base(T_A, TLB_FIELD(t, e) + tag));
     stub_miss(t, s, retry, lin, wide, write);
     emit_load(e, T_A, rm_gs_base(T_A, TLB_FIELD(t, e) + offsetof(struct tlb_entry, addend)));
@@ -104,7 +109,7 @@ static void emit_probe_entry(struct tr *t, struct stub *s, const struct sum *a, 
         emit_sum(t, true, T_A, a, 0);
         emit_index(t, T_A);
     }
-    emit_sum(t, true, T_B, a, (s32)size - 1);
+    emit_sum(t, true, T_B, a, compared_byte(t, size));
     emit_compare(t, s, retry, a, true, write);
 }
 
@@ -115,7 +120,7 @@ static void emit_probe_stack(struct tr *t, struct stub *s, const struct sum *a, 
     emit_sum(t, true, T_B, a, 0);
     emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE | ((s32)size - 1));
     emit_op(e, E_W, 0, 0x3b, T_B, rm_gs(TLB_FIELD(t, stack_tag)));
-    t->others[t->nothers] = (struct other_page){.stub = s, .site = emit_jump(e, CC_NE), .lin = *a, .size = (u8)size, .write = write};
+    t->others[t->nothers] = (struct other_page){.stub = s, .site = emit_jump(e, CC_NE), .lin = *a, .size = (u8)size, .align = t->align, .write = write};
     emit_load(e, T_A, rm_gs(TLB_FIELD(t, stack_addend)));
     t->others[t->nothers++].back = e->p;
 }
@@ -124,6 +129,7 @@ void emit_other_page(struct tr *t, const struct other_page *o)
 {
     struct emit *e = &t->e;
     emit_patch(o->site, e->p);
+    t->align = o->align;
     emit_probe_entry(t, o->stub, &o->lin, o->size, o->write);
     if (o->write) {
         emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
@@ -153,8 +159,8 @@ static void emit_probe_wrapped(struct tr *t, struct stub *s, const struct sum *a
     if (a->m.reg == H_NONE && a->m.index == H_NONE) { /* an absolute address: its entry is known now */
         const u32 lin = (u32)a->m.disp;
         const size_t entry = TLB_FIELD(t, e) + tlb_index(lin) * sizeof(struct tlb_entry);
-        emit_mov_imm64(e, T_B, ((u64)lin + size - 1) & ~(u64)GUEST_PAGE_MASK);
-        emit_op(e, E_W, 0, 0x0b, T_B, rm_gs(TLB_FIELD(t, gen)));
+        emit_mov_imm64(e, T_B, ((u64)lin + (u64)compared_byte(t, size)) & (u64)compared_bits(t));
+        emit_op(e, E_W, 0, 0x03, T_B, rm_gs(TLB_FIELD(t, gen)));
         emit_op(e, E_W, 0, 0x3b, T_B, rm_gs(entry + (write ? offsetof(struct tlb_entry, write_tag) : offsetof(struct tlb_entry, read_tag))));
         stub_miss(t, s, retry, a, false, write);
         emit_mov_imm64(e, T_A, lin);
@@ -163,7 +169,7 @@ static void emit_probe_wrapped(struct tr *t, struct stub *s, const struct sum *a
         emit_sum(t, false, T_A, a, 0);
         emit_index(t, T_A);
         emit_sum(t, false, T_B, a, 0);
-        if (size > 1) emit_lea(e, true, T_B, rm_mem(T_B, (s32)size - 1));
+        if (compared_byte(t, size)) emit_lea(e, true, T_B, rm_mem(T_B, compared_byte(t, size)));
         emit_compare(t, s, retry, a, false, write);
         emit_sum(t, false, T_B, a, 0);
         emit_op(e, E_W, 0, 0x03, T_A, rm_reg(T_B));
@@ -179,7 +185,7 @@ static void emit_probe_register(struct tr *t, struct stub *s, unsigned size, boo
     emit_store(e, T_B, STATE(lin));
     u8 *retry = e->p;
     emit_index(t, T_B);
-    if (size > 1) emit_lea(e, true, T_B, rm_mem(T_B, (s32)size - 1));
+    if (compared_byte(t, size)) emit_lea(e, true, T_B, rm_mem(T_B, compared_byte(t, size)));
     emit_compare(t, s, retry, &lin, true, write);
     emit_op(e, E_W, 0, 0x03, T_A, STATE(lin));
     t->at = rm_mem(T_A, 0);

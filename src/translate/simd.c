@@ -125,19 +125,6 @@ static u32 implicit_gprs(const struct insn *i)
     }
 }
 
-/* The memory operand's host address, checked for alignment where that matters. */
-static struct rm simd_memory(struct tr *t, struct stub *s, const struct operand *mem)
-{
-    struct emit *e = &t->e;
-    emit_address(t, s, mem->size, mem->access & OPND_WRITE);
-    if (!(t->i->opcode->attr & ATTR_ALIGN)) return t->at;
-    emit_lea(e, true, T_B, t->at);
-    emit_op(e, E_REX, 0, 0xf6, 0, rm_reg(T_B));
-    emit8(e, mem->size - 1u);
-    stub_from(t, s, CC_NE);
-    return rm_mem(T_B, 0);
-}
-
 static void emit_immediates(struct emit *e, const struct insn *i)
 {
     /* An immediate that names a register (VBLENDVPS and the like) is not an operand of that kind. */
@@ -170,7 +157,10 @@ static bool translate_vector(struct tr *t)
     struct rm rm = rm_reg((i->modrm & 7) | (i->rex & 1 ? 8 : 0));
     if (mem) {
         s = new_stub(t);
-        rm = simd_memory(t, s, mem);
+        t->align = i->opcode->attr & ATTR_ALIGN ? mem->size : 0;
+        emit_address(t, s, mem->size, mem->access & OPND_WRITE);
+        t->align = 0;
+        rm = t->at;
     }
     if (g && gpr_in_reg(i)) reg = simd_gpr(t, g);
     else if (g) rm = rm_reg(simd_gpr(t, g));

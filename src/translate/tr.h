@@ -52,7 +52,7 @@ struct other_page {
     struct stub *stub;
     u8 *site, *back; /* the jump to it, and where to go on */
     struct sum lin;
-    u8 size;
+    u8 size, align;
     bool write;
 };
 
@@ -77,6 +77,7 @@ struct tr {
     bool is64;
     unsigned context;     /* TLB context */
     const struct insn *i; /* being translated */
+    s32 align;            /* what emit_address() checks the address for: bytes, a power of two; 0: nothing */
     struct rm at;         /* the probed host address of its memory operand */
     /* where the guest's flags are */
     bool host;      /* in the host's */

@@ -49,6 +49,7 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     t->nstubs = t->nmisses = t->nothers = t->nexits = 0;
     t->poll = false;
     t->find.back = NULL;
+    t->align = 0;
     struct emit *e = &t->e;
 
     emit_load32(e, T_B, STATE(events));

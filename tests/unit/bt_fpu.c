@@ -30,8 +30,10 @@ PROGRAM(state_survives, "mov ecx, 50\n movsd xmm0, [rsi]\n movapd xmm1, [rsi + 1
 PROGRAM(upper_halves, "mov ecx, 20\n vmovupd ymm0, [rsi]\n vbroadcastsd ymm1, [rsi + 8]\n"
         "1: vfmadd231pd ymm2, ymm0, ymm1\n push rcx\n sgdt [rsi + 0xf00]\n pop rcx\n vaddpd ymm3, ymm2, [rsi + 32]\n addpd xmm3, xmm0\n"
         "vpblendvb ymm4, ymm2, ymm3, ymm1\n vextractf128 xmm5, ymm4, 1\n vpinsrq xmm6, xmm5, r14, 1\n vmovq r15, xmm5\n"
-        "vgatherqpd ymm7, [rsi + ymm8 * 8], ymm9\n vpmovmskb r12d, ymm4\n cmp ecx, 10\n jne 2f\n vzeroupper\n 2: dec ecx\n jnz 1b\n"
-        "vptest ymm1, ymm4\n setc [rsi + 0x1000]\n vmovdqa [rsi + 0x1020], ymm2\n vzeroall\n vxorps ymm11, ymm11, ymm11")
+        "vgatherqpd ymm7, [rsi + ymm8 * 8], ymm9\n vpmovmskb r12d, ymm4\n dec ecx\n jnz 1b\n"
+        "vptest ymm1, ymm4\n setc [rsi + 0x1000]\n vmovdqa [rsi + 0x1020], ymm2")
+PROGRAM(zero_upper_halves, "mov ecx, 6\n 1: vaddpd ymm0, ymm0, [rsi]\n vaddpd ymm9, ymm9, [rsi + 32]\n cmp ecx, 3\n jne 2f\n vzeroupper\n"
+        "2: sgdt [rsi + 0xf00]\n addpd xmm0, [rsi]\n dec ecx\n jnz 1b\n sgdt [rsi + 0xf00]\n vzeroall\n vaddps ymm3, ymm3, [rsi]")
 PROGRAM(flags, "mov ecx, 10\n xor r12d, r12d\n movsd xmm0, [rsi]\n"
         "1: comisd xmm0, [rsi + 8]\n adc r12d, 0\n ucomiss xmm0, xmm1\n setp al\n add r12d, eax\n fld qword ptr [rsi]\n"
         "fld qword ptr [rsi + 8]\n fcomip st, st(1)\n setb al\n fcmovnbe st, st(0)\n fstp st(0)\n ptest xmm0, xmm1\n sbb r12, rcx\n"
@@ -65,7 +67,7 @@ PROGRAM(crypto, "mov ecx, 9\n movups xmm1, [rsi]\n 1: aesenc xmm1, [rsi + 16]\n 
 PROGRAM(streaming, "movntps [rsi + 0x1000], xmm0\n movnti [rsi + 0x1010], r13\n movntdqa xmm1, [rsi]\n prefetcht0 [rdi]\n sfence\n maskmovdqu xmm0, xmm1")
 
 static const struct program programs[] = {
-    USE(state_survives, -1),   USE(upper_halves, -1),      USE(flags, -1),          USE(mmx, -1),
+    USE(state_survives, -1),   USE(upper_halves, -1),      USE(zero_upper_halves, -1), USE(flags, -1),          USE(mmx, -1),
     USE(x87_pointers, -1),     USE(rounding, -1),          USE(two_contexts, -1),   USE(task_switched, EXC_NM),
     USE(task_switched_x87, EXC_NM), USE(fault_in_load, EXC_PF), USE(fault_in_store, EXC_PF), USE(fault_across_pages, EXC_PF),
     USE(misaligned, EXC_GP),   USE(misaligned_avx, EXC_GP), USE(unmasked_simd, EXC_XM), USE(unmasked_x87, EXC_MF),
