@@ -97,7 +97,8 @@ void mem_locked_report(struct cpu *cpu);
 static inline __attribute__((always_inline)) void *mem_fast(struct cpu *cpu, unsigned seg, u64 ea, unsigned size, bool write)
 {
     const struct segment_window *w = &cpu->win[seg];
-    if (__builtin_expect(ea + size > (write ? w->write_end : w->read_end), 0)) return NULL;
+    /* By the last byte: the sum can wrap around to 0, which a closed window must not let through. */
+    if (__builtin_expect(ea + (size - 1) >= (write ? w->write_end : w->read_end), 0)) return NULL;
     u64 lin = (w->base + ea) & cpu->lin_mask;
     const struct tlb *t = cpu->tlb;
     const struct tlb_entry *e = &t->e[tlb_index(lin)];

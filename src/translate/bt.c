@@ -23,8 +23,10 @@
 
 u64 bt_denied(struct cpu *cpu, struct block *b)
 {
+    const struct bt *bt = cpu->engine;
     cpu->rip = (cpu->page_rip + b->offset) & cpu->ip_mask;
-    run_block(cpu, b);
+    if (bt->check) check_interpret(cpu, b);
+    else run_block(cpu, b);
     return 0;
 }
 

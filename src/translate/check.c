@@ -219,6 +219,8 @@ static void interpret(struct cpu *cpu, const struct block *b, u64 stop)
     }
 }
 
+void check_interpret(struct cpu *cpu, const struct block *b) { interpret(cpu, b, ~0ull); }
+
 static void interpret_logged(struct cpu *cpu, struct check *c, const struct block *b, u64 stop)
 {
     c->stores.count = c->stores.tables = 0;

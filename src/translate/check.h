@@ -4,6 +4,7 @@
 
 #include "cpu/cpu.h"
 
+struct block;
 struct bt;
 struct check;
 
@@ -13,5 +14,7 @@ struct check *check_create(struct cpu *cpu);
 void check_destroy(struct check *c, struct cpu *cpu);
 /* The run loop when blocks are checked. */
 enum cpu_exit check_run(struct cpu *cpu, struct bt *bt);
+/* Interpret a block, where translated code wants that; its exception is recorded only. */
+void check_interpret(struct cpu *cpu, const struct block *b);
 
 #endif
