@@ -260,7 +260,13 @@ static const struct field {
     FIELD(kernel_gs_base), FIELD(tsc_aux), FIELD(sysenter_cs), FIELD(sysenter_esp), FIELD(sysenter_eip), FIELD(pat),
     FIELD(misc_enable), FIELD(tsc_offset), FIELD(tsc_adjust), FIELD(spec_ctrl), FIELD(mtrr_def_type), FIELD(mtrr_fixed),
     FIELD(mtrr_base), FIELD(mtrr_mask), FIELD(mcg_status), FIELD(mcg_ctl), FIELD(mc_bank), FIELD(smbase), FIELD(pkru),
-    FIELD(fpu.legacy), FIELD(fpu.header), FIELD(fpu.ymm_high), FIELD(pdpte), FIELD(win), FIELD(mode_key), FIELD(code_limit),
+    /* [SDM1] table 10-2, without MXCSR_MASK and what is reserved. */
+#define FXSAVE(name, at, size) {name, offsetof(struct cpu, fpu.legacy) + at, size}
+    FXSAVE("fcw", 0, 2), FXSAVE("fsw", 2, 2), FXSAVE("ftw", 4, 1), FXSAVE("fop", 6, 2), FXSAVE("fip", 8, 8), FXSAVE("fdp", 16, 8),
+    FXSAVE("mxcsr", 24, 4), FXSAVE("st0", 32, 10), FXSAVE("st1", 48, 10), FXSAVE("st2", 64, 10), FXSAVE("st3", 80, 10),
+    FXSAVE("st4", 96, 10), FXSAVE("st5", 112, 10), FXSAVE("st6", 128, 10), FXSAVE("st7", 144, 10), FXSAVE("xmm", 160, 256),
+#undef FXSAVE
+    FIELD(fpu.header), FIELD(fpu.ymm_high), FIELD(pdpte), FIELD(win), FIELD(mode_key), FIELD(code_limit),
     FIELD(tlb), FIELD(exc.vector), FIELD(exc.has_error), FIELD(exc.error_code), FIELD(shadow), FIELD(unfinished),
     FIELD(halted), FIELD(wait_sipi), FIELD(shutdown), FIELD(nmi_blocked), FIELD(in_exception_delivery), FIELD(pending_debug),
     FIELD(step), FIELD(watch),
@@ -369,6 +375,7 @@ static bool agree(struct cpu *cpu, struct check *c)
     mine->aflags = cpu->aflags;
     mine->block_rip = cpu->block_rip;
     mine->regs[REG_RIP] = cpu->regs[REG_RIP];
+    memcpy(mine->fpu.legacy + 28, cpu->fpu.legacy + 28, 4); /* MXCSR_MASK */
     bool same = same_state(mine, cpu);
     mine->aflags = flags;
     if (same) return true;

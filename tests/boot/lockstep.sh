@@ -11,8 +11,9 @@ for kernel in "${@:-linux-cloud-amd64}"; do
     *) initramfs=initramfs-amd64 ;;
     esac
     scripts/get-guests "$kernel" $initramfs || exit 1
-    GUEST_LOG=$work guest_linux "$kernel" "guests/vmlinuz-${kernel#linux-}" guests/$initramfs.cpio 600 \
-        -accel bt -d check -D "$work/check" >"$work/out" || { cat "$work/out"; rm -rf "$work"; exit 1; }
+    # A failure ends the subshell.
+    (GUEST_LOG=$work guest_linux "$kernel" "guests/vmlinuz-${kernel#linux-}" guests/$initramfs.cpio 600 \
+        -accel bt -d check -D "$work/check") >"$work/out" || { cat "$work/out" "$work/$kernel/stderr"; rm -rf "$work"; exit 1; }
     # Most of a boot must have been compared, not left out.
     read -r compared others < <(awk '/^check: vCPU/ { for (i = 1; i < NF; i++) if ($i ~ /^[0-9]+$/) {
         if ($(i + 1) == "blocks") c += $i; else if ($(i + 1) != "with") o += $i } } END { print c + 0, o + 0 }' "$work/check")
