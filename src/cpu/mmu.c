@@ -483,6 +483,12 @@ bool mmu_fill(struct cpu *cpu, gla lin, unsigned acc)
     return false;
 }
 
+u8 *mmu_writable(struct cpu *cpu, gla lin)
+{
+    if (cpu_long(cpu) ? !canonical(lin) : lin != (u32)lin) return NULL;
+    return refill(cpu, lin, ACC_WRITE, access_privilege(cpu, ACC_WRITE));
+}
+
 bool mmu_probe(struct cpu *cpu, gla lin, gpa *out)
 {
     struct walk w;

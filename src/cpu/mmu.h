@@ -30,6 +30,8 @@ bool mmu_probe(struct cpu *cpu, gla lin, gpa *out);
  * be had that way (a fault, a device, a page that takes a look at each access, or it was there already). Runs while the
  * guest's vector state is live (fpu_live.h), and saves it when it must. */
 bool mmu_fill(struct cpu *cpu, gla lin, unsigned acc);
+/* After that: plain RAM that may be written at the current privilege, except that its page may hold code; or NULL. Likewise. */
+u8 *mmu_writable(struct cpu *cpu, gla lin);
 
 /* Accesses by linear address, any size and alignment, possibly crossing a page. Both pages are checked before anything is
  * written. False: an exception is recorded (#PF; #GP(0) when not canonical). No alignment check (#AC). */

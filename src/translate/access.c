@@ -145,8 +145,10 @@ static void emit_probe_sum(struct tr *t, struct stub *s, const struct sum *a, un
     struct emit *e = &t->e;
     if (a->m.reg == H_GSP && a->m.index == H_NONE && !a->has_extra && size <= 16 && !(size & (size - 1)))
         emit_probe_stack(t, s, a, size, write);
-    else
+    else {
         emit_probe_entry(t, s, a, size, write);
+        if (write && !t->align) miss_direct(t, size);
+    }
     if (a->has_extra) emit_op(e, E_W, 0, 0x03, T_A, a->extra);
     t->at = with_register(t, T_A, a->m);
 }
@@ -171,6 +173,7 @@ static void emit_probe_wrapped(struct tr *t, struct stub *s, const struct sum *a
         emit_sum(t, false, T_B, a, 0);
         if (compared_byte(t, size)) emit_lea(e, true, T_B, rm_mem(T_B, compared_byte(t, size)));
         emit_compare(t, s, retry, a, false, write);
+        if (write && !t->align) miss_direct(t, size);
         emit_sum(t, false, T_B, a, 0);
         emit_op(e, E_W, 0, 0x03, T_A, rm_reg(T_B));
     }

@@ -19,6 +19,13 @@ void stub_miss(struct tr *t, struct stub *s, u8 *retry, const struct sum *lin, b
         (struct miss){.stub = s, .site = emit_jump(&t->e, CC_NE), .retry = retry, .lin = *lin, .wide = wide, .write = write};
 }
 
+void miss_direct(struct tr *t, unsigned size)
+{
+    struct miss *m = &t->misses[t->nmisses - 1];
+    m->direct = t->e.p;
+    m->size = (u8)size;
+}
+
 void stub_back(struct tr *t, struct stub *s)
 {
     s->back = t->e.p;
@@ -44,10 +51,11 @@ void emit_miss(struct tr *t, const struct miss *m)
     struct emit *e = &t->e;
     emit_patch(m->site, e->p);
     emit_sum(t, m->wide, T_B, &m->lin, 0);
-    emit_mov_imm64(e, T_A, m->write ? ACC_WRITE : ACC_READ);
+    emit_mov_imm64(e, T_A, (m->write ? ACC_WRITE : ACC_READ) | (u64)m->size << 8);
     emit_call(t, t->bt->fill);
-    emit_op(e, 0, 0, 0x85, T_A, rm_reg(T_A));
-    emit_jump_to(e, CC_NE, m->retry);
+    emit_alu_imm(e, true, 7, T_A, 1);
+    emit_jump_to(e, CC_E, m->retry);
+    if (m->direct) emit_jump_to(e, CC_A, m->direct);
     stub_from(t, m->stub, CC_ALWAYS);
 }
 

@@ -45,6 +45,8 @@ struct miss {
     struct sum lin; /* the linear address */
     bool wide;     /* ... as 64 bits */
     bool write;
+    u8 *direct;    /* where to go on with the addend in T_A, for a store of `size` bytes to a page that holds code; or NULL */
+    u8 size;
 };
 
 /* A stack access that is not to the page last written so: the full probe. */
@@ -150,6 +152,8 @@ void stub_from(struct tr *t, struct stub *s, unsigned cc);
 /* Emit the jump (not equal) of a TLB probe that missed. A light function (light.h) fills the TLB, then the code at `retry` runs
  * again, with all registers as they are here, but T_A unknown and T_B the linear address; or the stub is taken. */
 void stub_miss(struct tr *t, struct stub *s, u8 *retry, const struct sum *lin, bool wide, bool write);
+/* The probe has just ended: its miss may give an addend for this one store. Not if that is remembered. */
+void miss_direct(struct tr *t, unsigned size);
 void emit_miss(struct tr *t, const struct miss *m);
 /* Call a thunk. */
 void emit_call(struct tr *t, const u8 *thunk);
