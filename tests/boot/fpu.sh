@@ -19,7 +19,7 @@ for program in fpu64 fpu32; do
     guest_expect 60 "${results[@]}"
 done
 guest_expect 30 'calque-guest: status 0'
-guest_end 30
 guest_refuse "$guest_linux_complaints"
+guest_end 30
 rm -rf "$dir"
 guest_pass "fpu: the same as on the host, in $(guest_seconds) s"
