@@ -10,6 +10,8 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "core/tsc_time.h"
+
 struct timer {
     struct clock *clock;        /* what it is armed on */
     void (*fire)(void *opaque); /* what it does */
@@ -23,9 +25,10 @@ struct timer {
 #define NOT_IN_HEAP SIZE_MAX
 
 struct clock {
+    struct tsc_time host;       /* the host's monotonic clock */
     bool manual;                /* moves by clock_advance() only */
     u64 manual_now;             /* manual: now; read from other threads */
-    u64 host_start;             /* else: CLOCK_MONOTONIC at guest time 0 */
+    u64 host_start;             /* else: host time at guest time 0 */
     bool stopped;               /* see clock_stop(); read from other threads */
     u64 stopped_at;             /* stopped: now; read from other threads */
     s64 wall_offset;            /* wall-clock time less guest time, ns; read from other threads */
@@ -41,13 +44,6 @@ struct clock {
 
 /* ---- time ---- */
 
-static u64 host_ns(clockid_t id)
-{
-    struct timespec ts;
-    clock_gettime(id, &ts);
-    return (u64)ts.tv_sec * NS_PER_SECOND + (u64)ts.tv_nsec;
-}
-
 static struct clock *create(bool manual)
 {
     struct clock *c = calloc(1, sizeof *c);
@@ -57,8 +53,11 @@ static struct clock *create(bool manual)
     }
     c->manual = manual;
     if (!manual) {
-        c->host_start = host_ns(CLOCK_MONOTONIC);
-        c->wall_offset = (s64)host_ns(CLOCK_REALTIME);
+        struct timespec ts;
+        clock_gettime(CLOCK_REALTIME, &ts);
+        tsc_time_init(&c->host);
+        c->host_start = tsc_time_now(&c->host);
+        c->wall_offset = (s64)ts.tv_sec * (s64)NS_PER_SECOND + ts.tv_nsec;
     }
     return c;
 }
@@ -75,11 +74,12 @@ void clock_destroy(struct clock *c)
     free(c);
 }
 
-u64 clock_now(const struct clock *c)
+/* Vector registers may hold the guest's state here. */
+__attribute__((target("general-regs-only"))) u64 clock_now(const struct clock *c)
 {
     if (c->manual) return __atomic_load_n(&c->manual_now, __ATOMIC_RELAXED);
     if (__atomic_load_n(&c->stopped, __ATOMIC_ACQUIRE)) return __atomic_load_n(&c->stopped_at, __ATOMIC_RELAXED);
-    return host_ns(CLOCK_MONOTONIC) - __atomic_load_n(&c->host_start, __ATOMIC_RELAXED);
+    return tsc_time_now(&c->host) - __atomic_load_n(&c->host_start, __ATOMIC_RELAXED);
 }
 
 void clock_stop(struct clock *c)
@@ -92,7 +92,7 @@ void clock_stop(struct clock *c)
 void clock_start(struct clock *c)
 {
     if (!c->stopped) return;
-    if (!c->manual) __atomic_store_n(&c->host_start, host_ns(CLOCK_MONOTONIC) - c->stopped_at, __ATOMIC_RELAXED);
+    if (!c->manual) __atomic_store_n(&c->host_start, tsc_time_now(&c->host) - c->stopped_at, __ATOMIC_RELAXED);
     __atomic_store_n(&c->stopped, false, __ATOMIC_RELEASE);
     if (c->wake) c->wake(c->wake_opaque);
 }
@@ -234,6 +234,7 @@ u64 clock_next_deadline(const struct clock *c)
 
 void clock_run_due(struct clock *c)
 {
+    if (!c->manual) tsc_time_sync(&c->host);
     if (c->stopped) return;
     u64 now = clock_now(c);
     struct timer **tail = &c->due;

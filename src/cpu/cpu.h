@@ -133,7 +133,7 @@ struct cpu_hooks {
     void *opaque;
     void (*lock)(void *opaque);   /* take the machine lock (device accesses) */
     void (*unlock)(void *opaque);
-    u64 (*tsc)(void *opaque);     /* TSC ticks since power-on, before TSC_ADJUST/offset */
+    u64 (*tsc)(void *opaque);     /* TSC ticks since power-on, before TSC_ADJUST/offset; keeps off vector registers (fpu_live.h) */
     int (*ack_interrupt)(void *opaque);                     /* L: vector 0..255, or -1 when it went away */
     bool (*apic_msr_read)(void *opaque, u32 msr, u64 *value); /* L: 0x1b, 0x800..0x83f, 0x6e0; false: #GP */
     bool (*apic_msr_write)(void *opaque, u32 msr, u64 value); /* L */

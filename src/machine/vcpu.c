@@ -37,7 +37,8 @@ static void hook_unlock(void *opaque)
     pthread_mutex_unlock(&v->machine->lock);
 }
 
-static u64 hook_tsc(void *opaque)
+/* Vector registers may hold the guest's state here. */
+__attribute__((target("general-regs-only"))) static u64 hook_tsc(void *opaque)
 {
     struct vcpu *v = opaque;
     _Static_assert(CPUID_TSC_HZ == NS_PER_SECOND, "a TSC tick is a nanosecond");
