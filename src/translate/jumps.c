@@ -23,14 +23,15 @@ static void emit_near(struct emit *e, unsigned code, unsigned reg, const void *o
 }
 
 /* The jump to a page offset, within the page or out of it. */
-static struct link *emit_direct(struct tr *t, unsigned cc, s32 off)
+static struct link *emit_link(struct tr *t, unsigned cc, s32 off, bool other_mode)
 {
     struct emit *e = &t->e;
     struct link *l = code_memory_data(&t->bt->code, sizeof *l);
     struct exit_jump *x = &t->exits[t->nexits++];
-    *l = (struct link){.page = NO_PAGE, .from = t->b, .target = off, .insn = (u16)(t->b->offset + t->i->off)};
+    *l = (struct link){
+        .page = NO_PAGE, .from = t->b, .target = off, .insn = (u16)(t->b->offset + t->i->off), .other_mode = other_mode};
     *x = (struct exit_jump){.link = l};
-    if (in_page(off)) {
+    if (in_page(off) && !other_mode) {
         l->site = emit_jump(e, cc);
         return l;
     }
@@ -47,6 +48,10 @@ static struct link *emit_direct(struct tr *t, unsigned cc, s32 off)
     if (skip) emit_patch(skip, e->p);
     return l;
 }
+
+static struct link *emit_direct(struct tr *t, unsigned cc, s32 off) { return emit_link(t, cc, off, false); }
+
+void emit_go_mode(struct tr *t, s32 off) { emit_link(t, CC_ALWAYS, off, true); }
 
 void emit_go(struct tr *t, s32 off) { emit_direct(t, CC_ALWAYS, off); }
 

@@ -3,6 +3,7 @@
 
 #include "cpu/exec.h"
 #include "cpu/fpu_live.h"
+#include "cpu/run.h"
 #include "translate/translate.h"
 
 /* A store to a page that holds code, but not where it stores: its addend, or 0. */
@@ -39,6 +40,33 @@ u64 light_fpu_load(struct cpu *cpu, u64 addr, u64 a)
     return fpu_load(cpu, (unsigned)addr);
 }
 
+u64 light_rdtsc(struct cpu *cpu, u64 addr, u64 a)
+{
+    (void)addr;
+    (void)a;
+    const u64 v = cpu->hooks->tsc(cpu->hooks->opaque) + cpu->tsc_offset;
+    cpu->regs[R_AX] = (u32)v;
+    cpu->regs[R_DX] = v >> 32;
+    return 0;
+}
+
+/* Code of cpu->rip that can be gone on with at once, without the run loop. */
+static u64 go_on(struct cpu *cpu)
+{
+    struct bt *bt = cpu->engine;
+    if (cpu->step || cpu->halted || cpu->shutdown || bt->check || bt->cache.grave_bytes > GRAVEYARD_LIMIT) return BT_LEAVE;
+    cpu->event_mask = run_event_mask(cpu);
+    if (__atomic_load_n(&cpu->events, __ATOMIC_RELAXED) & cpu->event_mask) return BT_LEAVE;
+    const gla lin = block_lin(cpu);
+    struct jump_entry *j = jump_slot(&bt->cache, lin);
+    if ((j->lin != lin || j->key != cpu->code_key) && !(j = (struct jump_entry *)(uintptr_t)light_find(cpu, cpu->rip, 0)))
+        return BT_LEAVE;
+    if (j->host == bt->cache.no_host) return BT_LEAVE;
+    cpu->page_rip = cpu->rip - j->block->offset;
+    cpu->returns_used = true;
+    return (u64)(uintptr_t)j->host;
+}
+
 u64 bt_slow(struct cpu *cpu, const struct insn *i)
 {
     struct bt *bt = cpu->engine;
@@ -47,13 +75,14 @@ u64 bt_slow(struct cpu *cpu, const struct insn *i)
     bt->slow_calls[i->mnemonic]++;
     fpu_save(cpu);
     if (!fn(cpu, i)) {
-        if (cpu->exc.vector >= 0) cpu->rip = insn_rip(cpu, i);
-        return 1;
+        if (cpu->exc.vector < 0) return go_on(cpu);
+        cpu->rip = insn_rip(cpu, i);
+        return !bt->check && run_exception(cpu) ? go_on(cpu) : BT_LEAVE;
     }
     if (i->fn != fn || cpu->code_key != key || cpu->step ||
         (__atomic_load_n(&cpu->events, __ATOMIC_RELAXED) & cpu->event_mask)) {
         cpu->rip = next_rip(cpu, i);
-        return 1;
+        return go_on(cpu);
     }
     return 0;
 }

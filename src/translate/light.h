@@ -15,6 +15,8 @@ typedef u64 light_fn(struct cpu *cpu, u64 addr, u64 a);
 light_fn light_fill;
 /* Before instructions that need the vector state live: addr is what, FPU_*. Non-zero: it is. */
 light_fn light_fpu_load;
+/* RDTSC: RAX and RDX. */
+light_fn light_rdtsc;
 /* addr: a struct link, in the executable view. The host code of its target, page_rip set, the jump patched; or 0: cpu->rip is set,
  * and an exception recorded if the target cannot be an address. */
 light_fn light_link;

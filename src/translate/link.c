@@ -76,7 +76,7 @@ u64 light_link(struct cpu *cpu, u64 addr, u64 a)
     struct link *l = (struct link *)(void *)code_memory_rw(&bt->code, (void *)(uintptr_t)addr);
     const u64 rip = (cpu->page_rip + (u64)(s64)l->target) & cpu->ip_mask;
     const u8 mode = l->from->mode;
-    bool in_page = l->target >= 0 && l->target < (s32)GUEST_PAGE_SIZE, forward = l->target > l->from->offset;
+    bool in_page = !l->other_mode && l->target >= 0 && l->target < (s32)GUEST_PAGE_SIZE, forward = l->target > l->from->offset;
     struct block *to;
     bt->links++;
     cpu->rip = rip;

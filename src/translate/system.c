@@ -159,7 +159,58 @@ static bool translate_rdpkru(struct tr *t)
     return true;
 }
 
-bool translate_system(struct tr *t)
+/* Both registers are written as RDTSC does. DEVIATION, as in the interpreter: TSC reads are not trapped but by CR4.TSD. */
+static bool translate_rdtsc(struct tr *t)
+{
+    struct emit *e = &t->e;
+    const bool aux = t->i->mnemonic == I_rdtscp;
+    flags_before(t, true, bit(H_AX) | bit(H_DX) | (aux ? bit(H_CX) : 0), false);
+    struct stub *s = NULL;
+    if (!ring0(t)) {
+        s = new_stub(t);
+        emit_op(e, 0, 0, 0xf7, 0, STATE(cr4));
+        emit32(e, CR4_TSD);
+        stub_from(t, s, CC_NE);
+    }
+    emit_call(t, t->bt->rdtsc);
+    if (aux) emit_load32(e, H_CX, STATE(tsc_aux));
+    registers_written(t, bit(H_AX) | bit(H_DX) | (aux ? bit(H_CX) : 0));
+    if (s) stub_back(t, s);
+    return true;
+}
+
+/* STAC and CLAC: EFLAGS.AC, and under SMAP the context of the TLB. */
+static bool translate_ac(struct tr *t, bool set, bool *ended)
+{
+    struct emit *e = &t->e;
+    if (!ring0(t) || t->poll) return false;
+    if (!set && t->context == TLB_SUPERVISOR_SMAP) return true; /* AC is clear already */
+    if (set && t->context == TLB_SUPERVISOR) return translate_flag(t, EFLAGS_AC, true); /* is set already, or does nothing */
+    const unsigned context = set ? TLB_SUPERVISOR : TLB_SUPERVISOR_SMAP;
+    const u8 mode = (u8)((t->b->mode & ~0xcu) | context << 2);
+    flags_to_mem(t);
+    struct stub *s = new_stub(t);
+    emit_op(e, 0, 0, 0x80, 7, rm_gs(offsetof(struct cpu, returns_mode) + context)); /* cpu_update_mode() has to empty them */
+    emit8(e, mode);
+    stub_from(t, s, CC_NE);
+    if (!set) {
+        emit_op(e, 0, 0, 0xf7, 0, STATE(cr4));
+        emit32(e, CR4_SMAP);
+        stub_from(t, s, CC_E);
+    }
+    emit_alu_state(e, set ? ALU_OR : ALU_AND, STATE(eflags), set ? EFLAGS_AC : ~EFLAGS_AC);
+    emit_op(e, 0, 0, 0xc6, 0, STATE(mode_key));
+    emit8(e, mode);
+    emit_op(e, 0, 0, 0xc6, 0, rm_gs(offsetof(struct cpu, code_key) + 7));
+    emit8(e, mode);
+    emit_load(e, T_A, STATE(self));
+    emit_lea(e, true, T_A, rm_mem(T_A, (s32)(offsetof(struct cpu, tlbs) + context * sizeof(struct tlb))));
+    emit_store(e, T_A, STATE(tlb));
+    emit_go_mode(t, t->b->offset + t->i->off + t->i->len);
+    return *ended = true;
+}
+
+bool translate_system(struct tr *t, bool *ended)
 {
     const struct insn *i = t->i;
     switch (i->mnemonic) {
@@ -173,6 +224,10 @@ bool translate_system(struct tr *t)
     case I_mov_sreg: return translate_mov_from_sreg(t);
     case I_mov_cr: return translate_mov_from_cr(t);
     case I_rdpkru: return translate_rdpkru(t);
+    case I_rdtsc:
+    case I_rdtscp: return translate_rdtsc(t);
+    case I_stac: return translate_ac(t, true, ended);
+    case I_clac: return translate_ac(t, false, ended);
     case I_lfence: /* loads are in order anyway */
     case I_prefetch: return true;
     case I_mfence:

@@ -95,15 +95,21 @@ void translate_thunks(struct bt *bt)
     emit_alu_imm(e, true, 5, H_SP, 8);
     emit_op(e, 0, 0, 0xff, 2, rm_reg(H_AX));
     emit_alu_imm(e, true, 0, H_SP, 8);
-    emit_op(e, 0, 0, 0x85, H_AX, rm_reg(H_AX));
-    u8 *leave = emit_jump(e, CC_NE);
+    emit_alu_imm(e, true, 7, H_AX, BT_LEAVE);
+    u8 *leave = emit_jump(e, CC_E), *elsewhere = emit_jump(e, CC_A);
     emit_load_registers(e);
     emit8(e, 0xc3);
+    emit_patch(elsewhere, e->p);
+    emit_store(e, H_AX, rm_reg(T_A));
+    emit_load_registers(e);
+    emit_alu_imm(e, true, 0, H_SP, 8);
+    emit_op(e, 0, 0, 0xff, 4, rm_reg(T_A));
     emit_patch(leave, e->p);
     emit_alu_imm(e, true, 0, H_SP, 8);
     emit_return(e);
 
     bt->fill = emit_light(e, bt, light_fill);
+    bt->rdtsc = emit_light(e, bt, light_rdtsc);
     bt->fpu_load = emit_light(e, bt, light_fpu_load);
     bt->find = emit_light(e, bt, light_find);
     const u8 *light = emit_light(e, bt, light_link);

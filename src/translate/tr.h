@@ -200,7 +200,7 @@ void emit_fpu_entry_slow(struct tr *t);
 void emit_fpu_again(struct tr *t, unsigned need, s32 off);
 /* *ended: nothing follows in the block. */
 bool translate_jump(struct tr *t, bool *ended);
-bool translate_system(struct tr *t);
+bool translate_system(struct tr *t, bool *ended);
 /* RIP of a page offset into a register. */
 void emit_rip(struct tr *t, unsigned reg, s32 off);
 /* Leave translated code for the RIP in T_B. */
@@ -209,6 +209,8 @@ void emit_exit_rip(struct tr *t);
 void emit_poll(struct tr *t, s32 off);
 /* Go on at this offset from the page's start, flags in memory (or dead there). */
 void emit_go(struct tr *t, s32 off);
+/* The same in the mode that cpu->mode_key now has. */
+void emit_go_mode(struct tr *t, s32 off);
 /* What follows the block's own code for its jumps. */
 void emit_ways_out(struct tr *t);
 

@@ -28,7 +28,7 @@ static bool translate_insn(struct tr *t, bool *ended)
     if (t->i->fn == exec_undefined || !t->i->opcode) return false;
     /* In STI's shadow: a jump by handler leaves for the run loop, which looks at events. */
     if (t->poll && t->i->mnemonic != I_ret && t->i->opcode->cls == CLASS_CONTROL) return false;
-    return translate_jump(t, ended) || translate_integer(t) || translate_simd(t) || translate_system(t);
+    return translate_jump(t, ended) || translate_integer(t) || translate_simd(t) || translate_system(t, ended);
 }
 
 void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
@@ -101,7 +101,7 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
         struct link *l = t->exits[n].link;
         l->sibling = tn->out;
         tn->out = l;
-        struct block *to = in_page(l->target) ? block_at(p, (unsigned)l->target, b->mode) : NULL;
+        struct block *to = in_page(l->target) && !l->other_mode ? block_at(p, (unsigned)l->target, b->mode) : NULL;
         if (to && to->host && !bt->check) translate_link(bt, l, to, is_forward(t, l->target) && !l->poll);
     }
     region->code = e->p;

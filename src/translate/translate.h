@@ -19,6 +19,7 @@ struct link {
     s32 target;           /* offset from the start of the page */
     u16 insn;             /* offset in the page of the instruction that jumps */
     bool poll;            /* the target must look at events, whatever the direction */
+    bool other_mode;      /* the target is in the mode of `key`, not that of `from`: treated as out of the page, wherever it is */
     s8 pushed;            /* bytes that the stack pointer has moved for it (a call) */
 };
 #define NO_PAGE 1ull
@@ -43,7 +44,7 @@ struct bt {
     u8 *find;       /* T_B is a RIP: called, returns its jump_entry in T_A, or 0 */
     u8 *slow;       /* r14 is the struct insn, r15 its block's offset: runs its handler */
     u8 *denied;     /* r14 is a struct block whose instructions need the vector state live, when it cannot be: interprets it */
-    u8 *fill, *fpu_load; /* light functions */
+    u8 *fill, *fpu_load, *rdtsc; /* light functions */
     bool bmi2;      /* the host has RORX */
     unsigned hot;   /* interpretations before a block is translated */
     struct check *check; /* -d check (check.c); else NULL */
@@ -71,7 +72,9 @@ void bt_make_room(struct cpu *cpu, struct bt *bt);
 /* Enter translated code at the current CS:RIP. Afterwards an exception is recorded, or cpu->rip is where to go on. */
 void bt_enter(struct cpu *cpu, struct bt *bt, const struct block *b, void *host);
 
-/* What translated code calls to run an instruction's handler. Non-zero: leave; cpu->rip is set. */
+/* What translated code calls to run an instruction's handler. 0: go on; BT_LEAVE: leave, cpu->rip is set; else the host code of
+ * where to go on. */
+#define BT_LEAVE 1u
 u64 bt_slow(struct cpu *cpu, const struct insn *i);
 /* Interpret the block that is about to begin, and leave. */
 u64 bt_denied(struct cpu *cpu, struct block *b);
