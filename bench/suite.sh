@@ -36,6 +36,10 @@ while [ $# != 0 ]; do
         --no-boot) boot= ;;
         --markdown) markdown=1 ;;
         --list) list=1 ;;
+        --help)
+            sed -n '/^# /!{/^#$/!q}; s/^# \{0,1\}//p' <(tail -n +2 "$0")
+            exit
+            ;;
         *) die "unknown option: $1" ;;
     esac
     shift
