@@ -165,6 +165,7 @@ struct cpu {
     u64 rip;       /* EIP/RIP; exact only outside a block, else insn_rip() */
     u64 block_rip; /* RIP of the first instruction of the running block */
     u16 aflags;    /* arithmetic flags as LAHF and SETO AL leave them: AH = SF ZF 0 AF 0 PF 1 CF, AL = OF (0 or 1) */
+    u16 aflags_pending; /* with AFLAG_PENDING in aflags: see translate/flags.c */
     u8 cpl;
     u8 code_size;  /* enum code_size, from CS and EFER */
     u32 eflags;    /* all flags but EFLAGS_ARITH; bit 1 set */

@@ -175,6 +175,7 @@ static inline void stack_set(struct cpu *cpu, u64 sp)
 
 /* ---- flags in their LAHF/SETO form ---- */
 #define AFLAG_OF 0x0001u
+#define AFLAG_PENDING 0x0002u /* only within translated code: they are still to be computed */
 #define AFLAG_CF 0x0100u
 #define AFLAG_PF 0x0400u
 #define AFLAG_AF 0x1000u

@@ -1,6 +1,8 @@
 /* Where the guest's arithmetic flags are while a block is translated: in the host's, in cpu->aflags, or recoverable. */
 #include "translate/tr.h"
 
+#include "cpu/exec.h"
+
 void emit_flags_save(struct emit *e)
 {
     emit_store(e, H_AX, rm_reg(T_B));
@@ -59,36 +61,97 @@ void registers_written(struct tr *t, u32 written)
 void flags_made(struct tr *t)
 {
     t->host = true;
-    t->mem = false;
+    t->mem = t->entry = false;
     t->rec_len = 0;
 }
 
-bool flags_dead_at(struct tr *t, s32 off)
+/* ---- across blocks ----
+ *
+ * At a block's end the flags are in cpu->aflags, or nobody will see them: all successors overwrite them before anything reads them.
+ * Until then a fault or an interrupt must find them all the same. So the block leaves, in the place of the flags, where the code
+ * is that computes them: an offset in code memory, times 4, with AFLAG_PENDING. It is valid as long as the registers it
+ * depends on stay. The ways out of translated code that lie before the successor's first change of the flags have it run
+ * (bt->settle). */
+
+static u32 written_register(const struct insn *i)
 {
-    if (!in_page(off)) return false;
+    const struct operand *o = &i->operands[0];
+    u32 sp = i->mnemonic == I_push || i->mnemonic == I_pop ? bit(H_GSP) : 0;
+    if (i->mnemonic == I_cbw) return bit(H_AX);
+    if (i->mnemonic == I_cwd) return bit(H_DX);
+    if ((o->kind != OPND_GPR && o->kind != OPND_GPRH) || !(o->access & OPND_WRITE) || !resident(o->reg)) return sp;
+    return sp | bit(host_reg(o->reg));
+}
+
+enum flags_fate flags_at(struct tr *t, s32 off)
+{
+    if (!in_page(off)) return FLAGS_LIVE;
     struct code_page *p = t->bt->cache.pages[t->b->page];
     const u8 *code = t->cpu->ram->host + (t->b->page << GUEST_PAGE_SHIFT);
     const s32 start = off;
-    for (unsigned n = 0; n < 6 && off < (s32)GUEST_PAGE_SIZE; n++) {
+    bool faults = false;               /* something before here may fault */
+    bool lost = !t->rec_len;           /* what the flags are computed from is not there any more */
+    for (unsigned n = 0; n < 8 && off < (s32)GUEST_PAGE_SIZE; n++) {
         struct insn i;
         int len = decode(&i, code + off, GUEST_PAGE_SIZE - (unsigned)off, t->cpu->code_size);
-        if (len <= 0) return false;
-        for (unsigned k = 0; k < i.noperands; k++)
-            if (i.operands[k].kind == OPND_MEM && i.mnemonic != I_lea) return false;
-        if (i.prefixes & PFX_LOCK) return false;
+        if (len <= 0 || (i.prefixes & PFX_LOCK)) return FLAGS_LIVE;
+        bool memory = i.mnemonic == I_push || i.mnemonic == I_pop;
+        for (unsigned k = 0; k < i.noperands; k++) memory |= i.operands[k].kind == OPND_MEM && i.mnemonic != I_lea;
+        if (memory && lost) return FLAGS_LIVE;
+        faults |= memory;
         off += len;
         switch (i.mnemonic) {
-        case I_mov: case I_lea: case I_movzx: case I_movsx: case I_movsxd: case I_bswap: case I_cbw: case I_cwd: case I_nop:
-            continue;
+        case I_lea:
+            if (i.opsize == 2 || i.addrsize != (t->is64 ? 8 : 4)) return FLAGS_LIVE;
+            break;
+        case I_mov: case I_movzx: case I_movsx: case I_movsxd: case I_cbw: case I_cwd: case I_nop: case I_not: case I_push:
+        case I_pop: break;
         case I_add: case I_sub: case I_and: case I_or: case I_xor: case I_cmp: case I_test: case I_neg: case I_shl:
-        case I_shr: case I_sar: {
+        case I_shr: case I_sar: case I_imul: {
             struct flag_use u = flags_of(&i);
-            if (!u.full || u.needs) return false;
+            if (!u.full || u.needs) return FLAGS_LIVE;
             block_depends(p, t->b, (unsigned)start, (unsigned)(off - start));
-            return true;
+            return faults || !lost ? FLAGS_PENDING : FLAGS_DEAD;
         }
-        default: return false;
+        default: return FLAGS_LIVE;
         }
+        lost |= (t->rec_regs & written_register(&i)) != 0;
     }
-    return false;
+    return FLAGS_LIVE;
+}
+
+void flags_pend(struct tr *t)
+{
+    if (t->mem) return;
+    emit_op(&t->e, 0, 0, 0xc7, 0, STATE(aflags));
+    emit32(&t->e, 0);
+    t->pending_site = t->e.p - 4;
+    t->mem = t->entry = true;
+}
+
+void flags_leave(struct tr *t, s32 off)
+{
+    if (t->mem) return;
+    switch (flags_at(t, off)) {
+    case FLAGS_LIVE: flags_to_mem(t); break;
+    case FLAGS_PENDING: flags_pend(t); break;
+    case FLAGS_DEAD: break;
+    }
+}
+
+void emit_pending(struct tr *t)
+{
+    struct emit *e = &t->e;
+    _Static_assert(offsetof(struct cpu, aflags_pending) == offsetof(struct cpu, aflags) + 2, "stored as one");
+    if (!t->pending_site) return;
+    const u32 v = (u32)(e->p - t->bt->code.rw) << 2 | AFLAG_PENDING;
+    memcpy(t->pending_site, &v, sizeof v);
+    emit_bytes(e, t->rec, t->rec_len);
+    emit_flags_save(e);
+    emit8(e, 0xc3);
+}
+
+void emit_settle(struct tr *t)
+{
+    if (t->entry) emit_call(t, t->bt->settle);
 }

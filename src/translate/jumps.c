@@ -30,7 +30,7 @@ static struct link *emit_link(struct tr *t, unsigned cc, s32 off, bool other_mod
     struct exit_jump *x = &t->exits[t->nexits++];
     *l = (struct link){
         .page = NO_PAGE, .from = t->b, .target = off, .insn = (u16)(t->b->offset + t->i->off), .other_mode = other_mode};
-    *x = (struct exit_jump){.link = l};
+    *x = (struct exit_jump){.link = l, .settle = t->entry};
     if (in_page(off) && !other_mode) {
         l->site = emit_jump(e, cc);
         return l;
@@ -65,6 +65,7 @@ void emit_ways_out(struct tr *t)
         emit_patch(l->site, e->p);
         for (unsigned k = 0; k < 2; k++)
             if (x->misses[k]) emit_patch(x->misses[k], e->p);
+        if (x->settle) emit_call(t, t->bt->settle);
         emit_near(e, 0x8d, T_B, l);
         emit_jump_to(e, CC_ALWAYS, thunk_rw(t->bt, t->bt->link));
     }
@@ -115,6 +116,7 @@ void emit_poll(struct tr *t, s32 off)
     emit_load32(&t->e, T_B, STATE(events));
     emit_op(&t->e, 0, 0, 0x85, T_B, STATE(event_mask));
     u8 *none = emit_jump(&t->e, CC_E);
+    emit_settle(t);
     emit_rip(t, T_B, off);
     emit_exit_rip(t);
     emit_patch(none, t->e.p);
@@ -165,8 +167,24 @@ static bool translate_jcc(struct tr *t)
     s32 taken, next = t->b->offset + t->i->off + t->i->len;
     if (!branch_target(t, &taken)) return false;
     flags_to_host(t);
-    if (!t->mem && !(flags_dead_at(t, taken) && flags_dead_at(t, next))) flags_to_mem(t);
-    emit_direct(t, t->i->code & 15, taken);
+    const unsigned cc = t->i->code & 15;
+    const enum flags_fate at_taken = t->mem ? FLAGS_DEAD : flags_at(t, taken), at_next = t->mem ? FLAGS_DEAD : flags_at(t, next);
+    if (at_taken == FLAGS_LIVE && at_next == FLAGS_LIVE) flags_to_mem(t);
+    if (at_taken == FLAGS_PENDING || at_next == FLAGS_PENDING) flags_pend(t);
+    if (at_taken == FLAGS_LIVE && at_next != FLAGS_LIVE) { /* saved only on the way that needs it */
+        u8 *site = emit_jump(&t->e, cc);
+        emit_go(t, next);
+        emit_patch(site, t->e.p);
+        emit_flags_save(&t->e);
+        t->entry = false;
+        emit_go(t, taken);
+        return true;
+    }
+    emit_direct(t, cc, taken);
+    if (at_next == FLAGS_LIVE && at_taken != FLAGS_LIVE) {
+        emit_flags_save(&t->e);
+        t->entry = false;
+    }
     emit_go(t, next);
     return true;
 }
@@ -175,7 +193,7 @@ static bool translate_jmp(struct tr *t)
 {
     s32 target;
     if (!branch_target(t, &target)) return false;
-    if (!flags_dead_at(t, target)) flags_to_mem(t);
+    flags_leave(t, target);
     emit_go(t, target);
     return true;
 }

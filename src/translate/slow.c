@@ -6,7 +6,7 @@
 struct stub *new_stub(struct tr *t)
 {
     struct stub *s = &t->stubs[t->nstubs++];
-    *s = (struct stub){.insn = t->i, .recover = !t->mem, .rec_len = t->rec_len, .fpu = t->fpu_after};
+    *s = (struct stub){.insn = t->i, .settle = t->entry, .recover = !t->mem, .rec_len = t->rec_len, .fpu = t->fpu_after};
     memcpy(s->rec, t->rec, sizeof s->rec);
     return s;
 }
@@ -62,6 +62,7 @@ void emit_miss(struct tr *t, const struct miss *m)
 void emit_stub(struct tr *t, const struct stub *s)
 {
     for (unsigned n = 0; n < s->nsites; n++) emit_patch(s->sites[n], t->e.p);
+    if (s->settle) emit_call(t, t->bt->settle);
     if (s->recover) {
         emit_bytes(&t->e, s->rec, s->rec_len);
         emit_flags_save(&t->e);
@@ -77,8 +78,9 @@ void by_handler(struct tr *t)
 {
     t->bt->refused[t->i->mnemonic]++;
     flags_to_mem(t);
+    emit_settle(t);
     emit_slow_call(t, t->i);
-    t->host = false;
+    t->host = t->entry = false;
     t->rec_len = 0;
     if (t->fpu_after) emit_fpu_again(t, t->fpu_after, t->b->offset + t->i->off + t->i->len);
 }

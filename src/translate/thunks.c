@@ -1,6 +1,7 @@
 /* What surrounds translated code: entry, exits, and the call of a handler. */
 #include "translate/tr.h"
 
+#include "cpu/exec.h"
 #include "cpu/fpu_live.h"
 
 static void emit_save_registers(struct emit *e)
@@ -107,6 +108,18 @@ void translate_thunks(struct bt *bt)
     emit_patch(leave, e->p);
     emit_alu_imm(e, true, 0, H_SP, 8);
     emit_return(e);
+
+    bt->settle = code_memory_rx(&bt->code, e->p);
+    emit_op(e, 0, 0, 0xf6, 0, STATE(aflags));
+    emit8(e, AFLAG_PENDING);
+    u8 *pending = emit_jump(e, CC_NE);
+    emit8(e, 0xc3);
+    emit_patch(pending, e->p);
+    emit_load32(e, T_A, STATE(aflags));
+    emit_shift(e, 5, T_A, 2);
+    emit_mov_imm64(e, T_B, (u64)(uintptr_t)bt->code.rx);
+    emit_op(e, E_W, 0, 0x03, T_A, rm_reg(T_B));
+    emit_op(e, 0, 0, 0xff, 4, rm_reg(T_A));
 
     bt->fill = emit_light(e, bt, light_fill);
     bt->rdtsc = emit_light(e, bt, light_rdtsc);

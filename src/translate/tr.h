@@ -21,6 +21,7 @@ enum { T_A = H_15, T_B = H_14, H_GSP = H_12, H_G12 = H_13 };
 struct stub {
     u8 *sites[6]; /* jumps to it */
     u8 nsites;
+    bool settle;   /* the flags may be pending */
     bool recover;  /* the flags must be recovered and saved first */
     bool restore;  /* the fast path goes on with the guest's flags in the host's */
     u8 rec_len;    /* recovery code */
@@ -62,6 +63,7 @@ struct other_page {
 struct exit_jump {
     struct link *link;
     u8 *misses[2]; /* jumps to it besides the link's own */
+    bool settle;   /* the flags may be pending */
 };
 
 /* The end of a block by an indirect jump whose target the jump cache does not have. */
@@ -84,6 +86,8 @@ struct tr {
     /* where the guest's flags are */
     bool host;      /* in the host's */
     bool mem;       /* in cpu->aflags */
+    bool entry;     /* with mem: nothing has changed them since the block began, and they may be pending; or they are */
+    u8 *pending_site; /* what names emit_pending()'s code; NULL: they do not get pending here */
     u8 rec_len;     /* recoverable by this code; 0: no */
     u8 rec[16];
     u32 rec_regs;   /* host registers it depends on */
@@ -140,8 +144,21 @@ void flags_before(struct tr *t, bool clobbers, u32 written, bool full);
 void registers_written(struct tr *t, u32 written);
 /* The guest's flags were just made by host code, all of them or on top of those that were there. */
 void flags_made(struct tr *t);
-/* All flags are overwritten at this place of the page before anything could fault or read them. */
-bool flags_dead_at(struct tr *t, s32 off);
+/* What becomes of the flags at this place of the page... */
+enum flags_fate {
+    FLAGS_LIVE,    /* something reads them, as far as is known */
+    FLAGS_PENDING, /* they are overwritten first; until then a fault can be given them if they are left pending */
+    FLAGS_DEAD,    /* they are overwritten, and nothing can fault before */
+};
+enum flags_fate flags_at(struct tr *t, s32 off);
+/* Leave them pending: to be computed when somebody asks. Only where flags_at() says so. */
+void flags_pend(struct tr *t);
+/* Save them, leave them pending, or let them go, as the place where the block goes on needs it. */
+void flags_leave(struct tr *t, s32 off);
+/* The code that computes pending flags. */
+void emit_pending(struct tr *t);
+/* On a way out of translated code: compute them if they are pending. Uses T_A and T_B. */
+void emit_settle(struct tr *t);
 
 /* ---- out-of-line paths (slow.c) ---- */
 

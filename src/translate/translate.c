@@ -4,15 +4,16 @@
  * r13; guest R13-R15 stay in cpu->regs. r14 and r15 are scratch. GS points at struct cpu.
  *
  * Flags: within a block the guest's arithmetic flags may be in the host's flags, in cpu->aflags, or recoverable by repeating
- * (or undoing and repeating) the instruction that made them; any fault or slow path finds them exact. At block boundaries they
- * are in cpu->aflags, unless all successors overwrite them before anything could look.
+ * (or undoing and repeating) the instruction that made them; any fault or slow path finds them exact. Between blocks see
+ * flags.c.
  *
  * Memory: the TLB is probed inline. On a miss, as for every instruction that is not translated inline, the interpreter's handler
  * runs the whole instruction from the state before it: faults are precise by construction.
  *
  * Blocks are position independent: cpu->page_rip is the linear address of their page. How they follow each other: link.c.
  *
- * DEVIATION: an interrupt taken between two blocks may push arithmetic flags that the next instructions overwrite unseen.
+ * DEVIATION: an interrupt taken between two blocks may push arithmetic flags that the next instructions overwrite unseen, when
+ * they cannot be computed again.
  *
  * Which flags an instruction leaves undefined is the host's affair, as in the interpreter (cpu/alu.h). The code below relies on
  * their not depending on the flags before, for shifts by a constant other than 0, BSF, BSR, LZCNT, TZCNT, POPCNT and IMUL:
@@ -44,7 +45,8 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     t->is64 = (b->mode & 3) == CODE_64;
     t->context = b->mode >> 2 & 3;
     t->host = false;
-    t->mem = true;
+    t->mem = t->entry = true;
+    t->pending_site = NULL;
     t->rec_len = 0;
     t->nstubs = t->nmisses = t->nothers = t->nexits = 0;
     t->poll = false;
@@ -77,10 +79,12 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     }
     if (!ended) {
         s32 next = b->offset + b->bytes;
-        if (t->poll || !flags_dead_at(t, next)) flags_to_mem(t);
+        if (t->poll) flags_to_mem(t);
+        else flags_leave(t, next);
         if (t->poll) emit_poll(t, next);
         emit_go(t, next);
     }
+    emit_pending(t);
     emit_ways_out(t);
     for (unsigned n = 0; n < t->nothers; n++) emit_other_page(t, &t->others[n]);
     for (unsigned n = 0; n < t->nmisses; n++) emit_miss(t, &t->misses[n]);
@@ -90,6 +94,7 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     struct translation *tn = code_memory_data(&bt->code, sizeof *tn);
     *tn = (struct translation){.block = b, .leave = e->p, .next = bt->translations[bt->code.current]};
     bt->translations[bt->code.current] = tn;
+    emit_call(t, bt->settle);
     emit_rip(t, T_B, b->offset);
     emit_exit_rip(t);
     b->host_bytes = (u32)(e->p - start);

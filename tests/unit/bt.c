@@ -112,3 +112,42 @@ Test(interp, a_return_to_a_non_canonical_address_faults_at_the_return)
     cr_assert_eq(stack64(1), CODE, "the address pushed is that of RET");
     cr_assert_eq(stack64(4), 0x80000, "RSP as before it");
 }
+
+/* Flags that the next block overwrites are not saved between two blocks, yet a fault there finds them. */
+Test(interp, the_flags_of_the_block_before_that_a_fault_finds_are_exact)
+{
+    static const u8 makers[][5] = {
+        {3, 0x48, 0x39, 0xd8},       /* cmp rax, rbx */
+        {2, 0x84, 0xdb},             /* test bl, bl */
+        {3, 0x83, 0xc3, 0x7f},       /* add ebx, 7fh */
+        {4, 0x66, 0x83, 0xeb, 0x12}, /* sub bx, 12h */
+        {3, 0x48, 0x21, 0xc3},       /* and rbx, rax */
+        {2, 0xf7, 0xdb},             /* neg ebx */
+    };
+    long_mode();
+    for (unsigned n = 0; n < sizeof makers / sizeof makers[0]; n++) {
+        u64 seen[2][2];
+        for (unsigned translated = 0; translated < 2; translated++) {
+            const unsigned len = makers[n][0];
+            u8 bytes[24] = {0x8b, 0x16, 0x31, 0xd2,  /* l: mov edx, [rsi]; xor edx, edx */
+                            0x41, 0xff, 0xc8,        /* dec r8d */
+                            0x49, 0x0f, 0x44, 0xf1}; /* cmovz rsi, r9 */
+            memcpy(bytes + 11, makers[n] + 1, len);
+            memcpy(bytes + 11 + len, (const u8[]){0x75, (u8)(-13 - (int)len), 0xf4}, 3); /* jnz l; hlt */
+            bus_write_block(mem, CODE, bytes, sizeof bytes);
+            cpu->engine_ops->invalidate(cpu, CODE, sizeof bytes);
+            bt_set_threshold(cpu, translated ? 1 : ~0u);
+            again();
+            cpu->regs[R_8] = 5;
+            cpu->regs[R_9] = 0x7ffff0;
+            cpu->regs[R_BX] = 0x12345;
+            cr_assert_eq(run(), EXC_PF);
+            cr_assert_eq(cpu->cr2, 0x7ffff0);
+            seen[translated][0] = stack64(3);
+            seen[translated][1] = cpu->regs[R_BX];
+        }
+        for (unsigned k = 0; k < 2; k++)
+            cr_expect_eq(seen[0][k], seen[1][k], "case %u, value %u: interpreted %llx, translated %llx", n, k,
+                         (unsigned long long)seen[0][k], (unsigned long long)seen[1][k]);
+    }
+}
