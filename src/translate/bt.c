@@ -103,6 +103,25 @@ void bt_set_threshold(struct cpu *cpu, unsigned count)
     bt->hot = count;
 }
 
+/* The code memory is new. */
+static void set_up_code(struct cpu *cpu, struct bt *bt)
+{
+    translate_thunks(bt);
+    cpu->jumps = bt->cache.jumps;
+    cpu->return_other = bt->exit_rip;
+    cpu->returns_used = true;
+    cpu_forget_returns(cpu);
+}
+
+int bt_set_code_bytes(struct cpu *cpu, size_t size)
+{
+    struct bt *bt = cpu->engine;
+    code_memory_destroy(&bt->code);
+    int err = code_memory_create(&bt->code, size ? size : CODE_REGIONS * 2 * CODE_ROOM);
+    if (!err) set_up_code(cpu, bt);
+    return err;
+}
+
 static void bt_invalidate(struct cpu *cpu, u64 offset, u64 size)
 {
     struct bt *bt = cpu->engine;
@@ -121,12 +140,8 @@ static int bt_create(struct cpu *cpu)
     if ((err = block_cache_init(&bt->cache, cpu)) < 0) goto fail_code;
     bt->hot = HOT;
     bt->cache.discard = discard;
-    translate_thunks(bt);
+    set_up_code(cpu, bt);
     if (log_enabled(LOG_CHECK) && !(bt->check = check_create(cpu))) goto fail_code;
-    cpu->jumps = bt->cache.jumps;
-    cpu->return_other = bt->exit_rip;
-    cpu->returns_used = true;
-    cpu_forget_returns(cpu);
     cpu->engine = bt;
     return 0;
 fail_code:

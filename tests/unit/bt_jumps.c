@@ -1,0 +1,220 @@
+/* build/tests/test_bt_jumps: how translated blocks find each other, and what happens to them when code or mappings change. */
+#include "translate/bt.h"
+
+#include <pthread.h>
+#include <unistd.h>
+
+#include "cpu/cpu.h"
+#include "translate/translate.h"
+
+static struct cpu *at_once(struct cpu *c)
+{
+    bt_set_threshold(c, 1);
+    return c;
+}
+#define interp_engine   bt_engine
+#define cpu_create(...) at_once(cpu_create(__VA_ARGS__))
+#include "interp.c"
+
+#define OTHER 0x12000u /* another page of code */
+#define LINEAR 0x40000u /* a linear page that is mapped here and there */
+
+static struct bt *bt(void) { return cpu->engine; }
+
+static void from(u64 rip)
+{
+    cpu->rip = rip;
+    cpu->halted = false;
+    cpu->regs[R_SP] = 0x80000;
+    cpu->regs[R_AX] = 0;
+}
+
+static void map(u64 linear, u64 physical) { write64(PAGES + 0x3000 + 8 * (linear >> 12), physical | 7); }
+
+/* mov eax, value; ret */
+static void function(gpa at, u32 value)
+{
+    CODE_AT(at, 0xb8, 0, 0, 0, 0, 0xc3);
+    bus_write_block(mem, at + 1, &value, 4);
+}
+
+/* call `target`; hlt */
+static void caller(gpa at, u64 target)
+{
+    CODE_AT(at, 0xe8, 0, 0, 0, 0, 0xf4);
+    u32 displacement = (u32)(target - at - 5);
+    bus_write_block(mem, at + 1, &displacement, 4);
+}
+
+static u64 result(u64 rip)
+{
+    from(rip);
+    cr_assert_eq(run(), -1);
+    cr_assert_eq(cpu->regs[R_SP], 0x80000);
+    return cpu->regs[R_AX];
+}
+
+Test(interp, a_call_that_is_linked_across_pages_follows_a_write_to_its_target)
+{
+    long_mode();
+    caller(CODE, OTHER);
+    function(OTHER, 1);
+    for (unsigned n = 0; n < 4; n++) cr_assert_eq(result(CODE), 1);
+    const u64 links = bt()->links;
+    cr_assert_eq(result(CODE), 1);
+    cr_assert_eq(bt()->links, links, "the call goes straight to its target");
+    /* The guest itself writes the new value, and calls. */
+    CODE_AT(CODE + 0x800, 0xc7, 0x04, 0x25, 0x01, 0x20, 0x01, 0, 2, 0, 0, 0, 0xe9, 0xf0, 0xf7, 0xff, 0xff);
+    for (u32 value = 2; value < 40; value++) {
+        bus_write_block(mem, CODE + 0x807, &value, 4);
+        cpu->engine_ops->invalidate(cpu, CODE + 0x807, 4);
+        cr_assert_eq(result(CODE + 0x800), value);
+    }
+}
+
+Test(interp, a_write_kills_only_the_blocks_that_it_hits)
+{
+    long_mode();
+    for (unsigned n = 0; n < 8; n++) {
+        caller(CODE + 16 * n, OTHER + 16 * n);
+        function(OTHER + 16 * n, n);
+    }
+    for (unsigned k = 0; k < 3; k++)
+        for (unsigned n = 0; n < 8; n++) cr_assert_eq(result(CODE + 16 * n), n);
+    const u64 translated = bt()->translated, kills = bt()->cache.kills;
+    function(OTHER + 16 * 5, 55);
+    cpu->engine_ops->invalidate(cpu, OTHER + 16 * 5 + 1, 4);
+    cr_assert_eq(bt()->cache.kills, kills + 1);
+    for (unsigned k = 0; k < 3; k++)
+        for (unsigned n = 0; n < 8; n++) cr_assert_eq(result(CODE + 16 * n), n == 5 ? 55 : n);
+    cr_assert_eq(bt()->translated, translated + 1);
+}
+
+Test(interp, code_that_keeps_changing_is_interpreted)
+{
+    long_mode();
+    caller(CODE, OTHER);
+    u64 translated = 0;
+    for (u32 n = 0; n < 2000; n++) {
+        function(OTHER, n);
+        cpu->engine_ops->invalidate(cpu, OTHER + 1, 4);
+        cr_assert_eq(result(CODE), n);
+        if (n == 1000) translated = bt()->translated;
+    }
+    cr_assert_eq(bt()->translated, translated);
+    /* And no longer, once it stays. */
+    for (u32 n = 0; n < 2000; n++) cr_assert_eq(result(CODE), 1999);
+    cr_assert_eq(bt()->translated, translated + 1);
+}
+
+Test(interp, a_changed_mapping_changes_what_a_linked_call_reaches)
+{
+    long_mode();
+    /* invlpg [LINEAR]; call LINEAR; hlt */
+    CODE_AT(CODE, 0x0f, 0x01, 0x3c, 0x25, 0, 0, 4, 0, 0xe8, 0xf3, 0xff, 0x02, 0, 0xf4);
+    caller(CODE + 0x100, LINEAR);
+    function(0x50000, 5);
+    function(0x51000, 6);
+    for (unsigned n = 0; n < 20; n++) {
+        map(LINEAR, n & 1 ? 0x51000 : 0x50000);
+        cr_assert_eq(result(CODE), n & 1 ? 6 : 5);
+        cr_assert_eq(result(CODE + 0x100), n & 1 ? 6 : 5);
+    }
+    /* A page that no code was fetched from leaves what is known of code alone. */
+    const u64 gen = cpu->code_gen;
+    tlb_flush_page(cpu, 0x77000);
+    cr_assert_eq(cpu->code_gen, gen);
+}
+
+Test(interp, an_address_space_that_comes_back_finds_its_own_code)
+{
+    long_mode();
+    /* A second address space, whose LINEAR is elsewhere. */
+    memcpy(ram->host + 0x60000, ram->host + PAGES, 0x4000);
+    write64(0x60000, 0x61000 + 7);
+    write64(0x61000, 0x62000 + 7);
+    write64(0x62000, 0x63000 + 7);
+    write64(0x63000 + 8 * (LINEAR >> 12), 0x51000 | 7);
+    map(LINEAR, 0x50000);
+    function(0x50000, 5);
+    function(0x51000, 6);
+    /* mov cr3, rbx; call LINEAR; mov cr3, rcx; push rax; call LINEAR; pop rbx; hlt */
+    CODE_AT(CODE, 0x0f, 0x22, 0xdb, 0xe8, 0xf8, 0xff, 0x02, 0, 0x0f, 0x22, 0xd9, 0x50, 0xe8, 0xef, 0xff, 0x02, 0, 0x5b, 0xf4);
+    for (unsigned n = 0; n < 10; n++) {
+        cpu->regs[R_BX] = PAGES;
+        cpu->regs[R_CX] = 0x60000;
+        cr_assert_eq(result(CODE), 6);
+        cr_assert_eq(cpu->regs[R_BX], 5);
+    }
+}
+
+Test(interp, a_return_goes_where_the_stack_says)
+{
+    long_mode();
+    map(0, 0x50000);
+    CODE_AT(0x50000, 0xf4);
+    caller(CODE, OTHER);
+    function(OTHER, 1);
+    for (unsigned n = 0; n < 3; n++) cr_assert_eq(result(CODE), 1);
+    /* mov [rsp], rbx; ret: to another place of the page, to an address that was called from before, to 0 */
+    CODE_AT(OTHER, 0x48, 0x89, 0x1c, 0x24, 0xc3);
+    cpu->engine_ops->invalidate(cpu, OTHER, 5);
+    CODE_AT(CODE + 0x100, 0xb0, 9, 0xf4);
+    caller(CODE + 0x200, OTHER);
+    const u64 targets[] = {CODE + 5, CODE + 0x100, CODE + 0x205, 0};
+    for (unsigned n = 0; n < 16; n++) {
+        cpu->regs[R_BX] = targets[n % 4];
+        result(n & 4 ? CODE : CODE + 0x200);
+        cr_assert_eq(cpu->rip, targets[n % 4] + (n % 4 == 1 ? 3 : 1));
+    }
+    /* Without a call before it. */
+    CODE_AT(CODE + 0x300, 0x6a, 0, 0xc3);
+    for (unsigned n = 0; n < 3; n++) {
+        result(CODE + 0x300);
+        cr_assert_eq(cpu->rip, 1);
+    }
+}
+
+static void *interrupt_later(void *unused)
+{
+    usleep(20000);
+    cpu_event_set(cpu, EVENT_INTR);
+    return unused;
+}
+
+Test(interp, returns_alone_do_not_keep_events_out)
+{
+    long_mode();
+    /* call f; l: sub rsp, 8; f: ret: to l, for ever */
+    CODE_AT(CODE, 0xe8, 4, 0, 0, 0, 0x48, 0x83, 0xec, 8, 0xc3);
+    from(CODE);
+    cpu->eflags |= EFLAGS_IF;
+    intr_vector = 20;
+    pthread_t thread;
+    cr_assert_eq(pthread_create(&thread, NULL, interrupt_later, NULL), 0);
+    cr_assert_eq(run(), 20);
+    pthread_join(thread, NULL);
+}
+
+/* Thousands of functions, called in turn: more than the code memory holds, while decoded code is limited, too. */
+Test(interp, code_memory_that_is_full_gives_up_what_is_oldest)
+{
+    enum { FUNCTIONS = 8000, AT = 0x100000 };
+    long_mode();
+    cr_assert_eq(bt_set_code_bytes(cpu, 0), 0);
+    bt()->cache.limit = 6u << 20;
+    for (u32 n = 0; n < FUNCTIONS; n++) {
+        CODE_AT(AT + 16 * n, 0x48, 0x05, 0, 0, 0, 0, 0x75, 1, 0x90, 0xc3); /* add rax, n; jnz +1; nop; ret */
+        bus_write_block(mem, AT + 16 * n + 2, &n, 4);
+    }
+    /* mov ebx, AT; l: call rbx; add ebx, 16; cmp ebx, AT + 16 * FUNCTIONS; jnz l; dec ecx; jnz CODE; hlt */
+    CODE_AT(CODE, 0xbb, 0, 0, 0x10, 0, 0xff, 0xd3, 0x83, 0xc3, 16, 0x81, 0xfb, 0, 0xf4, 0x11, 0, 0x75, 0xf3, 0xff, 0xc9, 0x75,
+            0xea, 0xf4);
+    from(CODE);
+    cpu->regs[R_CX] = 3;
+    cr_assert_eq(run(), -1);
+    cr_assert_eq(cpu->regs[R_AX], 3ull * FUNCTIONS * (FUNCTIONS - 1) / 2);
+    cr_assert_gt(bt()->evictions, 16);
+    cr_assert_gt(bt()->translated, 2 * FUNCTIONS);
+    cr_assert_leq(bt()->cache.bytes, bt()->cache.limit + (1u << 20));
+}
