@@ -171,7 +171,8 @@ void input_add(struct input *in, struct input_device *d)
 
 void input_activate(struct input *in, struct input_device *d)
 {
-    if (in->devices == d) return;
+    if (d->active && in->devices == d) return;
+    d->active = true;
     input_remove(in, d);
     d->next = in->devices;
     in->devices = d;
@@ -179,6 +180,7 @@ void input_activate(struct input *in, struct input_device *d)
 
 void input_deactivate(struct input *in, struct input_device *d)
 {
+    d->active = false;
     input_remove(in, d);
     input_add(in, d);
 }
@@ -222,7 +224,12 @@ void input_release_all(struct input *in)
 
 /* ---- pointers ---- */
 
-bool input_is_absolute(const struct input *in) { return find(in, INPUT_TAKES_ABSOLUTE) != NULL; }
+/* Active ones come first in the list. */
+bool input_is_absolute(const struct input *in)
+{
+    const struct input_device *d = find(in, INPUT_TAKES_ABSOLUTE);
+    return d && (d->active || !find(in, INPUT_TAKES_RELATIVE));
+}
 
 void input_move_to(struct input *in, int x, int y)
 {
@@ -262,9 +269,8 @@ void input_sync(struct input *in)
     if (!in->moved) return;
     struct input_pointer *p = &in->pointer;
     /* Movements to a place go to an absolute device; without any, or for movements by an amount, the mouse. */
-    struct input_device *d = NULL;
-    if (!p->dx && !p->dy) d = find(in, INPUT_TAKES_ABSOLUTE);
-    if (!d) d = find(in, INPUT_TAKES_RELATIVE);
+    bool place = !p->dx && !p->dy && input_is_absolute(in);
+    struct input_device *d = find(in, place ? INPUT_TAKES_ABSOLUTE : INPUT_TAKES_RELATIVE);
     if (!d) d = find(in, INPUT_TAKES_ABSOLUTE);
     if (d) d->pointer(d->opaque, p);
     p->dx = p->dy = p->wheel = p->hwheel = 0;

@@ -62,8 +62,8 @@ struct input_pointer {
 #define INPUT_TAKES_RELATIVE 2
 #define INPUT_TAKES_ABSOLUTE 4
 
-/* A device, embedded in its struct; of each kind of event, the one registered or activated last gets it, and
- * absolute devices have priority over relative ones. */
+/* A device, embedded in its struct. Of each kind of event, the device activated last gets it, without one the one
+ * registered first; an active absolute device has priority over relative ones. */
 struct input_device {
     const char *name;                                               /* "PS/2 keyboard" */
     unsigned takes;                                                 /* INPUT_TAKES_* */
@@ -71,6 +71,7 @@ struct input_device {
     void (*key)(void *opaque, enum input_key key, bool down);       /* with INPUT_TAKES_KEYS */
     void (*pointer)(void *opaque, const struct input_pointer *p);   /* with the others */
     void *opaque;                                                   /* for these */
+    bool active;                                                    /* input_activate() */
     struct input_device *next;                                      /* the router's list */
 };
 
@@ -105,7 +106,7 @@ bool input_key_is_down(const struct input *in, enum input_key key);
 /* Release all keys and buttons: the window lost the focus, the client is gone. */
 void input_release_all(struct input *in);
 
-/* The pointer in use is absolute: send input_move_to(), else input_move_by(). */
+/* The guest uses an absolute pointer: send input_move_to(), else input_move_by(). */
 bool input_is_absolute(const struct input *in);
 /* These collect; input_sync() reports. */
 void input_move_to(struct input *in, int x, int y);

@@ -183,6 +183,9 @@ Test(input, pointers)
     input_sync(in);
     expect("m:4,-3@0,0 w1 b0 ");
     input_add(in, &tablet);
+    cr_assert_not(input_is_absolute(in), "the guest does not use it");
+    input_activate(in, &tablet);
+    input_activate(in, &mouse);
     cr_assert(input_is_absolute(in), "although the mouse comes first");
     input_move_to(in, 100, 99999);
     input_sync(in);
