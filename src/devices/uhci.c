@@ -245,7 +245,7 @@ static void do_frame(struct uhci *u)
 static void run_frames(struct uhci *u)
 {
     u64 now = clock_now(u->clock);
-    if (!(u->command & CMD_RUN)) return;
+    if (!(u->command & CMD_RUN) || u->frame_start > now) return;
     if (now >= u->frame_start + LATE_FRAMES * FRAME_NS) {
         u64 missed = (now - u->frame_start) / FRAME_NS - IDLE_FRAMES;
         u->frame = (u16)((u->frame + missed) & 0x7ff);
@@ -280,9 +280,8 @@ static void port_reset(struct uhci_port *p)
     p->status &= (u16)~PORT_ENABLED;
 }
 
-static void write_port(struct uhci *u, struct uhci_port *p, u16 value)
+static void write_port(struct uhci_port *p, u16 value)
 {
-    (void)u;
     u16 old = p->status;
     if (value & PORT_RESET && !(old & PORT_RESET)) port_reset(p);
     p->status &= (u16)~(value & (PORT_CONNECT_CHANGE | PORT_ENABLE_CHANGE));
@@ -361,7 +360,7 @@ static u64 uhci_read(void *opaque, u64 offset, unsigned size)
     case SOFMOD: return u->sof;
     case PORTSC: return u->ports[0].status;
     case PORTSC + 2: return u->ports[1].status;
-    default: return 0xffff & PORT_ONE; /* [UHCI] 2.1.7: no further port has the bit that is always one... */
+    default: return 0; /* no further ports: they would have PORT_ONE */
     }
 }
 
@@ -384,7 +383,7 @@ static void uhci_write(void *opaque, u64 offset, u64 value64, unsigned size)
     case FLBASEADD + 2: u->list = (u->list & 0xffff) | (u32)value << 16; break;
     case SOFMOD: u->sof = (u8)(value & 0x7f); break;
     case PORTSC:
-    case PORTSC + 2: write_port(u, &u->ports[(offset - PORTSC) / 2], value); break;
+    case PORTSC + 2: write_port(&u->ports[(offset - PORTSC) / 2], value); break;
     default: break;
     }
     update_irq(u);

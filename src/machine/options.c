@@ -221,6 +221,7 @@ static int opt_machine(struct context *c, const char *option, const char *arg)
         if (*accel) accel++;
     }
     if (!err) err = option_list_bool(&l, "hpet", &c->o->hpet);
+    if (!err) err = option_list_bool(&l, "usb", &c->o->usb);
     const char *acpi = option_list_get(&l, "acpi");
     if (!err && acpi && strcmp(acpi, "auto")) err = option_list_bool(&l, "acpi", &c->o->acpi);
     static const char *const texts[] = {"kernel", "initrd", "append", "firmware"};
@@ -233,7 +234,6 @@ static int opt_machine(struct context *c, const char *option, const char *arg)
     static const struct {
         const char *key, *values[4];
     } fixed[] = {
-        {"usb", {"off", "no"}},
         {"smm", {"off", "auto"}},
         {"vmport", {"off", "auto"}},
         {"smbus", {"on"}},
@@ -412,7 +412,8 @@ static int opt_device(struct context *c, const char *option, const char *arg)
     if (!strcmp(arg, "help") || !strcmp(arg, "?")) {
         /* In the form that scripts look for. */
         static const char *const devices[][2] = {
-            {"e1000", "PCI"}, {"ide-cd", "IDE"}, {"ide-hd", "IDE"}, {"isa-debug-exit", "ISA"}, {"isa-debugcon", "ISA"},
+            {"e1000", "PCI"}, {"piix3-usb-uhci", "PCI"}, {"usb-kbd", "usb-bus"}, {"usb-mouse", "usb-bus"},
+            {"usb-tablet", "usb-bus"}, {"ide-cd", "IDE"}, {"ide-hd", "IDE"}, {"isa-debug-exit", "ISA"}, {"isa-debugcon", "ISA"},
             {"isa-serial", "ISA"}, {"pc-testdev", "ISA"}, {"pci-testdev", "PCI"}, {"VGA", "PCI"},
         };
         for (size_t i = 0; i < ARRAY_LEN(devices); i++) printf("name \"%s\", bus %s\n", devices[i][0], devices[i][1]);
@@ -507,6 +508,11 @@ static int opt_vnc(struct context *c, const char *option, const char *arg)
 {
     c->o->display_said = true;
     return options_vnc(c->o, option, arg);
+}
+
+static int opt_usbdevice(struct context *c, const char *option, const char *arg)
+{
+    return options_usb(c->o, option, arg);
 }
 
 static int opt_k(struct context *c, const char *option, const char *arg)
@@ -619,6 +625,7 @@ static int opt_flag(struct context *c, const char *option, const char *arg)
     if (!strcmp(name, "S")) c->o->start_stopped = true;
     if (!strcmp(name, "no-hpet")) c->o->hpet = false;
     if (!strcmp(name, "no-acpi")) c->o->acpi = false;
+    if (!strcmp(name, "usb")) c->o->usb = true;
     if (!strcmp(name, "full-screen")) c->o->full_screen = true;
     if (!strcmp(name, "nodefaults")) c->o->nodefaults = true;
     if (!strcmp(name, "snapshot")) c->o->snapshot = true;
@@ -683,6 +690,8 @@ static const struct option {
     {"display", "none|vnc=address|sdl|curses[,prop=value...]", opt_display, "how the screen is shown"},
     {"vnc", "none|[host]:display|unix:path[,to=n][,password=on][,share=policy]", opt_vnc, "show it to VNC clients"},
     {"k", "en-us", opt_k, "the keyboard layout that the guest believes in"},
+    {"usb", NULL, opt_flag, "a USB controller (UHCI)"},
+    {"usbdevice", "tablet|mouse|keyboard", opt_usbdevice, "the same with that device"},
     {"full-screen", NULL, opt_flag, "start with a window that fills the screen"},
     {"vga", "std|none", opt_vga, "select the graphics adapter"},
     {"nic", "user|tap|socket|stream|none[,model=][,mac=][,prop=value...]", opt_nic, "a network card and its network"},
@@ -787,6 +796,16 @@ static int add_device(struct options *o, struct option_list *l)
         return -EINVAL;
     }
     if (options_net_driver(driver)) return options_net_device(o, driver, l);
+    if (options_usb_driver(driver)) {
+        option_list_get(l, "bus"); /* there is one, and all its ports are alike */
+        option_list_get(l, "port");
+        err = options_usb(o, "-device", driver);
+        return err ? err : option_list_check(l);
+    }
+    if (!strcmp(driver, "piix3-usb-uhci")) {
+        o->usb = true;
+        return option_list_check(l);
+    }
     if (!strcasecmp(driver, "VGA")) {
         o->vga = true;
         return option_list_check(l);

@@ -8,6 +8,7 @@
 #include "host/display_open.h"
 #include "host/net_open.h"
 #include "host/disk.h"
+#include "devices/usb_hid.h"
 #include "machine/option_list.h"
 
 #define OPTIONS_CHARDEVS 16
@@ -22,6 +23,8 @@
 
 /* What a guest device is connected to. */
 enum { CHARDEV_UNSET = -2, CHARDEV_NONE = -1 }; /* not given; given as "none"; else an index of chardevs[] */
+
+#define OPTIONS_USB      2 /* ports */
 
 enum device_kind { DEVICE_DEBUG_EXIT, DEVICE_DEBUG_CONSOLE, DEVICE_PC_TESTDEV, DEVICE_PCI_TESTDEV };
 
@@ -93,6 +96,9 @@ struct options {
     bool vga;                    /* the VGA adapter is there */
     struct display_config displays[OPTIONS_DISPLAYS];
     int display_count;           /* used entries */
+    bool usb;                    /* the USB controller is there */
+    enum usb_hid_kind usb_devices[OPTIONS_USB];
+    int usb_count;               /* used entries */
     bool display_said;           /* -display was given */
     bool display_missing;        /* nobody sees anything, and nobody said so */
     bool full_screen;            /* -full-screen */
@@ -197,6 +203,9 @@ void options_net_free(struct options *o);
 int options_display(struct options *o, const char *text);
 int options_vnc(struct options *o, const char *option, const char *text);
 int options_keyboard(const char *text);
+/* -usbdevice tablet|mouse|keyboard, and -device usb-tablet|usb-mouse|usb-kbd: is that driver one of those? */
+int options_usb(struct options *o, const char *option, const char *name);
+bool options_usb_driver(const char *driver);
 /* The default display, and what cannot be together. */
 int options_display_finish(struct options *o);
 void options_display_free(struct display_config *c);

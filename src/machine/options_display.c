@@ -1,4 +1,4 @@
-/* -display, -vnc, -full-screen, -k: how the screen is shown. */
+/* -display, -vnc, -full-screen, -k, -usbdevice: how the screen is shown, and what the user has in hand. */
 #define _GNU_SOURCE
 #include "machine/options.h"
 
@@ -136,6 +136,28 @@ int options_display(struct options *o, const char *text)
 int options_keyboard(const char *text)
 {
     return strcmp(text, "en-us") ? fail("-k", text, "keyboard layout not supported (there is en-us)") : 0;
+}
+
+static const char *const usb_names[][2] = {
+    [USB_HID_KEYBOARD] = {"usb-kbd", "keyboard"}, [USB_HID_MOUSE] = {"usb-mouse", "mouse"}, [USB_HID_TABLET] = {"usb-tablet", "tablet"}};
+
+static size_t usb_kind(const char *name)
+{
+    size_t k = 0;
+    while (k < ARRAY_LEN(usb_names) && strcmp(usb_names[k][0], name) && strcmp(usb_names[k][1], name)) k++;
+    return k;
+}
+
+bool options_usb_driver(const char *driver) { return !strncmp(driver, "usb-", 4) && usb_kind(driver) < ARRAY_LEN(usb_names); }
+
+int options_usb(struct options *o, const char *option, const char *name)
+{
+    size_t kind = usb_kind(name);
+    if (kind == ARRAY_LEN(usb_names)) return fail(option, name, "not supported (there are tablet, mouse and keyboard)");
+    if (o->usb_count == OPTIONS_USB) return fail(option, name, "the USB controller has two ports");
+    o->usb = true;
+    o->usb_devices[o->usb_count++] = (enum usb_hid_kind)kind;
+    return 0;
 }
 
 /* Without a word about displays: a window where there is a desktop. */

@@ -38,6 +38,8 @@
 #include "devices/ps2_mouse.h"
 #include "devices/smbios.h"
 #include "devices/uart16550.h"
+#include "devices/uhci.h"
+#include "devices/usb_hid.h"
 #include "devices/vga.h"
 #include "machine/control.h"
 #include "machine/firmware.h"
@@ -366,6 +368,19 @@ static bool create_pci_devices(struct machine *m, const struct firmware *vga_bio
     return true;
 }
 
+static bool create_usb(struct machine *m)
+{
+    const struct options *o = m->options;
+    if (!o->usb) return true;
+    struct uhci *uhci = uhci_create(m->pc->pci, PCI_DEVFN(1, 2), m->clock);
+    if (!uhci || !add(m, uhci_device(uhci))) return false;
+    for (int i = 0; i < o->usb_count; i++) {
+        struct usb_device *d = usb_hid_create(o->usb_devices[i], m->clock, m->input);
+        if (!d || !add(m, &d->dev) || !uhci_plug(uhci, d)) return false;
+    }
+    return true;
+}
+
 static bool create_network_cards(struct machine *m)
 {
     const struct options *o = m->options;
@@ -620,6 +635,7 @@ bool pc_create(struct machine *m)
               create_serial_ports(m) &&
               create_drives(m) &&
               create_pci_devices(m, &vga_bios) &&
+              create_usb(m) &&
               create_network_cards(m) &&
               create_debug_devices(m) &&
               create_fw_cfg(m);
