@@ -124,7 +124,8 @@ static struct block *decode_block(struct cpu *cpu, const u8 *code, unsigned avai
     b->bytes = (u16)off;
     b->count = (u16)n;
     b->mode = cpu->mode_key;
-    b->host = b->host_forward = b->alone = NULL;
+    b->host = b->host_forward = NULL;
+    b->solo = false;
     b->translation = NULL;
     b->hot = 0;
     b->page = ~0ull;

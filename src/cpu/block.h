@@ -28,7 +28,7 @@ struct translation;
 struct block {
     void *host;         /* translated code: entered from anywhere (looks at events); NULL: none */
     void *host_forward; /* ... by a forward jump */
-    void *alone;        /* translated code that nothing is linked to (-d check), instead of the two above */
+    bool solo;          /* -d check: is not run twice, or not together with others */
     u32 host_bytes;     /* of the translated code */
     struct translation *translation; /* what else the translator knows of it; NULL: it is not translated */
     u64 page;           /* RAM page number; ~0: the uncached block */

@@ -228,6 +228,7 @@ struct cpu {
     u64 target;            /* of an indirect call, while its return address is pushed */
     u8 fpu_live;           /* fpu_live.h: what of `fpu` is in the host's registers instead */
     u64 x87_page;          /* RIP of the page of the x87's last instruction, while that is live */
+    s32 blocks_left;       /* -d check: blocks that may still begin */
     u32 scratch;           /* what is about to be loaded into MXCSR or the x87's control word */
     void *jumps;           /* the block cache's jump_entry table */
     struct return_entry returns[TLB_CONTEXTS][RETURN_ENTRIES]; /* by stack pointer: what calls expect */

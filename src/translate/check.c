@@ -1,20 +1,19 @@
 /* Lock-step mode, -d check: the interpreter checks the translator block by block while a guest runs.
  *
- * Each block is run twice from the same state: by the interpreter, whose stores are recorded (cpu/store_log.h) and then undone,
- * and as translated code. What both leave must be the same: registers, flags, x87 and vector state, control registers and
- * segments, the recorded exception, and the lines of RAM that the interpreter stored to. On the first difference both states
- * and both codes are printed and the engine gives up (EXIT_BROKEN).
+ * Up to CHAIN blocks at a time are run twice from the same state: by the interpreter, whose stores are recorded
+ * (cpu/store_log.h) and then undone, and as translated code, which counts the blocks that it begins (cpu->blocks_left) and so
+ * stops at the same place. What both leave must be the same: registers, flags, x87 and vector state, control registers and
+ * segments, the recorded exception, and the lines of RAM that the interpreter stored to. On the first difference the block is
+ * found in which it happens, both states and both codes are printed, and the engine gives up (EXIT_BROKEN).
  *
- * Translated blocks come back after each run: nothing is chained (block->alone instead of block->host). Some blocks run in the
- * interpreter alone, since they must not run twice; they are counted: those that touch devices, change code, or mark page
- * tables, and those with instructions that tell time or give random numbers. All of a block happens under the machine lock, so
- * that neither devices nor other vCPUs change what it sees. Events are looked at between blocks.
+ * Some blocks run in the interpreter alone, since they must not run twice; they are counted: those that touch devices, change
+ * code, or mark page tables, and those with instructions that tell time or give random numbers. All happens under the machine
+ * lock, so that neither devices nor other vCPUs change what is seen. Events are looked at between chains.
  *
- * Arithmetic flags that the translator leaves stale at a block's end, as dead, are no difference yet: the interpreter goes on
+ * Arithmetic flags that the translator leaves stale at a chain's end, as dead, are no difference yet: the interpreter goes on
  * with the exact ones, the translated code with the stale ones, and the next block has to overwrite them.
  *
- * Not seen: stores of translated code to lines that the interpreter did not store to; what is wrong only between chained
- * blocks (tests/oracle does those). */
+ * Not seen: stores of translated code to lines that the interpreter did not store to; stale flags within a chain. */
 #include "translate/check.h"
 
 #include <stdio.h>
@@ -27,6 +26,8 @@
 #include "cpu/run.h"
 #include "cpu/store_log.h"
 #include "translate/translate.h"
+
+#define CHAIN 32u
 
 /* The part of struct cpu that instructions change, without the TLBs, which may differ. */
 #define STATE_BYTES offsetof(struct cpu, log)
@@ -45,7 +46,9 @@ struct check {
     bool told_time;                  /* time is valid */
     u64 time;                        /* what the TSC is throughout the block */
     struct store_log stores;         /* of the interpreter */
-    struct state before, interp, bt; /* of the block; after it */
+    struct state before, interp, bt; /* of the blocks; after them */
+    struct block *chain[CHAIN];      /* the blocks, in the order they were interpreted */
+    unsigned count;                  /* how many */
     bool stale;                      /* stale_flags differ from the exact ones */
     u16 stale_flags;                 /* what translated code left in cpu->aflags */
     u64 stale_rip;                   /* where it goes on from there */
@@ -221,15 +224,46 @@ static void interpret(struct cpu *cpu, const struct block *b, u64 stop)
 
 void check_interpret(struct cpu *cpu, const struct block *b) { interpret(cpu, b, ~0ull); }
 
-static void interpret_logged(struct cpu *cpu, struct check *c, const struct block *b, u64 stop)
+/* The block at the current CS:RIP, if it is translated and known without a look at page tables. */
+static struct block *known_block(struct cpu *cpu, struct bt *bt)
 {
+    const gla lin = block_lin(cpu);
+    const struct jump_entry *j = jump_slot(&bt->cache, lin);
+    return j->lin == lin && j->key == cpu->code_key && !j->block->dead && j->block->host ? j->block : NULL;
+}
+
+/* Nothing that the run loop would look at before the next block. */
+static bool may_go_on(const struct cpu *cpu)
+{
+    return cpu->exc.vector < 0 && !cpu->step && !cpu->halted && !__atomic_load_n(&cpu->events, __ATOMIC_SEQ_CST);
+}
+
+/* Interpret up to `most` blocks from b, recording stores. `stop`: where in the last of them, as in interpret(). */
+static void interpret_chain(struct cpu *cpu, struct bt *bt, struct block *b, unsigned most, u64 stop)
+{
+    struct check *c = bt->check;
+    const u64 kills = bt->cache.kills;
     c->stores.count = c->stores.tables = 0;
     c->stores.lost = c->device = c->told_time = false;
+    c->count = 0;
     cpu->log = &c->stores;
     for (unsigned n = 0; n < SEG_COUNT; n++) cpu->win[n].write_end = 0;
-    interpret(cpu, b, stop);
+    for (;;) {
+        c->chain[c->count++] = b;
+        interpret(cpu, b, c->count == most ? stop : ~0ull);
+        if (c->device || bt->cache.kills != kills) b->solo = true;
+        if (c->count == most || b->solo || !may_go_on(cpu) || !(b = known_block(cpu, bt)) || b->solo) break;
+    }
     cpu->log = NULL;
     cpu_update_mode(cpu);
+}
+
+/* With STI, translated code goes on where the interpreter leaves for the run loop. */
+static bool starts_shadow(const struct block *b)
+{
+    for (unsigned n = 0; n < b->count; n++)
+        if (b->insns[n].mnemonic == I_sti) return true;
+    return false;
 }
 
 static bool tells_time(const struct block *b)
@@ -322,13 +356,15 @@ static void print_field(FILE *f, const struct check *c, const struct field *fiel
 }
 
 /* Everything there is to know, on stderr. */
-static void report(const struct cpu *cpu, const struct check *c, const struct block *b, const void *host)
+static void report(const struct cpu *cpu, const struct check *c)
 {
+    const struct block *b = c->chain[c->count - 1];
+    const void *host = b->host;
     const struct cpu *before = as_cpu(&c->before);
     const struct store_line *line = store_log_difference(&c->stores);
     FILE *f = stderr;
-    fprintf(f, "calque: -d check: vCPU %u: the translator differs from the interpreter in the block at %llx, the %lluth\n",
-            cpu->index, (unsigned long long)before->rip, (unsigned long long)c->compared);
+    fprintf(f, "calque: -d check: vCPU %u: the translator differs from the interpreter in the last of %u blocks from %llx, "
+            "after %llu\n", cpu->index, c->count, (unsigned long long)before->rip, (unsigned long long)c->compared);
     for (size_t n = 0; n < ARRAY_LEN(fields); n++)
         if (field_differs(&c->interp, &c->bt, &fields[n])) print_field(f, c, &fields[n]);
     fprintf(f, "  flags %04x, translated %04x%s\n", as_cpu(&c->interp)->aflags, as_cpu(&c->bt)->aflags,
@@ -344,25 +380,35 @@ static void report(const struct cpu *cpu, const struct check *c, const struct bl
     cpu_dump(before, f);
     cpu_dump(as_cpu(&c->interp), f);
     cpu_dump(as_cpu(&c->bt), f);
-    fprintf(f, "guest code:\n");
-    disasm_print(f, cpu->ram->host + (b->page << GUEST_PAGE_SHIFT) + b->offset, b->bytes, before->rip, b->mode & 3);
-    fprintf(f, "host code:\n");
+    for (unsigned n = 0; n < c->count; n++) {
+        const struct block *k = c->chain[n];
+        fprintf(f, "guest code, block %u, in RAM at %llx:\n", n + 1, (unsigned long long)(k->page << GUEST_PAGE_SHIFT | k->offset));
+        disasm_print(f, cpu->ram->host + (k->page << GUEST_PAGE_SHIFT) + k->offset, k->bytes, k->offset, k->mode & 3);
+    }
+    fprintf(f, "host code of the last:\n");
     disasm_print(f, host, b->host_bytes, (u64)(uintptr_t)host, CODE_64);
 }
 
 /* ---- one block ---- */
 
-static void run_translated(struct cpu *cpu, struct bt *bt, const struct block *b)
+/* As many blocks as were interpreted, or until the run loop would have to look. */
+static void run_translated(struct cpu *cpu, struct bt *bt)
 {
-    bt_enter(cpu, bt, b, b->alone);
-    fpu_save(cpu);
+    struct check *c = bt->check;
+    const struct block *b = c->chain[0];
+    for (cpu->blocks_left = (s32)c->count; b;) {
+        bt_enter(cpu, bt, b, b->host);
+        fpu_save(cpu);
+        b = cpu->blocks_left > 0 && may_go_on(cpu) ? known_block(cpu, bt) : NULL;
+    }
 }
 
-/* Back to before the block; what address spaces it has been in meanwhile does not matter. */
+/* Back to before the blocks; what address spaces they have been in meanwhile does not matter. */
 static void go_back(struct cpu *cpu, struct check *c, u64 code_gen)
 {
     store_log_undo(&c->stores);
     set_state(cpu, &c->before);
+    cpu_update_mode(cpu);
     if (cpu->code_gen != code_gen) tlb_flush_all(cpu);
 }
 
@@ -386,23 +432,50 @@ static bool agree(struct cpu *cpu, struct check *c)
 static u32 take_events(struct cpu *cpu) { return __atomic_exchange_n(&cpu->events, 0, __ATOMIC_SEQ_CST); }
 
 /* Run the translated code from c->before. False: it does not leave what the interpreter left. */
-static bool try_translated(struct cpu *cpu, struct bt *bt, const struct block *b, bool stale, u32 *hidden)
+static bool try_translated(struct cpu *cpu, struct bt *bt, bool stale, u32 *hidden)
 {
     struct check *c = bt->check;
     for (unsigned tries = 0;; tries++) {
         if (stale) cpu->aflags = c->stale_flags;
         *hidden |= take_events(cpu);
-        run_translated(cpu, bt, b);
+        run_translated(cpu, bt);
         if (agree(cpu, c)) return true;
         /* Another thread may have called it out. */
         if (tries == 3 || !(__atomic_load_n(&cpu->events, __ATOMIC_SEQ_CST) & ~EVENT_STEP)) return false;
         for (unsigned n = 0; n < c->stores.count; n++) memcpy(c->stores.lines[n].host, c->stores.lines[n].before, STORE_LINE);
         set_state(cpu, &c->before);
+        cpu_update_mode(cpu);
     }
 }
 
-/* Run it both ways and go on with the interpreter's result. False: they differ. */
-static bool check_block(struct cpu *cpu, struct bt *bt, struct block *b)
+/* Find the first of the blocks in which they differ, which then is the last of the chain. True: none; some are run both ways. */
+static bool try_one_by_one(struct cpu *cpu, struct bt *bt, bool stale, u64 code_gen, u32 *hidden, u32 *raised)
+{
+    struct check *c = bt->check;
+    const unsigned count = c->count;
+    for (unsigned n = 1; n <= count; n++) {
+        u64 stop = ~0ull;
+        for (unsigned again = 0; again < 2; again++) {
+            go_back(cpu, c, code_gen);
+            *hidden |= take_events(cpu);
+            interpret_chain(cpu, bt, c->chain[0], n, stop);
+            *raised = take_events(cpu);
+            keep_state(cpu, &c->interp);
+            go_back(cpu, c, code_gen);
+            if (try_translated(cpu, bt, stale, hidden)) {
+                if (again) return true;
+                break;
+            }
+            /* Translated code may leave, or stay in, a block where the interpreter does not. */
+            if (again || cpu->exc.vector >= 0 || cpu->rip == as_cpu(&c->interp)->rip) return false;
+            stop = cpu->rip;
+        }
+    }
+    return true;
+}
+
+/* Run blocks both ways and go on with the interpreter's result. False: they differ. */
+static bool check_blocks(struct cpu *cpu, struct bt *bt, struct block *b)
 {
     struct check *c = bt->check;
     const u64 kills = bt->cache.kills, code_gen = cpu->code_gen;
@@ -411,14 +484,14 @@ static bool check_block(struct cpu *cpu, struct bt *bt, struct block *b)
     keep_state(cpu, &c->before);
     const bool stale = c->stale && c->stale_rip == cpu->rip;
     c->stale = false;
-    interpret_logged(cpu, c, b, ~0ull);
+    interpret_chain(cpu, bt, b, CHAIN, ~0ull);
     u64 *skipped = c->device                               ? &c->devices
                    : bt->cache.kills != kills              ? &c->code
                    : c->stores.tables || c->stores.lost    ? &c->tables
                    : tells_time(b)                         ? &c->clocks
                                                            : NULL;
     if (skipped) {
-        (*skipped)++;
+        *skipped += c->count;
         cpu_event_set(cpu, hidden);
         return true;
     }
@@ -426,25 +499,14 @@ static bool check_block(struct cpu *cpu, struct bt *bt, struct block *b)
     hidden |= raised & ~EVENT_STEP;
     keep_state(cpu, &c->interp);
     go_back(cpu, c, code_gen);
-    c->compared++;
-    bool same = try_translated(cpu, bt, b, stale, &hidden);
-    if (!same && cpu->rip != as_cpu(&c->interp)->rip && cpu->exc.vector < 0) {
-        /* Translated code may leave, or stay in, the block where the other does not. */
-        const u64 stop = cpu->rip;
-        go_back(cpu, c, code_gen);
-        hidden |= take_events(cpu);
-        interpret_logged(cpu, c, b, stop);
-        raised = take_events(cpu);
-        keep_state(cpu, &c->interp);
-        go_back(cpu, c, code_gen);
-        same = try_translated(cpu, bt, b, stale, &hidden);
-    }
+    bool same = try_translated(cpu, bt, stale, &hidden) || try_one_by_one(cpu, bt, stale, code_gen, &hidden, &raised);
     cpu_event_set(cpu, hidden | (raised & EVENT_STEP));
     c->stale = stale;
     if (!same) {
-        report(cpu, c, b, b->alone);
+        report(cpu, c);
         return false;
     }
+    c->compared += c->count;
     const u16 stale_flags = cpu->aflags;
     cpu->aflags = as_cpu(&c->interp)->aflags;
     if (cpu->code_gen != code_gen) tlb_flush_all(cpu);
@@ -457,13 +519,12 @@ static bool check_block(struct cpu *cpu, struct bt *bt, struct block *b)
 }
 
 /* The block is to be run: translate it, unless it cannot be, or runs for the first time, as most do that run once. */
-static void translate_alone(struct cpu *cpu, struct bt *bt, struct block *b)
+static void warm(struct cpu *cpu, struct bt *bt, struct block *b)
 {
-    if (b->page == ~0ull || b->alone || ++b->hot < MIN(bt->hot, 2) || !bt_eligible(cpu)) return;
+    if (b->page == ~0ull || b->host || ++b->hot < MIN(bt->hot, 2) || !bt_eligible(cpu)) return;
     bt_make_room(cpu, bt);
     translate_block(bt, cpu, b);
-    b->alone = b->host;
-    b->host = b->host_forward = NULL;
+    b->solo = tells_time(b) || starts_shadow(b);
 }
 
 /* One round of the run loop, with the machine lock. */
@@ -473,13 +534,15 @@ static enum outcome check_round(struct cpu *cpu, struct bt *bt, bool *broken)
     struct block *b;
     enum outcome o = run_next(cpu, &bt->cache, &b);
     if (!b) return o;
-    translate_alone(cpu, bt, b);
-    if (!b->alone) {
+    warm(cpu, bt, b);
+    if (!b->host) {
         c->interpreted++;
         c->stale = false;
         return run_block(cpu, b) ? GO_ON : LEAVE_TRIPLE;
     }
-    *broken = !check_block(cpu, bt, b);
+    struct jump_entry *j = jump_slot(&bt->cache, block_lin(cpu));
+    if (j->block == b) j->host = b->host;
+    *broken = !check_blocks(cpu, bt, b);
     if (!*broken && cpu->exc.vector >= 0) return run_exception(cpu) ? GO_ON : LEAVE_TRIPLE;
     return GO_ON;
 }

@@ -172,6 +172,7 @@ static inline void emit_jump_to(struct emit *e, unsigned cc, const u8 *target) {
 #define CC_NE 5u
 #define CC_BE 6u
 #define CC_A 7u
+#define CC_S 8u
 #define CC_ALWAYS 16u
 
 #endif

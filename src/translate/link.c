@@ -52,7 +52,7 @@ void translate_discard(struct cpu *cpu, struct block *b, bool redirect)
     }
     t->block = NULL;
     b->translation = NULL;
-    b->host = b->host_forward = b->alone = NULL;
+    b->host = b->host_forward = NULL;
     cpu_forget_returns(cpu);
 }
 

@@ -58,6 +58,12 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     emit_op(e, 0, 0, 0x85, T_B, STATE(event_mask));
     t->poll_site = emit_jump(e, CC_NE);
     u8 *forward = e->p;
+    u8 *counted = NULL;
+    if (bt->check) {
+        emit_op(e, 0, 0, 0x83, 5, STATE(blocks_left)); /* sub dword, 1 */
+        emit8(e, 1);
+        counted = emit_jump(e, CC_S);
+    }
     t->fpu[b->count] = 0;
     for (unsigned n = b->count; n-- > 0;) t->fpu[n] = (u8)(t->fpu[n + 1] | simd_needs(t, &b->insns[n]));
     t->x87_page = false;
@@ -91,6 +97,7 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     for (unsigned n = 0; n < t->nstubs; n++) emit_stub(t, &t->stubs[n]);
     emit_fpu_entry_slow(t);
     emit_patch(t->poll_site, e->p);
+    if (counted) emit_patch(counted, e->p);
     struct translation *tn = code_memory_data(&bt->code, sizeof *tn);
     *tn = (struct translation){.block = b, .leave = e->p, .next = bt->translations[bt->code.current]};
     bt->translations[bt->code.current] = tn;
@@ -107,7 +114,7 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
         l->sibling = tn->out;
         tn->out = l;
         struct block *to = in_page(l->target) && !l->other_mode ? block_at(p, (unsigned)l->target, b->mode) : NULL;
-        if (to && to->host && !bt->check) translate_link(bt, l, to, is_forward(t, l->target) && !l->poll);
+        if (to && to->host) translate_link(bt, l, to, is_forward(t, l->target) && !l->poll);
     }
     region->code = e->p;
     bt->translated++;
