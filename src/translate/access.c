@@ -81,18 +81,21 @@ static void emit_index(struct tr *t, unsigned from)
     emit_alu_imm(e, false, 4, T_A, (TLB_ENTRIES - 1) << 5);
 }
 
-/* What is compared with the tag: the page of the operand's byte at this offset, and the bits that alignment wants to be 0, which
- * the generation is added to: then they make a difference. An aligned operand crosses no page. */
+/* The byte of the operand whose page is compared with the tag: the last one; an aligned operand crosses no page. */
 static s32 compared_byte(const struct tr *t, unsigned size) { return t->align ? 0 : (s32)size - 1; }
-static s32 compared_bits(const struct tr *t) { return -(s32)GUEST_PAGE_SIZE | (t->align ? t->align - 1 : 0); }
 
 /* T_A is the index, T_B compared_byte()'s address: T_A becomes the addend. After a miss `retry` probes again. */
 static void emit_compare(struct tr *t, struct stub *s, u8 *retry, const struct sum *lin, bool wide, bool write)
 {
     struct emit *e = &t->e;
     const size_t tag = write ? offsetof(struct tlb_entry, write_tag) : offsetof(struct tlb_entry, read_tag);
-    emit_alu_imm(e, true, 4, T_B, compared_bits(t));
-    emit_op(e, E_W, 0, 0x03, T_B, rm_gs(TLB_FIELD(t, gen)));
+    if (t->align) {
+        emit_op(e, E_REX, 0, 0xf6, 0, rm_reg(T_B));
+        emit8(e, t->align - 1u);
+        stub_from(t, s, CC_NE);
+    }
+    emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
+    emit_op(e, E_W, 0, 0x0b, T_B, rm_gs(TLB_FIELD(t, gen)));
     emit_op(e, E_W, 0, 0x3b, T_B, rm_gs_base(T_A, TLB_FIELD(t, e) + tag));
     stub_miss(t, s, retry, lin, wide, write);
     emit_load(e, T_A, rm_gs_base(T_A, TLB_FIELD(t, e) + offsetof(struct tlb_entry, addend)));
@@ -161,8 +164,9 @@ static void emit_probe_wrapped(struct tr *t, struct stub *s, const struct sum *a
     if (a->m.reg == H_NONE && a->m.index == H_NONE) { /* an absolute address: its entry is known now */
         const u32 lin = (u32)a->m.disp;
         const size_t entry = TLB_FIELD(t, e) + tlb_index(lin) * sizeof(struct tlb_entry);
-        emit_mov_imm64(e, T_B, ((u64)lin + (u64)compared_byte(t, size)) & (u64)compared_bits(t));
-        emit_op(e, E_W, 0, 0x03, T_B, rm_gs(TLB_FIELD(t, gen)));
+        if (t->align && (lin & (t->align - 1u))) stub_from(t, s, CC_ALWAYS);
+        emit_mov_imm64(e, T_B, ((u64)lin + (u64)compared_byte(t, size)) & ~(u64)GUEST_PAGE_MASK);
+        emit_op(e, E_W, 0, 0x0b, T_B, rm_gs(TLB_FIELD(t, gen)));
         emit_op(e, E_W, 0, 0x3b, T_B, rm_gs(entry + (write ? offsetof(struct tlb_entry, write_tag) : offsetof(struct tlb_entry, read_tag))));
         stub_miss(t, s, retry, a, false, write);
         emit_mov_imm64(e, T_A, lin);
