@@ -182,7 +182,16 @@ static void close_displays(struct machine *m)
     }
 }
 
-static void window_closed(void *opaque) { machine_quit(opaque); }
+static void window_closed(void *opaque)
+{
+    control_event_cause(opaque, "SHUTDOWN", CAUSE_HOST_UI);
+    machine_request_exit(opaque, 0);
+}
+
+static void show_running(struct machine *m)
+{
+    for (int i = 0; i < OPTIONS_DISPLAYS; i++) display_set_running(m->views[i], m->state == RUN_RUNNING);
+}
 
 static bool open_displays(struct machine *m)
 {
@@ -356,6 +365,7 @@ void machine_stop(struct machine *m, enum run_state why)
     if (m->state != RUN_RUNNING || !machine_park(m)) return;
     clock_stop(m->clock);
     m->state = why;
+    show_running(m);
     control_event(m, "STOP", NULL);
 }
 
@@ -365,6 +375,7 @@ bool machine_cont(struct machine *m)
     if (m->state == RUN_SHUTDOWN) return false;
     control_event(m, "RESUME", NULL);
     m->state = RUN_RUNNING;
+    show_running(m);
     clock_start(m->clock);
     release(m);
     return true;
