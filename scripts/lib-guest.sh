@@ -16,6 +16,7 @@ guest_offset=0
 
 # guest_start NAME ARGUMENT...: start the emulator with its serial port on our pipes.
 guest_start() {
+    guest_kill
     guest_name=$1
     shift
     [ -x "$(command -v "$calque")" ] || die "no emulator at $calque: build it first"
@@ -81,7 +82,7 @@ guest_send() {
     printf '%b' "$1" >&9
 }
 
-# guest_end SECONDS [STATUS]: the emulator must end by itself, with that exit status (0).
+# guest_end SECONDS [STATUS]: the emulator must end by itself, with that exit status (0). Its log stays for guest_refuse.
 guest_end() {
     local deadline=$((SECONDS + $1)) status
     while guest_running; do
@@ -92,7 +93,6 @@ guest_end() {
     status=$?
     [ $status = "${2:-0}" ] || guest_fail "exit status $status, not ${2:-0}"
     guest_pid=
-    guest_clean
 }
 
 # guest_type TEXT: the same with pauses, for a guest that polls its serial port.

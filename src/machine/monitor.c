@@ -130,7 +130,7 @@ static void execute(struct console *c)
     free(text);
     c->len = c->at = 0;
     c->line[0] = 0;
-    if (!c->machine->exit_wanted && c->chr->up) show(c);
+    if (!c->machine->exit_wanted) puts_to(c, PROMPT);
 }
 
 /* Add what all candidates have in common; when that is nothing, list them. */
@@ -254,8 +254,8 @@ static void connected(void *opaque, bool up)
     struct console *c = opaque;
     c->escape = 0;
     if (!up) return;
-    puts_to(c, "\r\nCalque " CALQUE_VERSION " monitor - type 'help' for more information\r\n");
-    show(c);
+    puts_to(c, "\r\nCalque " CALQUE_VERSION " monitor - type 'help' for more information\r\n" PROMPT);
+    if (c->len) show(c);
 }
 
 static const struct chardev_front front = {.can_receive = can_receive, .receive = receive, .connected = connected};

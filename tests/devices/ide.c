@@ -78,6 +78,15 @@ static void fake_init(struct fake *f, u64 size)
         f->data[i] = (u8)(i >> 9) ^ (u8)(i * 3);
 }
 
+static int tray_moves;
+
+static void tray_moved(void *opaque, bool open)
+{
+    (void)opaque;
+    (void)open;
+    tray_moves++;
+}
+
 static void setup(void)
 {
     mem = bus_create("memory", 1ull << 52);
@@ -93,7 +102,8 @@ static void setup(void)
     cd.block.readonly = true;
     cr_assert_eq(piix3_ide_attach(ide, 0, &(struct piix3_ide_drive){.block = &disk.block, .serial = "S1"}),
                  0);
-    cr_assert_eq(piix3_ide_attach(ide, 2, &(struct piix3_ide_drive){.block = &cd.block, .cdrom = true}), 0);
+    cr_assert_eq(piix3_ide_attach(ide, 2, &(struct piix3_ide_drive){.block = &cd.block, .cdrom = true, .tray_moved = tray_moved}),
+                 0);
     pci_bus_config_write(pci, 9, 0x40, 0x80008000, 4);
     pci_bus_config_write(pci, 9, 0x20, BMI, 4);
     pci_bus_config_write(pci, 9, 0x04, PCI_COMMAND_IO | PCI_COMMAND_MASTER, 2);
@@ -616,6 +626,30 @@ Test(ide, atapi_tray)
     cr_expect_eq(sense(), 0x0628);
     cr_expect_eq(packet((const u8[12]){0x25}, b, 8, 8), 8);
     cr_expect_eq(b[2] << 8 | b[3], SECTORS / 4 - 1);
+}
+
+Test(ide, atapi_tray_by_hand)
+{
+    u8 b[64];
+    bool open, locked;
+    sense();
+    cr_assert(piix3_ide_tray(ide, 2, &open, &locked));
+    cr_expect(!open && !locked);
+    cr_expect_not(piix3_ide_tray(ide, 0, &open, &locked), "a disk has none");
+    cr_expect_eq(piix3_ide_move_tray(ide, 0, true, true), -EINVAL);
+    packet((const u8[12]){0x1e, 0, 0, 0, 1}, b, 0, 64);
+    cr_expect_eq(piix3_ide_move_tray(ide, 2, true, false), -EBUSY);
+    cr_expect_eq(tray_moves, 0);
+    cr_expect_eq(piix3_ide_move_tray(ide, 2, true, true), 0);
+    cr_expect(piix3_ide_tray(ide, 2, &open, &locked) && open && !locked);
+    cr_expect_eq(tray_moves, 1);
+    packet((const u8[12]){0}, b, 0, 64);
+    cr_expect_eq(sense(), 0x023a, "open");
+    packet((const u8[12]){0x1b, 0, 0, 0, 3}, b, 0, 64);
+    cr_expect_eq(tray_moves, 2, "the guest closed it");
+    cr_expect_eq(piix3_ide_change_medium(ide, 2, NULL, false), 0);
+    cr_expect(piix3_ide_tray(ide, 2, &open, &locked) && open, "an empty tray stays open");
+    cr_expect_eq(tray_moves, 3);
 }
 
 Test(ide, atapi_toc)

@@ -294,3 +294,83 @@ Test(chardev, pty_talks_both_ways)
     close(fd);
     chardev_close(c);
 }
+
+/* ---- several front ends ---- */
+
+static struct front second;
+static int connects;
+
+static void connected(void *opaque, bool up)
+{
+    (void)opaque;
+    connects += up ? 1 : -1;
+}
+
+static const struct chardev_front second_ops = {can_receive, receive, break_received, connected};
+
+Test(chardev, mux_has_one_reader_and_many_writers)
+{
+    struct chardev_config config = {.kind = CHARDEV_UNIX, .label = "a", .path = path, .server = true, .mux = true};
+    struct chardev *c = chardev_open(loop, &config), *one = chardev_port(c), *two = chardev_port(c);
+    cr_assert(one && two && one != two);
+    chardev_attach(one, &front_ops, &front);
+    chardev_attach(two, &second_ops, &second);
+    front.room = second.room = 3;
+    int fd = connect_unix();
+    cr_assert_eq(write(fd, "ab\x01\x01\x01" "bcd\x01", 9), 9); /* a doubled Ctrl-A, a break, more than there is room for */
+    run_until(3);
+    cr_expect_eq(front.breaks, 1);
+    cr_expect(!memcmp(front.got, "ab\x01", 3));
+    cr_expect_eq(connects, 0);
+    cr_assert_eq(write(fd, "cxy", 3), 3); /* Ctrl-A c: the other one's turn */
+    while (second.len < 2) event_loop_run_once(loop);
+    cr_expect_eq(connects, 1);
+    cr_expect(!memcmp(second.got, "xy", 2));
+    front.room = 2;
+    chardev_accept_input(one);
+    cr_expect(!memcmp(front.got, "ab\x01" "cd", 5), "what was typed before is not lost");
+    put(one, "first ");
+    put(two, "second");
+    expect_bytes(fd, "first second");
+    close(fd);
+    while (connects) event_loop_run_once(loop);
+    fd = connect_unix();
+    while (!connects) event_loop_run_once(loop);
+    cr_assert_eq(write(fd, "\x01x", 2), 2);
+    while (!event_loop_quitting(loop)) event_loop_run_once(loop);
+    close(fd);
+    chardev_close(c);
+}
+
+Test(chardev, a_lossy_peer_that_does_not_read_costs_nothing)
+{
+    struct chardev_config config = {.kind = CHARDEV_UNIX, .label = "a", .path = path, .server = true};
+    struct chardev *c = chardev_open(loop, &config);
+    c->lossy = true;
+    chardev_attach(c, &front_ops, &front);
+    front.room = 100;
+    int fd = connect_unix();
+    while (!c->up) event_loop_run_once(loop);
+    static u8 block[300000];
+    for (int i = 0; i < 50; i++) chardev_write(c, block, sizeof(block)); /* does not wait */
+    cr_assert_eq(write(fd, "x", 1), 1);
+    for (int i = 0; i < 3; i++) {
+        event_loop_wake(loop);
+        event_loop_run_once(loop);
+    }
+    cr_expect_eq(front.len, 0, "a peer that does not read is not heard");
+    /* Whole writes are lost: what arrives is a multiple. */
+    size_t total = 0;
+    fcntl(fd, F_SETFL, O_NONBLOCK);
+    while (front.len == 0) {
+        static u8 got[65536];
+        ssize_t n = read(fd, got, sizeof(got));
+        if (n > 0) total += (size_t)n;
+        event_loop_wake(loop);
+        event_loop_run_once(loop);
+    }
+    for (ssize_t n; (n = read(fd, block, sizeof(block))) > 0;) total += (size_t)n;
+    cr_expect(total && total % sizeof(block) == 0, "%zu", total);
+    close(fd);
+    chardev_close(c);
+}

@@ -334,3 +334,38 @@ Test(clock, muldiv64_keeps_the_wide_product)
     cr_assert_eq(muldiv64(NS_PER_SECOND * 100000, 3579545, NS_PER_SECOND), 357954500000ull);
     cr_assert_eq(muldiv64(7, 3, 2), 10);
 }
+
+Test(clock, stopped_time_stands_still)
+{
+    struct clock *c = clock_create_manual();
+    struct probe p = probe(c, 'a');
+    CREATE(p);
+    timer_arm(p.timer, 100);
+    clock_advance(c, 50);
+    clock_stop(c);
+    clock_advance(c, 100);
+    cr_assert_eq(clock_now(c), 50);
+    cr_assert_eq(clock_next_deadline(c), UINT64_MAX);
+    timer_arm(p.timer, 20); /* due, but not now */
+    clock_run_due(c);
+    cr_assert_str_eq(fired, "");
+    clock_start(c);
+    cr_assert_eq(clock_next_deadline(c), 20);
+    clock_run_due(c);
+    cr_assert_str_eq(fired, "a");
+    timer_destroy(p.timer);
+    clock_destroy(c);
+}
+
+Test(clock, host_time_is_made_up_for)
+{
+    struct clock *c = clock_create();
+    clock_stop(c);
+    u64 stopped = clock_now(c);
+    struct timespec wait = {.tv_nsec = 300000000};
+    nanosleep(&wait, NULL);
+    cr_assert_eq(clock_now(c), stopped);
+    clock_start(c);
+    cr_assert_lt(clock_now(c) - stopped, 250000000u);
+    clock_destroy(c);
+}
