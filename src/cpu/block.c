@@ -161,19 +161,22 @@ static bool maps_overlap(const u64 a[GRANULE_WORDS], const u64 b[GRANULE_WORDS])
 }
 
 /* The block is out of its bucket. It is not freed yet: it may be running. */
-static void kill_block(struct cpu *cpu, struct block_cache *in, struct code_page *p, struct block *b)
+static void kill_block(struct cpu *cpu, struct block_cache *in, struct block *b)
 {
     b->dead = true;
     in->kills++;
-    if (b->translation) {
-        in->discard(cpu, b);
-        p->changes++;
-    }
+    if (b->translation) in->discard(cpu, b);
     for (unsigned k = 0; k < b->count; k++) b->insns[k].fn = exec_block_end;
     b->next = in->graveyard;
     in->graveyard = b;
     in->bytes -= block_size(b);
     in->grave_bytes += block_size(b);
+}
+
+static void count_changes(struct code_page *p, const u64 map[GRANULE_WORDS], const u64 hit[GRANULE_WORDS])
+{
+    for (unsigned g = 0; g < ARRAY_LEN(p->changes); g++)
+        if ((map[g >> 6] & hit[g >> 6]) >> (g & 63) & 1 && p->changes[g] < 0xff) p->changes[g]++;
 }
 
 /* Kill the blocks of a page that depend on the granules of `hit`. */
@@ -184,7 +187,8 @@ static void kill_granules(struct cpu *cpu, struct block_cache *in, struct code_p
         for (struct block **at = &p->buckets[n], *b; (b = *at);) {
             if (maps_overlap(b->map, hit)) {
                 *at = b->next;
-                kill_block(cpu, in, p, b);
+                if (b->translation) count_changes(p, b->map, hit);
+                kill_block(cpu, in, b);
             } else {
                 for (unsigned k = 0; k < GRANULE_WORDS; k++) p->map[k] |= b->map[k];
                 at = &b->next;
@@ -333,6 +337,9 @@ static struct block *cached_block(struct cpu *cpu, struct block_cache *in, u64 r
     b->next = p->buckets[offset % PAGE_BUCKETS];
     p->buckets[offset % PAGE_BUCKETS] = b;
     block_depends(p, b, offset, b->bytes);
+    b->changes = 0;
+    for (unsigned g = offset >> GRANULE_SHIFT; g <= (offset + b->bytes - 1u) >> GRANULE_SHIFT; g++)
+        b->changes = MAX(b->changes, p->changes[g]);
     in->bytes += block_size(b);
     return b;
 }

@@ -34,6 +34,7 @@ struct block {
     u64 page;           /* RAM page number; ~0: the uncached block */
     u64 map[GRANULE_WORDS]; /* granules of its page that it depends on */
     u32 hot;            /* times it was interpreted, for the translator */
+    u8 changes;         /* the greatest of its granules' when it was decoded */
     struct block *next; /* in its page's bucket, or in the graveyard */
     u16 offset;         /* in the page */
     u16 bytes;          /* guest bytes covered */
@@ -48,7 +49,7 @@ struct code_page {
     struct block *buckets[PAGE_BUCKETS]; /* by offset */
     u64 map[GRANULE_WORDS];              /* granules that blocks depend on */
     u64 page;                            /* RAM page number */
-    u32 changes;                         /* times that translated code of it died */
+    u8 changes[GUEST_PAGE_SIZE >> GRANULE_SHIFT]; /* times that translated code died by a write to the granule */
     u32 empty_writes;                    /* since its last block died */
     struct code_page *older, *newer;     /* by when their first block was made */
 };
