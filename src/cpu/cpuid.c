@@ -116,6 +116,7 @@ static const struct feature features[] = {
     {"bmi1", W7B, 3, SOFT, true, FEAT_BMI1},
     {"hle", W7B, 4, NONE, false, FEAT_BASE},
     {"avx2", W7B, 5, HOST, true, FEAT_AVX2},
+    {"fdp-excptn-only", W7B, 6, SOFT, true, FEAT_BASE}, /* so it is even where it is not shown: exec_fpu_x87.c */
     {"smep", W7B, 7, SOFT, true, FEAT_BASE},
     {"bmi2", W7B, 8, SOFT, true, FEAT_BMI2},
     {"erms", W7B, 9, SOFT, true, FEAT_BASE},

@@ -5,8 +5,8 @@
  *           right, stack faults and unmasked exceptions included (they never trap: nothing on the host waits);
  *   short   only the operands are loaded, when neither stack fault nor unmasked exception comes of it;
  *   C       moves between registers, and what has to do with control and environment.
- * The last instruction's pointers (FIP, FCS, FDP, FDS) are the guest's own. FOP is updated by unmasked exceptions only,
- * as processors do since the Pentium 4 [SDM1] 8.1.9.1.
+ * The last instruction's pointers (FIP, FCS, FDP, FDS) are the guest's own. FDP and FDS, as FOP, are updated by unmasked exceptions
+ * only: CPUID.7:EBX[6] says so; FOP is so since the Pentium 4 [SDM1] 8.1.8, 8.1.9.1.
  *
  * References: [SDM1] 8; [SDM2] each instruction's page. */
 #include "cpu/exec_fpu.h"
@@ -135,8 +135,10 @@ static bool x87_full(struct cpu *cpu, const struct insn *i, const struct fpu_op 
     *sw = fx_fix_sw(*sw | ignored, *fx16(cpu, FX_CW));
     memcpy(st_slot(cpu, 0), out + FX_ST, 128);
     set_pointers(cpu, i);
-    if (op->mem >= 0) set_data_pointer(cpu, i, ea);
-    if (raised) *fx16(cpu, FX_OP) = (u16)((i->code & 7) << 8 | i->modrm);
+    if (raised) {
+        *fx16(cpu, FX_OP) = (u16)((i->code & 7) << 8 | i->modrm);
+        if (op->mem >= 0) set_data_pointer(cpu, i, ea);
+    }
     return true;
 }
 
@@ -178,7 +180,6 @@ static bool x87_short(struct cpu *cpu, const struct insn *i, const struct fpu_op
     if (how & (X_POP | X_POP2)) pop_slot(cpu);
     if (how & X_POP2) pop_slot(cpu);
     set_pointers(cpu, i);
-    if (op->mem >= 0) set_data_pointer(cpu, i, ea);
     return true;
 }
 
@@ -311,7 +312,6 @@ static bool fld_m80(struct cpu *cpu, const struct insn *i, const struct fpu_op *
     put80(cpu, 0, v);
     clear_c1(cpu);
     set_pointers(cpu, i);
-    set_data_pointer(cpu, i, ea);
     return true;
 }
 
@@ -336,7 +336,6 @@ static bool fstp_m80(struct cpu *cpu, const struct insn *i, const struct fpu_op 
     clear_c1(cpu);
     pop_slot(cpu);
     set_pointers(cpu, i);
-    set_data_pointer(cpu, i, ea);
     return true;
 }
 

@@ -4,8 +4,8 @@
  * The x87 goes with FXSAVE, and only when it is asked for. The upper halves of the YMM registers are loaded only when one of them
  * is not zero: host processors pay for upper halves in use when SSE instructions run.
  *
- * The x87's instruction pointer is exact: fpu_live.h. DEVIATION: its operand pointer and opcode stay as they are, as on processors
- * that change them for unmasked exceptions only (CPUID.7:EBX[6] for the former); the code segment is the one at the time of saving.
+ * The x87's instruction pointer is exact: fpu_live.h. Its operand pointer and opcode are for unmasked exceptions only, which do not
+ * happen here. DEVIATION: the code segment stored with the instruction pointer is the one at the time of saving.
  *
  * References: [SDM1] 8.1.8 (pointers), 10.5 (FXSAVE), 11.6.4 (MXCSR). */
 #include "cpu/fpu_live.h"

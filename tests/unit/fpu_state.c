@@ -27,7 +27,7 @@ static u64 qword(const u8 *p)
         cr_expect_eq((f)->cpu->exc.vector, EXC_GP, #__VA_ARGS__);                                             \
     } while (0)
 
-/* Leaves: ST(0) = 1, ST(1) = 0, ST(2) = denormal; pointers of FLD tbyte [ebx + 0x20]. */
+/* Leaves: ST(0) = 1, ST(1) = 0, ST(2) = denormal; pointers of FLD tbyte [ebx + 0x20], as if it had raised an exception. */
 static void prepare(struct fixture *f)
 {
     struct cpu *c = f->cpu;
@@ -39,7 +39,9 @@ static void prepare(struct fixture *f)
     else EXPECT_OK(f, 0xdb, 0x6b, 0x20);
     u64 ip = qword(legacy(f) + 8), dp = qword(legacy(f) + 16);
     cr_expect_eq(ip, INSN_RIP & c->ip_mask);
-    cr_expect_eq(dp, 0x1020u);
+    cr_expect_eq(dp, 0u, "no exception, no data pointer");
+    memcpy(legacy(f) + 16, &(u64){0x1020}, 8);
+    memcpy(legacy(f) + 466, &c->seg[SEG_DS].selector, 2); /* FX_DS */
     EXPECT_OK(f, 0xd9, 0xee);
     EXPECT_OK(f, 0xd9, 0xe8);
     memset(f->host + 0x1000, 0xcc, 0x200);
@@ -167,7 +169,7 @@ Test(fpu_state, environment_32_real)
     fixture_close(&f);
 }
 
-/* Control instructions leave the pointers alone, others without a memory operand leave the data pointer. */
+/* Control instructions leave the pointers alone, others without an unmasked exception leave the data pointer. */
 Test(fpu_state, pointers)
 {
     struct fixture f;
@@ -188,7 +190,14 @@ Test(fpu_state, pointers)
     cr_expect_eq(qword(legacy(&f) + 16), marker);
     c->seg[SEG_FS].selector = 0x77;
     EXPECT_OK(&f, 0x64, 0xd8, 0x43, 0x10); /* fadd dword fs:[ebx+10h] */
+    cr_expect_eq(qword(legacy(&f) + 16), marker);
+    u8 *zero = f.host + 0x1000;
+    memset(zero, 0, 32);
+    EXPECT_OK(&f, 0xd9, 0xe8);             /* fld1 */
+    memcpy(legacy(&f), &(u16){0x37b}, 2);  /* ZM clear */
+    EXPECT_OK(&f, 0x64, 0xd8, 0x73, 0x10); /* fdiv dword fs:[ebx+10h] */
     cr_expect_eq(qword(legacy(&f) + 16), 0x1010u);
+    EXPECT_OK(&f, 0xdb, 0xe2); /* fnclex */
     EXPECT_OK(&f, 0x0f, 0xae, 0x03); /* fxsave */
     u8 *m = f.host + 0x1000;
     cr_expect_eq(dword(m + 8), INSN_RIP);
