@@ -258,6 +258,12 @@ static void emit_probe_offset(struct tr *t, struct stub *s, unsigned size, bool 
     emit_probe_register(t, s, size, write);
 }
 
+void emit_probe_run(struct tr *t, struct stub *s, unsigned base, bool write)
+{
+    const struct sum a = {.m = rm_mem(base, 0)};
+    emit_probe_entry(t, s, &a, 1, write);
+}
+
 void emit_address(struct tr *t, struct stub *s, unsigned size, bool write)
 {
     const struct insn *i = t->i;

@@ -194,6 +194,8 @@ void emit_sum(struct tr *t, bool wide, unsigned reg, const struct sum *a, s32 pl
  * t->at until the registers in it change. T_B is free again. */
 void emit_address(struct tr *t, struct stub *s, unsigned size, bool write);
 void emit_probe(struct tr *t, struct stub *s, unsigned base, s32 disp, unsigned size, bool write);
+/* Probe the page that a register points into, all of it: T_A becomes the addend. */
+void emit_probe_run(struct tr *t, struct stub *s, unsigned base, bool write);
 /* For BT and its kind with a register for the bit: probe the unit the bit is in, and leave its number there in cpu->target. */
 void emit_bit_address(struct tr *t, struct stub *s, bool write);
 /* What follows the block's own code for its stack accesses. */
