@@ -217,8 +217,10 @@ struct cpu {
     struct tlb2 tlb2;
     struct bus_span spans[2];  /* RAM that page walks met lately; while the map stands */
     u64 code_gen;              /* changes when code may be elsewhere than it was: validates what is kept by linear address */
+    u64 code_gen_kernel;       /* the same for CPL 0, whose code usually is in all address spaces */
+    bool code_local;           /* CPL 0 may have run code of one address space only: a page that is not global */
     u64 code_gen_last, code_gen_floor; /* the last one given; older ones than this never come back */
-    u64 code_key;              /* code_gen, and mode_key in the highest byte */
+    u64 code_key;              /* the one of the current CPL, and mode_key in the highest byte */
     u64 code_seen[64];         /* the linear pages, hashed, that code was looked up in since the floor was raised */
     u64 insn_count;        /* instructions retired (approximately: counted by blocks) */
 
@@ -295,6 +297,8 @@ void cpu_forget_returns(struct cpu *cpu);
 void cpu_empty_returns(struct cpu *cpu, unsigned context);
 /* Linear addresses may lead to other code from now on, in all address spaces. */
 void cpu_code_flush(struct cpu *cpu);
+/* mode_key has changed; context: that of the TLB. */
+void cpu_code_mode(struct cpu *cpu, unsigned context);
 /* Another address space: code_gen becomes `gen`, which it was when that was left, with nothing changed in it since; 0: a new one. */
 void cpu_code_switch(struct cpu *cpu, u64 gen);
 

@@ -306,7 +306,9 @@ void tlb_flush_all(struct cpu *cpu)
     struct tlb2 *t = &cpu->tlb2;
     for (unsigned n = 0; n < ARRAY_LEN(t->large[0]); n++) t->large[0][n] = t->large[1][n] = 0;
     t->global_gen++;
+    cpu->code_local = true;
     tlb_flush_spaces(cpu);
+    cpu->code_local = false; /* whatever code runs now is looked up anew */
 }
 
 /* What INVLPG and the like need to know of pages larger than the TLB's: the place of an address in tlb2.large. */
@@ -383,14 +385,17 @@ static void tlb2_insert(struct cpu *cpu, gla lin, const struct walk *w, const u8
 }
 
 /* Put what is allowed of plain RAM at `host` into the first level for accesses without a look. */
-static void fill(struct cpu *cpu, struct who who, gla lin, u8 *host, unsigned page, unsigned acc)
+static void fill(struct cpu *cpu, struct who who, gla lin, u8 *host, unsigned page, bool global, unsigned acc)
 {
     struct tlb *tlb = &cpu->tlbs[who.context];
     const u64 tag = (lin & ~GUEST_PAGE_MASK) | tlb->gen;
     const unsigned can = allowed(cpu, who, page);
     struct tlb_entry e = {.addend = (u64)(uintptr_t)host - lin};
     if (can & CAN_READ) e.read_tag = tag;
-    if (can & CAN_EXEC) e.exec_tag = tag;
+    if ((can & CAN_EXEC) && (global || (acc & ACC_EXEC))) {
+        e.exec_tag = tag;
+        if (!global && !who.user) cpu->code_local = true;
+    }
     if ((can & CAN_WRITE) && (page & PAGE_D)) {
         u8 *flags = &cpu->ram->page_flags[(u64)(host - cpu->ram->host) >> GUEST_PAGE_SHIFT];
         u8 seen = __atomic_load_n(flags, __ATOMIC_SEQ_CST);
@@ -424,7 +429,7 @@ static u8 *refill(struct cpu *cpu, gla lin, unsigned acc, struct who who)
         if (!(allowed(cpu, who, (unsigned)e->page) & want) || ((acc & ACC_WRITE) && !(e->page & PAGE_D))) return NULL;
         if (never_cached(cpu, lin)) return NULL;
         u8 *host = (u8 *)(uintptr_t)((e->page & ~GUEST_PAGE_MASK) | (lin & GUEST_PAGE_MASK));
-        fill(cpu, who, lin, host, (unsigned)e->page & (unsigned)GUEST_PAGE_MASK, acc);
+        fill(cpu, who, lin, host, (unsigned)e->page & (unsigned)GUEST_PAGE_MASK, e->tag == global, acc);
         return host;
     }
     return NULL;
@@ -444,19 +449,20 @@ static bool translate(struct cpu *cpu, gla lin, unsigned acc, gpa *phys, struct 
         return raise_err(cpu, EXC_PF, code & 0x7fffffffu);
     }
     *phys = w.phys;
+    if ((acc & ACC_EXEC) && !who.user && !w.global) cpu->code_local = true;
     const struct bus_span *s = span_of(cpu, w.phys);
     bool page_ok;
     if (s) {
         *t = (struct bus_target){.host = s->host + (w.phys - s->first), .ram_offset = s->ram_offset + (w.phys - s->first), .ram = s->ram};
         if (never_cached(cpu, lin)) return true;
         tlb2_insert(cpu, lin, &w, t->host);
-        fill(cpu, who, lin, t->host, w.page, acc);
+        fill(cpu, who, lin, t->host, w.page, w.global, acc);
         return true;
     }
     *t = bus_lookup(cpu->mem, w.phys, acc & ACC_WRITE, &page_ok);
     /* ROM: for reading only. */
     if (!t->host || !page_ok || (acc & ACC_WRITE) || never_cached(cpu, lin)) return true;
-    fill(cpu, who, lin, t->host, w.page & ~PAGE_D, acc);
+    fill(cpu, who, lin, t->host, w.page & ~PAGE_D, w.global, acc);
     return true;
 }
 

@@ -88,11 +88,7 @@ void cpu_update_mode(struct cpu *cpu)
     cpu->tlb = &cpu->tlbs[context];
     cpu->mode_key = (u8)(cpu->code_size | context << 2 | (flat ? MODE_FLAT : 0) |
                          (cpu->cpl ? 0 : MODE_RING0));
-    cpu->code_key = cpu->code_gen | (u64)cpu->mode_key << 56;
-    if (cpu->returns_mode[context] != cpu->mode_key) {
-        cpu_empty_returns(cpu, context);
-        cpu->returns_mode[context] = cpu->mode_key;
-    }
+    cpu_code_mode(cpu, context);
 
     /* DR7: Ln/Gn at bits 2n, 2n+1; R/Wn at 16+4n (SDM vol 3B 17.2.4). */
     bool code_break = false;
