@@ -236,7 +236,7 @@ static void page_written(struct cpu *cpu, struct block_cache *in, struct code_pa
     u64 hit[GRANULE_WORDS] = {0};
     mark_granules(hit, from, bytes);
     if (maps_overlap(p->map, hit)) kill_granules(cpu, in, p, hit);
-    else if (!memcmp(p->map, none, sizeof none) && ++p->empty_writes > EMPTY_WRITES) drop_page(cpu, in, p);
+    else if (!memcmp(p->map, none, sizeof none) && ++p->empty_writes >= EMPTY_WRITES) drop_page(cpu, in, p);
 }
 
 /* [offset, offset + size) of RAM was written: drop the code it hits. */
@@ -337,6 +337,7 @@ static struct block *cached_block(struct cpu *cpu, struct block_cache *in, u64 r
     b->next = p->buckets[offset % PAGE_BUCKETS];
     p->buckets[offset % PAGE_BUCKETS] = b;
     block_depends(p, b, offset, b->bytes);
+    p->empty_writes = 0;
     b->changes = 0;
     for (unsigned g = offset >> GRANULE_SHIFT; g <= (offset + b->bytes - 1u) >> GRANULE_SHIFT; g++)
         b->changes = MAX(b->changes, p->changes[g]);

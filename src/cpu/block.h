@@ -20,7 +20,7 @@
 #define GRAVEYARD_LIMIT (1u << 20)   /* bytes of dead blocks, then they are freed, and the jump cache starts over */
 #define GRANULE_SHIFT   4            /* code bitmap: 16 bytes a bit */
 #define GRANULE_WORDS   (GUEST_PAGE_SIZE >> GRANULE_SHIFT >> 6)
-#define EMPTY_WRITES    16u          /* to a page whose blocks are all dead, then it counts as data */
+#define EMPTY_WRITES    256u         /* to a page whose blocks are all dead, then it counts as data */
 #define QUEUED_RANGES   64u
 
 struct translation;

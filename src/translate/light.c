@@ -15,11 +15,11 @@ static u64 beside_code(struct cpu *cpu, u64 lin, u64 size)
     /* Other vCPUs may have code there. */
     if (!size || cpu->smp || from + size > GUEST_PAGE_SIZE || !(host = mmu_writable(cpu, lin))) return 0;
     const u64 page = (u64)(host - cpu->ram->host) >> GUEST_PAGE_SHIFT;
-    const struct code_page *p = bt->cache.pages[page];
-    if (!p) return 0;
+    struct code_page *p = bt->cache.pages[page];
+    if (!p || p->empty_writes == EMPTY_WRITES) return 0;
     u64 any = 0;
     for (unsigned n = 0; n < GRANULE_WORDS; n++) any |= p->map[n];
-    if (!any) return 0; /* the slow path will take it for a page of data in the end */
+    if (!any) p->empty_writes++;
     for (unsigned g = from >> GRANULE_SHIFT; g <= (from + size - 1) >> GRANULE_SHIFT; g++)
         if (p->map[g >> 6] >> (g & 63) & 1) return 0;
     u8 *flags = &cpu->ram->page_flags[page];
