@@ -84,21 +84,34 @@ static void emit_index(struct tr *t, unsigned from)
 /* The byte of the operand whose page is compared with the tag: the last one; an aligned operand crosses no page. */
 static s32 compared_byte(const struct tr *t, unsigned size) { return t->align ? 0 : (s32)size - 1; }
 
-/* T_A is the index, T_B compared_byte()'s address: T_A becomes the addend. After a miss `retry` probes again. */
-static void emit_compare(struct tr *t, struct stub *s, u8 *retry, const struct sum *lin, bool wide, bool write)
+/* T_A is the index, T_B the page: T_A becomes the addend. After a miss `retry` probes again. */
+static void emit_compare_page(struct tr *t, struct stub *s, u8 *retry, const struct sum *lin, bool wide, bool write)
 {
     struct emit *e = &t->e;
     const size_t tag = write ? offsetof(struct tlb_entry, write_tag) : offsetof(struct tlb_entry, read_tag);
+    emit_op(e, E_W, 0, 0x0b, T_B, rm_gs(TLB_FIELD(t, gen)));
+    emit_op(e, E_W, 0, 0x3b, T_B, rm_gs_base(T_A, TLB_FIELD(t, e) + tag));
+    stub_miss(t, s, retry, lin, wide, write);
+    emit_load(e, T_A, rm_gs_base(T_A, TLB_FIELD(t, e) + offsetof(struct tlb_entry, addend)));
+}
+
+/* The same with compared_byte()'s address in T_B. */
+static void emit_compare(struct tr *t, struct stub *s, u8 *retry, const struct sum *lin, bool wide, bool write)
+{
+    struct emit *e = &t->e;
     if (t->align) {
         emit_op(e, E_REX, 0, 0xf6, 0, rm_reg(T_B));
         emit8(e, t->align - 1u);
         stub_from(t, s, CC_NE);
     }
     emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
-    emit_op(e, E_W, 0, 0x0b, T_B, rm_gs(TLB_FIELD(t, gen)));
-    emit_op(e, E_W, 0, 0x3b, T_B, rm_gs_base(T_A, TLB_FIELD(t, e) + tag));
-    stub_miss(t, s, retry, lin, wide, write);
-    emit_load(e, T_A, rm_gs_base(T_A, TLB_FIELD(t, e) + offsetof(struct tlb_entry, addend)));
+    emit_compare_page(t, s, retry, lin, wide, write);
+}
+
+static bool is_rip_relative(const struct sum *a)
+{
+    return a->has_extra && a->m.reg == H_NONE && a->m.index == H_NONE && a->extra.reg == H_NONE &&
+           a->extra.disp == (s32)offsetof(struct cpu, page_rip);
 }
 
 /* Probe a sum, up to the addend in T_A. */
@@ -106,6 +119,15 @@ static void emit_probe_entry(struct tr *t, struct stub *s, const struct sum *a, 
 {
     struct emit *e = &t->e;
     u8 *retry = e->p;
+    const s32 offset = a->m.disp & (s32)GUEST_PAGE_MASK;
+    if (is_rip_relative(a) && offset + size <= GUEST_PAGE_SIZE && !(t->align && offset & (t->align - 1))) {
+        /* The place in the page is known. */
+        const struct sum page = {.m = rm_mem(H_NONE, a->m.disp - offset), .extra = a->extra, .has_extra = true};
+        emit_sum(t, true, T_B, &page, 0);
+        emit_index(t, T_B);
+        emit_compare_page(t, s, retry, a, true, write);
+        return;
+    }
     if (!a->has_extra && a->m.index == H_NONE && a->m.reg != H_NONE && !a->m.disp) {
         emit_index(t, a->m.reg);
     } else {

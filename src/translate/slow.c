@@ -1,6 +1,8 @@
 /* Out-of-line paths: what the interpreter's handler does in an instruction's place, always or when the fast path gives up. */
 #include "translate/tr.h"
 
+#include <assert.h>
+
 #include "cpu/mmu.h"
 
 struct stub *new_stub(struct tr *t)
@@ -11,7 +13,11 @@ struct stub *new_stub(struct tr *t)
     return s;
 }
 
-void stub_from(struct tr *t, struct stub *s, unsigned cc) { s->sites[s->nsites++] = emit_jump(&t->e, cc); }
+void stub_from(struct tr *t, struct stub *s, unsigned cc)
+{
+    assert(s->nsites < ARRAY_LEN(s->sites));
+    s->sites[s->nsites++] = emit_jump(&t->e, cc);
+}
 
 void stub_miss(struct tr *t, struct stub *s, u8 *retry, const struct sum *lin, bool wide, bool write)
 {
