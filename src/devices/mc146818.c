@@ -63,6 +63,8 @@ struct mc146818 {
     struct timer *update_timer; /* the next update, while it can interrupt */
     struct timer *period_timer; /* the next periodic event, while it can interrupt */
     struct irq_line irq;        /* IRQ8 */
+    void (*set)(void *, s64);   /* mc146818_on_set(); NULL: nobody asks */
+    void *set_opaque;           /* its first argument */
     struct region *region;      /* ports 0x70, 0x71 */
     u8 index;                   /* last write to port 0x70, bit 7: NMI masked */
     u8 reg[128];                /* registers A to D and memory; the time as of update number `updates` */
@@ -329,9 +331,17 @@ static void write_b(struct mc146818 *r, u8 value)
     if (released) r->updates = update_number(r);
 }
 
+/* Is it a register of the time or date? */
+static bool of_time(u8 index)
+{
+    return index == REG_SECONDS || index == REG_MINUTES || index == REG_HOURS || (index >= REG_DAY && index <= REG_YEAR) ||
+           index == REG_CENTURY;
+}
+
 static void write_register(struct mc146818 *r, u8 index, u8 value)
 {
     sync(r);
+    bool was_held = r->reg[REG_B] & B_SET;
     switch (index) {
     case REG_A: write_a(r, value); break;
     case REG_B: write_b(r, value); break;
@@ -341,6 +351,9 @@ static void write_register(struct mc146818 *r, u8 index, u8 value)
     }
     update_irq(r);
     rearm(r);
+    /* It is set when the guest lets it run again, or at once when it did not hold it. */
+    bool held = r->reg[REG_B] & B_SET, now_set = index == REG_B ? was_held && !held : of_time(index) && !held;
+    if (now_set && r->set) r->set(r->set_opaque, date(r) * 86400 + time_of_day(r));
 }
 
 static u64 port_read(void *opaque, u64 offset, unsigned size)
@@ -427,4 +440,10 @@ struct mc146818 *mc146818_create(struct bus *ports, struct irq_line irq8, struct
     r->reg[REG_B] = B_24;
     mc146818_set_from_wall(r);
     return r;
+}
+
+void mc146818_on_set(struct mc146818 *r, void (*set)(void *opaque, s64 seconds), void *opaque)
+{
+    r->set = set;
+    r->set_opaque = opaque;
 }

@@ -18,6 +18,8 @@ void mc146818_set_cmos(struct mc146818 *r, u8 index, u8 value);
 u8 mc146818_get_cmos(const struct mc146818 *r, u8 index);
 /* Set the clock to the current clock_wall(), after clock_set_wall(). */
 void mc146818_set_from_wall(struct mc146818 *r);
+/* set is called when the guest sets the clock: to that many seconds since 1970-01-01. */
+void mc146818_on_set(struct mc146818 *r, void (*set)(void *opaque, s64 seconds), void *opaque);
 /* Port 0x70 bit 7: the guest masks NMI. */
 bool mc146818_nmi_masked(const struct mc146818 *r);
 

@@ -160,3 +160,10 @@ void control_event_cause(struct machine *m, const char *name, const char *cause)
 {
     control_event(m, name, json_pack("{sbss}", "guest", !strncmp(cause, "guest-", 6), "reason", cause));
 }
+
+void control_clock_set(void *machine, s64 seconds)
+{
+    struct machine *m = machine;
+    control_event(m, "RTC_CHANGE", json_pack("{sIss}", "offset", (json_int_t)(seconds - clock_wall(m->clock, NULL)), "qom-path",
+                                             "/machine/rtc"));
+}

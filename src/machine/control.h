@@ -31,7 +31,8 @@ typedef json_t *control_handler(struct machine *m, json_t *args, struct control_
 struct control_command {
     const char *name; /* QMP's */
     /* Arguments, separated by blanks: NAME:TYPE, with a ? behind those that may be missing. TYPE is s(tring), i(nteger),
-     * n(umber), b(oolean), o(bject), a(rray), * (anything), or the words of an enumeration, separated by |. */
+     * n(umber), b(oolean), o(bject), a(rray), * (anything), or the words of an enumeration, separated by |
+     * (of two letters or more each). */
     const char *args;
     control_handler *run; /* what it does */
 };
@@ -58,6 +59,9 @@ void control_unlisten(struct machine *m, struct control_listener *l);
 void control_event(struct machine *m, const char *name, json_t *data);
 /* RESET and SHUTDOWN: with one of machine.h's CAUSE_* */
 void control_event_cause(struct machine *m, const char *name, const char *cause);
+
+/* RTC_CHANGE: the guest has set its clock to that many seconds since 1970. */
+void control_clock_set(void *machine, s64 seconds);
 
 /* ---- control_block.c: events of drives ---- */
 

@@ -1,6 +1,7 @@
 /* Commands about the screen, keyboard and pointer. */
 #include "machine/control.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "core/display.h"
@@ -141,10 +142,37 @@ static json_t *query_mice(struct machine *m, json_t *args, struct control_error 
     return list;
 }
 
+/* ---- VNC ---- */
+
+static json_t *vnc_password(struct machine *m, const char *password, struct control_error *e)
+{
+    int err = -ENOTSUP;
+    for (int i = 0; i < OPTIONS_DISPLAYS && err; i++)
+        if (m->views[i]) err = display_set_password(m->views[i], password);
+    return err ? control_fail(e, ERROR_GENERIC, "Could not set password") : json_object();
+}
+
+static json_t *set_password(struct machine *m, json_t *args, struct control_error *e)
+{
+    return vnc_password(m, json_string_value(json_object_get(args, "password")), e);
+}
+
+/* expire_password: at once is all there is. */
+static json_t *expire_password(struct machine *m, json_t *args, struct control_error *e)
+{
+    const char *time = json_string_value(json_object_get(args, "time"));
+    if (!strcmp(time, "never")) return json_object();
+    if (!strcmp(time, "now")) return vnc_password(m, NULL, e);
+    return control_fail(e, ERROR_GENERIC, "Passwords do not expire later; there are now and never");
+}
+
 const struct control_command control_input[] = {
     {"screendump", "filename:s device:s? head:i? format:png|ppm?", screendump},
     {"send-key", "keys:a hold-time:i?", send_key},
     {"input-send-event", "device:s? head:i? events:a", input_send_event},
     {"query-mice", "", query_mice},
+    {"set_password", "protocol:vnc password:s connected:keep? display:s?", set_password},
+    {"expire_password", "protocol:vnc time:s display:s?", expire_password},
+    {"change-vnc-password", "password:s", set_password},
     {0},
 };

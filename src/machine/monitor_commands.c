@@ -96,11 +96,26 @@ static void cmd_screendump(struct hmp *h, json_t *args)
 
 static void cmd_change(struct hmp *h, json_t *args)
 {
-    json_t *request = json_pack("{ssss}", "device", text_of(args, "device"), "filename", text_of(args, "target"));
+    const char *device = text_of(args, "device"), *target = text_of(args, "target");
+    if (!strcmp(device, "vnc") && (!strcmp(target, "password") || !strcmp(target, "passwd"))) {
+        const char *password = text_of(args, "arg");
+        if (!password)
+            fprintf(h->out, "Error: the password is missing: change vnc password PASSWORD\n");
+        else
+            run_control(h, "change-vnc-password", json_pack("{ss}", "password", password));
+        return;
+    }
+    json_t *request = json_pack("{ssss}", "device", device, "filename", target);
     if (text_of(args, "arg")) json_object_set(request, "format", json_object_get(args, "arg"));
     if (text_of(args, "mode")) json_object_set(request, "read-only-mode", json_object_get(args, "mode"));
     if (json_object_get(args, "force")) json_object_set(request, "force", json_object_get(args, "force"));
     run_control(h, "blockdev-change-medium", request);
+}
+
+static void cmd_set_password(struct hmp *h, json_t *args)
+{
+    json_t *request = json_pack("{ssss}", "protocol", text_of(args, "protocol"), "password", text_of(args, "password"));
+    run_control(h, "set_password", request);
 }
 
 static void cmd_log(struct hmp *h, json_t *args)
@@ -148,10 +163,11 @@ static void cmd_info(struct hmp *h, json_t *args)
 static const struct hmp_command commands[] = {
     {"help", "name:s?", "[cmd]", "show the help", .run = cmd_help, .alias = "?"},
     {"change", "-f:force device:s target:s arg:s? mode:s?", "[-f] device filename [format [read-only-mode]]",
-     "put another disc into a drive", .run = cmd_change},
+     "put another disc into a drive; change vnc password PASSWORD", .run = cmd_change},
     {"commit", "device:s", "device|all", "not supported", .run = cmd_not_there},
     {"cont", "", "", "let the machine go on", .control = "cont", .alias = "c"},
     {"cpu", "index:i", "index", "choose the CPU that other commands look at", .run = cmd_cpu},
+    {"expire_password", "protocol:s time:s", "vnc now|never", "end a password's validity", .control = "expire_password"},
     {"eject", "-f:force device:s", "[-f] device", "take the disc out of a drive (-f: though the guest has locked it)",
      .control = "eject"},
     {"gva2gpa", "addr:i", "addr", "show the physical address of a linear one", .run = hmp_gva2gpa, .park = true},
@@ -171,6 +187,8 @@ static const struct hmp_command commands[] = {
      .run = cmd_screendump},
     {"sendkey", "keys:s hold_time:i?", "keys [hold_ms]", "press keys (as in 'sendkey ctrl-alt-f1')", .run = cmd_sendkey},
     {"set_link", "name:s up:b", "name on|off", "plug a network's cable in or out", .run = cmd_set_link},
+    {"set_password", "protocol:s password:s", "vnc password", "set the password that VNC clients must know",
+     .run = cmd_set_password},
     {"stop", "", "", "stop the machine", .control = "stop", .alias = "s"},
     {"sum", "start:i size:i", "addr size", "show the checksum of physical memory", .run = hmp_sum},
     {"system_powerdown", "", "", "press the power button", .control = "system_powerdown"},

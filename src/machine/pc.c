@@ -240,7 +240,9 @@ static bool create_timers(struct machine *m)
     struct i8254 *pit = i8254_create(m->io, irq0, m->clock);
     if (!add(m, pit ? i8254_device(pit) : NULL)) return false;
     pc->rtc = mc146818_create(m->io, irq8, m->clock);
-    return add(m, pc->rtc ? mc146818_device(pc->rtc) : NULL);
+    if (!add(m, pc->rtc ? mc146818_device(pc->rtc) : NULL)) return false;
+    mc146818_on_set(pc->rtc, control_clock_set, m);
+    return true;
 }
 
 static bool create_legacy(struct machine *m)

@@ -84,6 +84,9 @@ assert serial() == "", "a guest that was not started says something"
 qmp("cont")
 qmp.event("RESUME")
 expect("listening on event")
+qmp("query-status")
+changes = [event["data"]["offset"] for event in qmp.events if event["event"] == "RTC_CHANGE"]
+assert changes and abs(time.time() + changes[-1] - 1000000000) < 60, qmp.events
 
 # Lists name what there is.
 assert qmp("query-name") == {"name": "tested"}

@@ -12,6 +12,7 @@ insmod /root/button-amd64.ko
 insmod /root/evdev-amd64.ko
 button=$(awk '/Name=/ { name = $0 } /Handlers=/ && name ~ /Power Button/ { print $NF }' /proc/bus/input/devices)
 echo 'screen shows this' >/dev/tty1
+date -s @1000000000 >/dev/null && hwclock -u -w
 head -n 1 </dev/tty1 | sed 's/^/typed: /' &
 (dd if=/dev/input/$button bs=24 count=1 2>/dev/null | hexdump -C | sed 's/^/button: /') &
 echo "listening on $button"

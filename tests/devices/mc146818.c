@@ -278,3 +278,30 @@ Test(mc146818, nonsense_in_the_registers_is_survived)
     cr_assert_eq(get(s, 0), 0xff);
     finish(s);
 }
+
+static s64 set_to;
+
+static void clock_set(void *opaque, s64 seconds)
+{
+    set_to = seconds;
+    ++*(int *)opaque;
+}
+
+Test(mc146818, tells_when_it_is_set)
+{
+    struct setup *s = start();
+    int calls = 0;
+    mc146818_on_set(s->rtc, clock_set, &calls);
+    put(s, 0x20, 1); /* memory */
+    put(s, 0x01, 0); /* an alarm */
+    put(s, 0x0b, 0x82);
+    put(s, 0x04, 0x10);
+    put(s, 0x09, 0x24);
+    cr_assert_eq(calls, 0, "held");
+    put(s, 0x0b, 0x02);
+    cr_assert_eq(calls, 1);
+    cr_assert_eq(set_to, 1735642798, "2024-12-31 10:59:58");
+    put(s, 0x00, 0x00);
+    cr_assert_eq(calls, 2);
+    finish(s);
+}
