@@ -179,14 +179,40 @@ static void count_changes(struct code_page *p, const u64 map[GRANULE_WORDS], con
         if ((map[g >> 6] & hit[g >> 6]) >> (g & 63) & 1 && p->changes[g] < 0xff) p->changes[g]++;
 }
 
+/* The block is in no list of its tail's page any more. */
+static void forget_tail(struct block_cache *in, struct block *b)
+{
+    struct block **at = &in->pages[b->tail]->tails;
+    while (*at != b) at = &(*at)->next_tail;
+    *at = b->next_tail;
+}
+
+/* Kill the blocks that end at the start of this page. */
+static void kill_tails(struct cpu *cpu, struct block_cache *in, struct code_page *p)
+{
+    for (struct block *b; (b = p->tails);) {
+        struct code_page *home = in->pages[b->page];
+        struct block **at = &home->buckets[b->offset % PAGE_BUCKETS];
+        while (*at != b) at = &(*at)->next;
+        *at = b->next;
+        p->tails = b->next_tail;
+        u8 *changes = &home->changes[ARRAY_LEN(home->changes) - 1];
+        if (b->translation && *changes < 0xff) ++*changes;
+        kill_block(cpu, in, b);
+    }
+}
+
 /* Kill the blocks of a page that depend on the granules of `hit`. */
 static void kill_granules(struct cpu *cpu, struct block_cache *in, struct code_page *p, const u64 hit[GRANULE_WORDS])
 {
+    if (hit[0] & 1) kill_tails(cpu, in, p);
     memset(p->map, 0, sizeof p->map);
+    if (p->tails) p->map[0] |= 1;
     for (unsigned n = 0; n < PAGE_BUCKETS; n++) {
         for (struct block **at = &p->buckets[n], *b; (b = *at);) {
             if (maps_overlap(b->map, hit)) {
                 *at = b->next;
+                if (block_crosses(b)) forget_tail(in, b);
                 if (b->translation) count_changes(p, b->map, hit);
                 kill_block(cpu, in, b);
             } else {
@@ -321,30 +347,6 @@ static struct code_page *new_code_page(struct cpu *cpu, struct block_cache *in, 
     return p;
 }
 
-/* The block at this RAM offset, decoded if need be; NULL when its first instruction crosses into the next page. */
-static struct block *cached_block(struct cpu *cpu, struct block_cache *in, u64 ram_offset)
-{
-    u64 page = ram_offset >> GUEST_PAGE_SHIFT;
-    unsigned offset = (unsigned)(ram_offset & GUEST_PAGE_MASK);
-    struct code_page *p = in->pages[page];
-    struct block *b = p ? block_at(p, offset, cpu->mode_key) : NULL;
-    if (b) return b;
-    while (in->bytes > in->limit && in->oldest != p) drop_page(cpu, in, in->oldest);
-    if (!p && !(p = new_code_page(cpu, in, page))) return NULL;
-    if (!(b = decode_block(cpu, cpu->ram->host + ram_offset, GUEST_PAGE_SIZE - offset, BLOCK_MAX))) return NULL;
-    b->offset = (u16)offset;
-    b->page = page;
-    b->next = p->buckets[offset % PAGE_BUCKETS];
-    p->buckets[offset % PAGE_BUCKETS] = b;
-    block_depends(p, b, offset, b->bytes);
-    p->empty_writes = 0;
-    b->changes = 0;
-    for (unsigned g = offset >> GRANULE_SHIFT; g <= (offset + b->bytes - 1u) >> GRANULE_SHIFT; g++)
-        b->changes = MAX(b->changes, p->changes[g]);
-    in->bytes += block_size(b);
-    return b;
-}
-
 /* Instruction bytes by linear address, one page's worth: their RAM offset, or false for a device page. False with an exception
  * recorded when the fetch faults. */
 static bool fetch_page(struct cpu *cpu, gla lin, u64 *ram_offset, gpa *phys)
@@ -362,7 +364,74 @@ static bool fetch_page(struct cpu *cpu, gla lin, u64 *ram_offset, gpa *phys)
     return true;
 }
 
-/* One instruction that crosses a page or lies outside RAM, in the scratch block. */
+/* The page, which holds code from now on; NULL: no memory. */
+static struct code_page *code_page(struct cpu *cpu, struct block_cache *in, u64 page)
+{
+    return in->pages[page] ? in->pages[page] : new_code_page(cpu, in, page);
+}
+
+static void add_block(struct block_cache *in, struct code_page *p, struct block *b, unsigned offset)
+{
+    b->offset = (u16)offset;
+    b->page = p->page;
+    b->next = p->buckets[offset % PAGE_BUCKETS];
+    p->buckets[offset % PAGE_BUCKETS] = b;
+    block_depends(p, b, offset, b->bytes);
+    p->empty_writes = 0;
+    b->changes = 0;
+    const unsigned last = MIN(offset + b->bytes - 1u, GUEST_PAGE_SIZE - 1) >> GRANULE_SHIFT;
+    for (unsigned g = offset >> GRANULE_SHIFT; g <= last; g++) b->changes = MAX(b->changes, p->changes[g]);
+    in->bytes += block_size(b);
+}
+
+/* The instruction at this RAM offset crosses into the next linear page: its block, made if need be. NULL: an exception is
+ * recorded, or it is not all in RAM. */
+static struct block *crossing_block(struct cpu *cpu, struct block_cache *in, gla lin, u64 ram_offset, struct block *b)
+{
+    const gla next = next_page(cpu, lin);
+    u64 tail_offset;
+    gpa phys;
+    if (cpu_code64(cpu) && !canonical(next)) return NULL;
+    if (!fetch_page(cpu, next, &tail_offset, &phys)) return NULL;
+    const u64 tail = tail_offset >> GUEST_PAGE_SHIFT;
+    cpu_code_seen(cpu, next);
+    if (b && b->tail == tail) return b;
+    if (b) kill_tails(cpu, in, in->pages[b->tail]);
+    struct code_page *p = code_page(cpu, in, ram_offset >> GUEST_PAGE_SHIFT), *q = code_page(cpu, in, tail);
+    u8 code[15];
+    const unsigned offset = (unsigned)(ram_offset & GUEST_PAGE_MASK), first = MIN(15u, (unsigned)GUEST_PAGE_SIZE - offset);
+    memcpy(code, cpu->ram->host + ram_offset, first);
+    memcpy(code + first, cpu->ram->host + tail_offset, sizeof code - first);
+    if (!p || !q || !(b = decode_block(cpu, code, sizeof code, 1))) return NULL;
+    add_block(in, p, b, offset);
+    if (!block_crosses(b)) return b; /* written meanwhile by another vCPU */
+    b->tail = tail;
+    b->next_tail = q->tails;
+    q->tails = b;
+    q->map[0] |= 1;
+    return b;
+}
+
+/* The block at this RAM offset, decoded if need be. NULL: an exception is recorded, or its instruction is not all in RAM. */
+static struct block *cached_block(struct cpu *cpu, struct block_cache *in, gla lin, u64 ram_offset)
+{
+    unsigned offset = (unsigned)(ram_offset & GUEST_PAGE_MASK);
+    struct code_page *p = in->pages[ram_offset >> GUEST_PAGE_SHIFT];
+    struct block *b = p ? block_at(p, offset, cpu->mode_key) : NULL;
+    if (b && !block_crosses(b)) return b;
+    if (!b) {
+        while (in->bytes > in->limit && in->oldest != p) drop_page(cpu, in, in->oldest);
+        if (!p && !(p = new_code_page(cpu, in, ram_offset >> GUEST_PAGE_SHIFT))) return NULL;
+        b = decode_block(cpu, cpu->ram->host + ram_offset, GUEST_PAGE_SIZE - offset, BLOCK_MAX);
+        if (b) {
+            add_block(in, p, b, offset);
+            return b;
+        }
+    }
+    return crossing_block(cpu, in, lin, ram_offset, b);
+}
+
+/* One instruction that lies outside RAM, or begins or ends there, in the scratch block. */
 static struct block *uncached_block(struct cpu *cpu, struct block_cache *in, gla lin)
 {
     u8 code[15];
@@ -404,9 +473,8 @@ struct block *find_block_slow(struct cpu *cpu, struct block_cache *in, gla lin, 
     }
     struct block *b = NULL;
     if (fetch_page(cpu, lin, &offset, &phys))
-        b = cached_block(cpu, in, offset);
-    else if (cpu->exc.vector >= 0)
-        return NULL;
+        b = cached_block(cpu, in, lin, offset);
+    if (cpu->exc.vector >= 0) return NULL;
     if (!b) return uncached_block(cpu, in, lin);
     cpu_code_seen(cpu, lin);
     *j = (struct jump_entry){.lin = lin, .key = cpu->code_key, .block = b, .host = b->host ? b->host : in->no_host};

@@ -1,7 +1,8 @@
 /* Decoded guest code, cached per physical page: what the interpreter and the translator run from.
  *
  * A block is a run of instructions within one physical page. It knows nothing of linear addresses, so that every mapping of
- * the page shares it. Instructions that cross a page boundary, or lie outside RAM, are decoded anew each time.
+ * the page shares it. An instruction that crosses into another page is a block by itself. Instructions outside RAM are decoded anew
+ * each time.
  *
  * A block dies when bytes that it depends on are written (block_invalidate()). The running block may be among them: a dead
  * block's handlers are replaced by one that leaves the block. Its memory is freed later, at the top of the run loop: the jump
@@ -33,6 +34,8 @@ struct block {
     struct translation *translation; /* what else the translator knows of it; NULL: it is not translated */
     u64 page;           /* RAM page number; ~0: the uncached block */
     u64 map[GRANULE_WORDS]; /* granules of its page that it depends on */
+    u64 tail;           /* RAM page number of what crosses into the next page (block_crosses()) */
+    struct block *next_tail; /* in that page's list */
     u32 hot;            /* times it was interpreted, for the translator */
     u8 changes;         /* the greatest of its granules' when it was decoded */
     struct block *next; /* in its page's bucket, or in the graveyard */
@@ -47,6 +50,7 @@ struct block {
 /* Decoded code of one physical page. */
 struct code_page {
     struct block *buckets[PAGE_BUCKETS]; /* by offset */
+    struct block *tails;                 /* blocks of other pages that end at the start of this one */
     u64 map[GRANULE_WORDS];              /* granules that blocks depend on */
     u64 page;                            /* RAM page number */
     u8 changes[GUEST_PAGE_SIZE >> GRANULE_SHIFT]; /* times that translated code died by a write to the granule */
@@ -111,6 +115,16 @@ static inline gla block_lin(const struct cpu *cpu)
 static inline struct jump_entry *jump_slot(struct block_cache *in, gla lin)
 {
     return &in->jumps[(lin ^ lin >> 13) & (JUMP_ENTRIES - 1)];
+}
+
+/* A block of one instruction, part of which is in the next linear page: it runs only where both pages are mapped. */
+static inline bool block_crosses(const struct block *b) { return b->offset + b->bytes > (int)GUEST_PAGE_SIZE; }
+
+/* The linear page after this one. */
+static inline gla next_page(const struct cpu *cpu, gla lin)
+{
+    const gla next = (lin | GUEST_PAGE_MASK) + 1;
+    return cpu->code_size == CODE_64 ? next : (u32)next;
 }
 
 /* A block of a page that was decoded already. */

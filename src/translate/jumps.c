@@ -22,16 +22,25 @@ static void emit_near(struct emit *e, unsigned code, unsigned reg, const void *o
     emit_patch(e->p - 4, operand);
 }
 
+/* Does the instruction at this page offset cross into the next page? */
+static bool crosses_at(const struct tr *t, s32 off)
+{
+    struct insn i;
+    if (off <= (s32)GUEST_PAGE_SIZE - 15) return false;
+    const u8 *code = t->cpu->ram->host + (t->b->page << GUEST_PAGE_SHIFT) + off;
+    return decode(&i, code, GUEST_PAGE_SIZE - (unsigned)off, t->cpu->code_size) == DECODE_MORE;
+}
+
 /* The jump to a page offset, within the page or out of it. */
 static struct link *emit_link(struct tr *t, unsigned cc, s32 off, bool other_mode)
 {
     struct emit *e = &t->e;
     struct link *l = code_memory_data(&t->bt->code, sizeof *l);
     struct exit_jump *x = &t->exits[t->nexits++];
-    *l = (struct link){
-        .page = NO_PAGE, .from = t->b, .target = off, .insn = (u16)(t->b->offset + t->i->off), .other_mode = other_mode};
+    *l = (struct link){.page = NO_PAGE, .from = t->b, .target = off, .insn = (u16)(t->b->offset + t->i->off),
+                       .within = in_page(off) && !other_mode && !crosses_at(t, off)};
     *x = (struct exit_jump){.link = l, .settle = t->entry};
-    if (in_page(off) && !other_mode) {
+    if (l->within) {
         l->site = emit_jump(e, cc);
         return l;
     }

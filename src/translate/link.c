@@ -56,17 +56,29 @@ void translate_discard(struct cpu *cpu, struct block *b, bool redirect)
     cpu_forget_returns(cpu);
 }
 
-/* The block at this RIP, if it is decoded already. Leaves no trace of a fault. */
+/* RAM offset of code, or ~0. Leaves no trace of a fault. */
+static u64 code_offset(struct cpu *cpu, gla lin)
+{
+    const struct tlb_entry *e = &cpu->tlb->e[tlb_index(lin)];
+    if (e->exec_tag != ((lin & ~GUEST_PAGE_MASK) | cpu->tlb->gen) && !mmu_fill(cpu, lin, ACC_EXEC)) return ~0ull;
+    return lin + e->addend - (u64)(uintptr_t)cpu->ram->host;
+}
+
+/* The block at this RIP, if it is decoded already. */
 static struct block *find(struct cpu *cpu, const struct bt *bt, u64 rip)
 {
     const bool long_code = cpu_code64(cpu);
     const gla lin = long_code ? rip : (u32)(cpu->seg[SEG_CS].base + rip);
     if (long_code ? !canonical(lin) : rip > cpu->code_limit) return NULL;
-    const struct tlb_entry *e = &cpu->tlb->e[tlb_index(lin)];
-    if (e->exec_tag != ((lin & ~GUEST_PAGE_MASK) | cpu->tlb->gen) && !mmu_fill(cpu, lin, ACC_EXEC)) return NULL;
-    const u64 offset = lin + e->addend - (u64)(uintptr_t)cpu->ram->host;
+    const u64 offset = code_offset(cpu, lin);
+    if (offset == ~0ull) return NULL;
     const struct code_page *p = bt->cache.pages[offset >> GUEST_PAGE_SHIFT];
-    return p ? block_at(p, (unsigned)(offset & GUEST_PAGE_MASK), cpu->mode_key) : NULL;
+    struct block *b = p ? block_at(p, (unsigned)(offset & GUEST_PAGE_MASK), cpu->mode_key) : NULL;
+    if (!b || !block_crosses(b)) return b;
+    const gla next = next_page(cpu, lin);
+    if ((long_code && !canonical(next)) || code_offset(cpu, next) >> GUEST_PAGE_SHIFT != b->tail) return NULL;
+    cpu_code_seen(cpu, next);
+    return b;
 }
 
 u64 light_link(struct cpu *cpu, u64 addr, u64 a)
@@ -76,12 +88,13 @@ u64 light_link(struct cpu *cpu, u64 addr, u64 a)
     struct link *l = (struct link *)(void *)code_memory_rw(&bt->code, (void *)(uintptr_t)addr);
     const u64 rip = (cpu->page_rip + (u64)(s64)l->target) & cpu->ip_mask;
     const u8 mode = l->from->mode;
-    bool in_page = !l->other_mode && l->target >= 0 && l->target < (s32)GUEST_PAGE_SIZE, forward = l->target > l->from->offset;
+    bool forward = l->target > l->from->offset;
     struct block *to;
     bt->links++;
     cpu->rip = rip;
-    if (in_page) {
+    if (l->within) {
         to = block_at(bt->cache.pages[l->from->page], (unsigned)l->target, mode);
+        if (to && block_crosses(to)) return 0;
     } else {
         if ((mode & 3) == CODE_64 && !canonical(rip)) {
             cpu->rip = cpu->page_rip + l->insn;
@@ -95,7 +108,7 @@ u64 light_link(struct cpu *cpu, u64 addr, u64 a)
     if (!to || !to->host) return 0;
     forward &= !l->poll;
     translate_link(bt, l, to, forward);
-    if (!in_page) {
+    if (!l->within) {
         cpu_code_seen(cpu, rip);
         l->page = cpu->page_rip;
         l->key = cpu->code_key;

@@ -113,8 +113,8 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
         struct link *l = t->exits[n].link;
         l->sibling = tn->out;
         tn->out = l;
-        struct block *to = in_page(l->target) && !l->other_mode ? block_at(p, (unsigned)l->target, b->mode) : NULL;
-        if (to && to->host) translate_link(bt, l, to, is_forward(t, l->target) && !l->poll);
+        struct block *to = l->within ? block_at(p, (unsigned)l->target, b->mode) : NULL;
+        if (to && to->host && !block_crosses(to)) translate_link(bt, l, to, is_forward(t, l->target) && !l->poll);
     }
     region->code = e->p;
     bt->translated++;

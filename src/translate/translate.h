@@ -6,7 +6,8 @@
 #include "translate/code_memory.h"
 
 /* A direct jump, and what it is patched to go straight to. One that stays in its page holds until either block dies: blocks of a
- * page see the same page. One that leaves it compares `page` and `key` each time it runs. */
+ * page see the same page. One that leaves it, or the mode of its block, or leads to an instruction that crosses into the next page,
+ * compares `page` and `key` each time it runs. */
 struct link {
     u64 page;             /* page_rip that it holds for; NO_PAGE: not linked */
     u64 key;              /* cpu->code_key that it holds under */
@@ -19,7 +20,7 @@ struct link {
     s32 target;           /* offset from the start of the page */
     u16 insn;             /* offset in the page of the instruction that jumps */
     bool poll;            /* the target must look at events, whatever the direction */
-    bool other_mode;      /* the target is in the mode of `key`, not that of `from`: treated as out of the page, wherever it is */
+    bool within;          /* in the page of `from`: never compares */
     s8 pushed;            /* bytes that the stack pointer has moved for it (a call) */
 };
 #define NO_PAGE 1ull

@@ -218,3 +218,58 @@ Test(interp, code_memory_that_is_full_gives_up_what_is_oldest)
     cr_assert_gt(bt()->translated, 2 * FUNCTIONS);
     cr_assert_leq(bt()->cache.bytes, bt()->cache.limit + (1u << 20));
 }
+
+/* An instruction over a page's end: `mov eax, value; ret` with two bytes in the first page. A jump of the same page leads to it. */
+static void crossing(gpa first, gpa second, u32 value)
+{
+    u8 bytes[6] = {0xb8, 0, 0, 0, 0, 0xc3};
+    memcpy(bytes + 1, &value, 4);
+    CODE_AT(first + 0xff0, 0xeb, 0x0c); /* jmp 0xffe */
+    bus_write_block(mem, first + 0xffe, bytes, 2);
+    bus_write_block(mem, second, bytes + 2, 4);
+}
+
+Test(interp, an_instruction_that_crosses_a_page_is_translated_once_and_follows_writes_to_both_pages)
+{
+    long_mode();
+    caller(CODE, OTHER + 0xff0);
+    crossing(OTHER, OTHER + 0x1000, 0x01020304);
+    for (unsigned n = 0; n < 4; n++) cr_assert_eq(result(CODE), 0x01020304);
+    const u64 translated = bt()->translated;
+    for (unsigned n = 0; n < 4; n++) cr_assert_eq(result(CODE), 0x01020304);
+    cr_assert_eq(bt()->translated, translated);
+    bus_write_block(mem, OTHER + 0x1001, &(u8){0x55}, 1);
+    cpu->engine_ops->invalidate(cpu, OTHER + 0x1001, 1);
+    for (unsigned n = 0; n < 4; n++) cr_assert_eq(result(CODE), 0x01550304);
+    bus_write_block(mem, OTHER + 0xfff, &(u8){0x66}, 1);
+    cpu->engine_ops->invalidate(cpu, OTHER + 0xfff, 1);
+    for (unsigned n = 0; n < 4; n++) cr_assert_eq(result(CODE), 0x01550366);
+    bus_write_block(mem, OTHER + 0x1004, &(u8){0x90}, 1);
+    cpu->engine_ops->invalidate(cpu, OTHER + 0x1004, 1);
+    cr_assert_eq(result(CODE), 0x01550366, "data beside it");
+}
+
+Test(interp, an_instruction_that_crosses_a_page_follows_the_mapping_of_both_pages)
+{
+    long_mode();
+    const u64 one = LINEAR, two = LINEAR + 0x1000;
+    crossing(OTHER, OTHER + 0x1000, 0x11223344);
+    bus_write_block(mem, OTHER + 0x2000, (u8[]){0x77, 0x66, 0x55, 0xc3}, 4);
+    map(one, OTHER);
+    for (unsigned n = 0; n < 6; n++) {
+        const bool other = n & 1;
+        map(two, OTHER + (other ? 0x2000 : 0x1000));
+        tlb_flush_page(cpu, two);
+        for (unsigned k = 0; k < 4; k++) {
+            caller(CODE, one + 0xff0);
+            cr_assert_eq(result(CODE), other ? 0x55667744 : 0x11223344);
+        }
+    }
+    map(two, 0);
+    write64(PAGES + 0x3000 + 8 * (two >> 12), 0);
+    tlb_flush_page(cpu, two);
+    from(one + 0xff0);
+    cr_assert_eq(run(), EXC_PF);
+    cr_assert_eq(cpu->cr2, two);
+    cr_assert_eq(stack64(1), one + 0xffe);
+}
