@@ -10,6 +10,7 @@
 #include "host/terminal.h"
 #include "machine/machine.h"
 #include "machine/options.h"
+#include "translate/perfmap.h"
 
 static struct machine *running;               /* for the signal handler; NULL while it is built or taken down */
 static volatile sig_atomic_t signal_received; /* the one that ended it, 0: none */
@@ -53,6 +54,7 @@ static int run(const struct options *o)
 {
     if (o->log_file && log_open(o->log_file) < 0) return EXIT_FAILURE;
     if (o->log_items) log_parse(o->log_items, &log_mask, NULL);
+    if (o->perfmap && perfmap_open() < 0) return EXIT_FAILURE;
     if (o->pidfile && write_pidfile(o->pidfile) < 0) return EXIT_FAILURE;
 
     struct machine *m = machine_create(o);

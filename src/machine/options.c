@@ -629,6 +629,7 @@ static int opt_flag(struct context *c, const char *option, const char *arg)
     if (!strcmp(name, "full-screen")) c->o->full_screen = true;
     if (!strcmp(name, "nodefaults")) c->o->nodefaults = true;
     if (!strcmp(name, "snapshot")) c->o->snapshot = true;
+    if (!strcmp(name, "perfmap")) c->o->perfmap = true;
     return 0;
 }
 
@@ -712,6 +713,7 @@ static const struct option {
     {"name", "text", opt_name, "the machine's name"},
     {"d", "item,...", opt_log, "log (-d help lists the items)"},
     {"D", "file", opt_log_file, "log there instead of to standard error"},
+    {"perfmap", NULL, opt_flag, "name translated code for perf(1), in /tmp/perf-PID.map"},
     {"pidfile", "file", opt_pidfile, "write the process ID there"},
 };
 

@@ -153,6 +153,7 @@ struct options {
     char *name;                  /* -name, NULL: none */
     char *pidfile;               /* -pidfile, NULL: none */
     char *log_items, *log_file;  /* -d, -D */
+    bool perfmap;                /* -perfmap */
 };
 
 /* 0: go on; 1: everything was said (-help and its like): exit with 0; -EINVAL: exit with 1, after one message. */

@@ -14,6 +14,7 @@
 
 #include "core/log.h"
 #include "cpu/run.h"
+#include "translate/bt_stats.h"
 #include "translate/check.h"
 #include "translate/translate.h"
 
@@ -151,27 +152,10 @@ fail:
     return err;
 }
 
-static void log_statistics(const struct bt *bt)
-{
-    log_write("bt: %llu blocks, %llu guest bytes, %llu host bytes, %llu evictions\n", (unsigned long long)bt->translated,
-              (unsigned long long)bt->bytes, (unsigned long long)bt->host_bytes, (unsigned long long)bt->evictions);
-    log_write("bt: %llu links, %llu finds, %llu entries\n", (unsigned long long)bt->links, (unsigned long long)bt->finds,
-              (unsigned long long)bt->entries);
-    static const char *const names[] = {"(invalid)",
-#define X(name) #name,
-#include "cpu/mnemonics.def"
-#undef X
-    };
-    for (unsigned n = 0; n < MNEMONIC_COUNT; n++)
-        if (bt->slow_calls[n])
-            log_write("bt: %s: refused %llu, called %llu\n", names[n], (unsigned long long)bt->refused[n],
-                      (unsigned long long)bt->slow_calls[n]);
-}
-
 static void bt_destroy(struct cpu *cpu)
 {
     struct bt *bt = cpu->engine;
-    if (log_enabled(LOG_OP)) log_statistics(bt);
+    if (log_enabled(LOG_OP)) bt_info(cpu, log_stream());
     if (bt->check) check_destroy(bt->check, cpu);
     block_cache_destroy(&bt->cache, cpu);
     code_memory_destroy(&bt->code);
@@ -185,4 +169,5 @@ const struct engine_ops bt_engine = {
     .destroy = bt_destroy,
     .run = bt_run,
     .invalidate = bt_invalidate,
+    .info = bt_info,
 };

@@ -6,19 +6,18 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 int code_memory_create(struct code_memory *m, size_t size)
 {
     memset(m, 0, sizeof *m);
-    int fd = memfd_create("calque-code", MFD_CLOEXEC), err;
-    if (fd < 0) goto fail;
-    if (ftruncate(fd, (off_t)size) < 0) goto fail_fd;
-    m->rw = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if (m->rw == MAP_FAILED) goto fail_fd;
-    m->rx = mmap(NULL, size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+    int err;
+    /* Shared anonymous memory, and the same pages once more [mremap(2): old_size 0]; perf(1) looks into its map (perfmap.h) for
+     * code in such memory, not for code in a named file. */
+    m->rw = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (m->rw == MAP_FAILED) goto fail;
+    m->rx = mremap(m->rw, 0, size, MREMAP_MAYMOVE);
     if (m->rx == MAP_FAILED) goto fail_rw;
-    close(fd);
+    if (mprotect(m->rx, size, PROT_READ | PROT_EXEC) < 0) goto fail_rx;
     m->size = size;
     const size_t each = size / CODE_REGIONS & ~(size_t)GUEST_PAGE_MASK;
     for (unsigned n = 0; n < CODE_REGIONS; n++) {
@@ -28,13 +27,13 @@ int code_memory_create(struct code_memory *m, size_t size)
     }
     m->current = 0;
     return 0;
+fail_rx:
+    err = errno;
+    munmap(m->rx, size);
+    errno = err;
 fail_rw:
     err = errno;
     munmap(m->rw, size);
-    errno = err;
-fail_fd:
-    err = errno;
-    close(fd);
     errno = err;
 fail:
     err = errno;

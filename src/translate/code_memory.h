@@ -1,4 +1,4 @@
-/* Memory for translated code: one memfd mapped twice, writable here and executable there, never both at one address. */
+/* Memory for translated code: mapped twice, writable here and executable there, never both at one address. */
 #ifndef TRANSLATE_CODE_MEMORY_H
 #define TRANSLATE_CODE_MEMORY_H
 

@@ -29,7 +29,9 @@ static u64 beside_code(struct cpu *cpu, u64 lin, u64 size)
 
 u64 light_fill(struct cpu *cpu, u64 addr, u64 a)
 {
+    struct bt *bt = cpu->engine;
     const u8 live = cpu->fpu_live;
+    bt->fills++;
     if (mmu_fill(cpu, addr, (unsigned)(a & 0xff))) return cpu->fpu_live == live;
     return cpu->fpu_live == live ? beside_code(cpu, addr, a >> 8) : 0;
 }

@@ -3,6 +3,7 @@
 
 #include "cpu/exec.h"
 #include "cpu/fpu_live.h"
+#include "translate/perfmap.h"
 
 static void emit_save_registers(struct emit *e)
 {
@@ -134,5 +135,6 @@ void translate_thunks(struct bt *bt)
     emit_jump_to(e, CC_E, leave_at_rip);
     emit_op(e, 0, 0, 0xff, 4, rm_reg(T_A));
 
+    perfmap_add(bt->code.rx, (size_t)(e->p - bt->code.rw), "translator-thunks");
     region->start = region->code = e->p;
 }

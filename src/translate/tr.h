@@ -7,6 +7,7 @@
 #include "translate/emit.h"
 #include "translate/form.h"
 #include "translate/light.h"
+#include "translate/listing.h"
 #include "translate/translate.h"
 
 /* Scratch registers, and where guest RSP and R12 live; the other resident guest registers have their own. */
@@ -101,6 +102,7 @@ struct tr {
     unsigned nexits;
     struct find find;
     u8 *poll_site;
+    struct listing listing; /* for the log */
     bool poll; /* the block's end must look at events: IF may have been set */
     u8 fpu[BLOCK_MAX + 1]; /* FPU_* that instruction n and those behind it need live */
     u8 fpu_after;          /* ... those behind the one being translated */

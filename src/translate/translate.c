@@ -20,6 +20,7 @@
  * measured on Intel processors. */
 #include "translate/translate.h"
 
+#include "translate/perfmap.h"
 #include "translate/tr.h"
 
 /* Returns false when the handler must do it. *ended: nothing follows. */
@@ -50,6 +51,7 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     t->rec_len = 0;
     t->nstubs = t->nmisses = t->nothers = t->nexits = 0;
     t->poll = false;
+    t->listing.count = 0;
     t->find.back = NULL;
     t->align = 0;
     struct emit *e = &t->e;
@@ -73,8 +75,11 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     for (unsigned n = 0; n < b->count && !ended; n++) {
         t->i = &b->insns[n];
         t->fpu_after = t->fpu[n + 1];
-        if (translate_insn(t, &ended)) continue;
-        by_handler(t);
+        if (listing_wanted()) listing_begin(t);
+        const bool own = translate_insn(t, &ended);
+        if (!own) by_handler(t);
+        if (listing_wanted()) listing_end(t, !own);
+        if (own) continue;
         ended = false;
         if (!t->i->opcode || (t->i->opcode->attr & ATTR_END)) {
             /* What may be fetched next can have changed. */
@@ -91,6 +96,7 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
         emit_go(t, next);
     }
     emit_pending(t);
+    const u8 *body = e->p;
     emit_ways_out(t);
     for (unsigned n = 0; n < t->nothers; n++) emit_other_page(t, &t->others[n]);
     for (unsigned n = 0; n < t->nmisses; n++) emit_miss(t, &t->misses[n]);
@@ -117,6 +123,8 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
         if (to && to->host && !block_crosses(to)) translate_link(bt, l, to, is_forward(t, l->target) && !l->poll);
     }
     region->code = e->p;
+    if (listing_wanted()) listing_print(t, start, body, e->p);
+    perfmap_add(b->host, (size_t)(e->p - start), "guest%s:%llx", b->mode & MODE_RING0 ? "-kernel" : "", (unsigned long long)cpu->rip);
     bt->translated++;
     bt->bytes += b->bytes;
     bt->host_bytes += (u64)(e->p - start);

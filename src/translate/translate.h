@@ -53,6 +53,7 @@ struct bt {
     s32 unpush;     /* with an exception from a link: what the stack pointer must move back */
     u64 translated, evictions, bytes, host_bytes; /* statistics: blocks, regions given up, bytes of the guest's and the host's code */
     u64 links, finds, entries;  /* light look-ups of direct and of indirect jumps, entries from the run loop */
+    u64 fills;                  /* calls of light_fill() */
     u64 refused[MNEMONIC_COUNT];    /* instructions translated to a call of their handler */
     u64 slow_calls[MNEMONIC_COUNT]; /* such calls, and slow paths taken */
 };

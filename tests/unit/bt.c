@@ -2,7 +2,12 @@
  * translator can get wrong. */
 #include "translate/bt.h"
 
+#include <stdio.h>
+#include <unistd.h>
+
+#include "core/log.h"
 #include "cpu/cpu.h"
+#include "translate/perfmap.h"
 
 static struct cpu *at_once(struct cpu *c)
 {
@@ -150,4 +155,44 @@ Test(interp, the_flags_of_the_block_before_that_a_fault_finds_are_exact)
             cr_expect_eq(seen[0][k], seen[1][k], "case %u, value %u: interpreted %llx, translated %llx", n, k,
                          (unsigned long long)seen[0][k], (unsigned long long)seen[1][k]);
     }
+}
+
+/* All of a file, which then goes away. */
+static char *contents(const char *path)
+{
+    static char text[65536];
+    FILE *f = fopen(path, "r");
+    cr_assert(f, "%s", path);
+    text[fread(text, 1, sizeof text - 1, f)] = 0;
+    fclose(f);
+    unlink(path);
+    return text;
+}
+
+Test(interp, what_was_translated_can_be_looked_at)
+{
+    char log[64], map[64];
+    snprintf(log, sizeof log, "/tmp/calque-test-%ld.log", (long)getpid());
+    snprintf(map, sizeof map, "/tmp/perf-%ld.map", (long)getpid());
+    cr_assert_eq(log_open(log), 0);
+    cr_assert_eq(perfmap_open(), 0);
+    log_mask = LOG_OP | LOG_OUT_ASM;
+    long_mode();
+    CODE_AT(CODE, 0x48, 0xff, 0xc0, 0x0f, 0xa2, 0xf4); /* inc rax; cpuid; hlt */
+    cr_assert_eq(run(), -1);
+    log_mask = 0;
+    const char *text = contents(log);
+    cr_expect(strstr(text, "OUT: rip=10000 64-bit cpl=0"), "%s", text);
+    cr_expect(strstr(text, "; inline, "), "%s", text);
+    cr_expect(strstr(text, "; handler, "), "%s", text);
+    cr_expect(strstr(text, "48 ff c0                incq     %rax"), "the host's code: %s", text);
+    text = contents(map);
+    cr_expect(strstr(text, " guest-kernel:10000\n"), "%s", text);
+    char *info = NULL;
+    size_t size;
+    FILE *f = open_memstream(&info, &size);
+    cpu->engine_ops->info(cpu, f);
+    fclose(f);
+    cr_expect(strstr(info, "cpuid "), "%s", info);
+    free(info);
 }
