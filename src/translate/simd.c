@@ -244,10 +244,19 @@ static bool is_control(const struct insn *i)
     }
 }
 
+/* The next instruction leaves its own address, and nothing can happen before it. */
+static bool x87_follows(const struct tr *t)
+{
+    const struct insn *next = t->i + 1;
+    return next < t->b->insns + t->b->count && simd_ok(t, next) && is_x87(next) && next->modrm >= 0xc0 && next->mnemonic != I_fwait &&
+           !is_control(next);
+}
+
 /* See fpu_live.h. A NOP with the offset as its displacement. */
 static void emit_x87_mark(struct tr *t)
 {
     struct emit *e = &t->e;
+    if (x87_follows(t)) return;
     if (!t->x87_page) {
         emit_load(e, T_B, STATE(page_rip));
         emit_store(e, T_B, STATE(x87_page));
