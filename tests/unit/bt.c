@@ -196,3 +196,34 @@ Test(interp, what_was_translated_can_be_looked_at)
     cr_expect(strstr(info, "  str "), "%s", info);
     free(info);
 }
+
+Test(interp, a_push_over_code_on_the_page_of_the_stack)
+{
+    long_mode();
+    bus_write_block(mem, 0x7f800, (const u8[]){0xbb, 1, 0, 0, 0, 0xc3}, 6); /* f: mov ebx, 1; ret */
+    CODE_AT(CODE, 0x50, 0xbe, 0, 0xf8, 7, 0, 0xff, 0xd6, 0xff, 0xd6,        /* push rax; mov esi, f; call rsi, twice */
+            0x48, 0x8d, 0x66, 8, 0x52,                                      /* lea rsp, [rsi + 8]; push rdx */
+            0xbc, 0, 0xf7, 7, 0, 0xff, 0xd6, 0xf4);                         /* mov esp, 7f700h; call rsi; hlt */
+    again();
+    cpu->regs[R_DX] = 0xc300000002bb; /* mov ebx, 2; ret */
+    cr_assert_eq(run(), -1);
+    cr_assert_eq(cpu->regs[R_BX], 2);
+}
+
+/* A tag of another generation, to which the low bits of an address make up the difference, is not the current one's. */
+Test(interp, a_misaligned_operand_does_not_match_another_generation)
+{
+    long_mode();
+    cpu->cr4 |= CR4_OSFXSR;
+    cpu_update_mode(cpu);
+    CODE_AT(CODE, 0x0f, 0x28, 0x06, 0xf4); /* movaps xmm0, [rsi]; hlt */
+    for (unsigned n = 0; n < 16; n++) tlb_flush_all(cpu);
+    for (unsigned n = 0; n < 3; n++) {
+        again();
+        cr_assert_eq(run(), -1);
+    }
+    for (unsigned n = 0; n < TLB_CONTEXTS; n++) cpu->tlbs[n].gen -= 8;
+    again();
+    cpu->regs[R_SI] += 8;
+    cr_assert_eq(run(), EXC_GP);
+}
