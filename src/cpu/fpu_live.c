@@ -15,6 +15,9 @@
 #define MXCSR_MASKS 0x1f80u
 #define CW_MASKS    0x003fu
 
+/* In front of an x87 instruction: fpu_live.h. */
+typedef u32 mark __attribute__((aligned(1)));
+
 #define EACH_REGISTER(x)                                                                                      \
     x(0) x(1) x(2) x(3) x(4) x(5) x(6) x(7) x(8) x(9) x(10) x(11) x(12) x(13) x(14) x(15)
 
@@ -39,7 +42,7 @@ static void save_x87(struct cpu *cpu)
     __asm__ volatile("fxsave64 %0\n\temms" : "+m"(cpu->fpu.legacy));
     *fx64(cpu, FX_DP) = dp;
     *fx16(cpu, FX_OP) = op;
-    u32 *host_ip = (u32 *)(uintptr_t)*fx64(cpu, FX_IP);
+    const mark *host_ip = (const mark *)(uintptr_t)*fx64(cpu, FX_IP);
     if (host_ip) {
         *fx64(cpu, FX_IP) = (cpu->x87_page + host_ip[-1]) & cpu->ip_mask;
         *fx16(cpu, FX_CS) = cpu->seg[SEG_CS].selector;
