@@ -17,7 +17,7 @@
 
 #define FRAME_NS       1000000ull
 #define FRAMES         1024 /* in the list */
-#define IDLE_FRAMES    8    /* done at once when nothing moves */
+#define IDLE_FRAMES    16   /* done at once when nothing moves */
 #define LATE_FRAMES    64   /* more that were missed are not made up for */
 #define FRAME_BYTES    1280 /* [UHCI] 1.3: what fits into a frame */
 #define FRAME_STEPS    256  /* QHs and TDs looked at in a frame */
