@@ -134,10 +134,9 @@ static enum input_key key_of(SDL_Scancode code)
     return code < 256 ? input_key_by_hid((u8)code) : INPUT_KEY_unmapped;
 }
 
-/* Are the keys down that open a shortcut? */
-static bool shortcut_open(const struct display_sdl *s)
+/* Were the keys down that open a shortcut? (The state as of that event; there may be later ones already.) */
+static bool shortcut_open(const struct display_sdl *s, unsigned now)
 {
-    SDL_Keymod now = SDL_GetModState();
     switch (s->config->grab_modifiers) {
     case DISPLAY_GRAB_CTRL_ALT_SHIFT: return now & KMOD_LCTRL && now & KMOD_LALT && now & KMOD_LSHIFT;
     case DISPLAY_GRAB_RIGHT_CTRL: return now & KMOD_RCTRL;
@@ -162,7 +161,7 @@ static bool shortcut(struct display_sdl *s, SDL_Scancode code)
 static void key(struct display_sdl *s, const SDL_KeyboardEvent *e)
 {
     bool down = e->type == SDL_KEYDOWN;
-    if (down && shortcut_open(s) && (e->repeat || shortcut(s, e->keysym.scancode))) return;
+    if (down && shortcut_open(s, e->keysym.mod) && (e->repeat || shortcut(s, e->keysym.scancode))) return;
     enum input_key k = key_of(e->keysym.scancode);
     if (down || input_key_is_down(s->host.input, k)) input_key(s->host.input, k, down);
 }

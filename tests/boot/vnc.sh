@@ -1,6 +1,6 @@
 #!/bin/bash
 # tests/boot/vnc.sh: GRUB seen and typed to by VNC clients: text on the screen, modes changing, passwords, clients that
-# leave in the middle, are slow, or send nonsense.
+# leave in the middle, are slow, or send nonsense. And to a USB keyboard.
 cd "$(dirname "$0")/../.." || exit 1
 . scripts/lib.sh
 . scripts/lib-guest.sh
@@ -41,10 +41,20 @@ client $back type 'terminal_output console' key 0xff0d size 720 400 60
 "$work/vnc_client" "127.0.0.1:$port" type 'halt' key 0xff0d 2>/dev/null # it may be gone before its client
 guest_end 20
 
-# Passwords: without one nobody is let in.
-guest_start vnc-password -m 64 -vnc "unix:$socket,password=on"
+# Passwords: without one nobody is let in; the monitor sets it. The keys go to a USB keyboard, by way of the BIOS.
+guest_start vnc-password -m 64 -cdrom guests/grub-rescue-cdrom.iso -device usb-kbd -vnc "unix:$socket,password=on" \
+    -monitor "tcp:127.0.0.1:$port,server=on,wait=off" -no-reboot
+for _ in $(seq 100); do
+    ! exec 3<>"/dev/tcp/127.0.0.1/$port" || break
+    sleep 0.1
+done 2>/dev/null
+VNC_PASSWORD='' "$work/vnc_client" "$socket" text 2>/dev/null && guest_fail "no password was set, and a client got in"
+echo 'set_password vnc secret12' >&3
 sleep 1
-VNC_PASSWORD=guess "$work/vnc_client" "$socket" text 2>/dev/null && guest_fail "no password was set, and a client got in"
-guest_kill
+VNC_PASSWORD=wrong "$work/vnc_client" "$socket" text 2>/dev/null && guest_fail "a wrong password was taken"
+VNC_PASSWORD=secret12 "$work/vnc_client" "$socket" wait 60 'GNU GRUB' key 0x63 wait 20 'grub>' type 'Keys: <{|}>' \
+    wait 20 'grub> Keys: <{|}>' || guest_fail "a client with the right password saw something else"
+echo 'quit' >&3
+guest_end 20
 rm -rf "$work"
 guest_pass
