@@ -108,9 +108,17 @@ static void emit_to_guest(struct tr *t, unsigned guest, unsigned prefixes, unsig
 static bool translate_mov_from_sreg(struct tr *t)
 {
     const struct operand *o = t->i->operands;
-    if (o[0].kind != OPND_GPR || o[1].kind != OPND_SEG || t->i->opsize == 2) return false;
-    emit_to_guest(t, o[0].reg, 0, 1, 0xb7,
-                  rm_gs(offsetof(struct cpu, seg) + o[1].reg * sizeof(struct segment) + offsetof(struct segment, selector)));
+    const struct rm selector =
+        rm_gs(offsetof(struct cpu, seg) + o[1].reg * sizeof(struct segment) + offsetof(struct segment, selector));
+    if (o[0].kind != OPND_GPR || o[1].kind != OPND_SEG) return false;
+    if (t->i->opsize != 2) {
+        emit_to_guest(t, o[0].reg, 0, 1, 0xb7, selector);
+    } else if (resident(o[0].reg)) {
+        emit_to_guest(t, o[0].reg, E_66, 0, 0x8b, selector);
+    } else {
+        emit_op(&t->e, 0, 1, 0xb7, T_B, selector);
+        emit_op(&t->e, E_66, 0, 0x89, T_B, guest_mem(o[0].reg));
+    }
     return true;
 }
 
@@ -139,6 +147,37 @@ static bool translate_swapgs(struct tr *t)
     emit_store(e, T_A, STATE(kernel_gs_base));
     emit_store(e, T_B, STATE(seg[SEG_GS].base));
     emit_store(e, T_B, STATE(win[SEG_GS].base));
+    return true;
+}
+
+/* RDFSBASE and its kin; the handler where they are off, or the base is not canonical. */
+static bool translate_base(struct tr *t, unsigned seg, bool write)
+{
+    struct emit *e = &t->e;
+    const unsigned guest = t->i->operands[0].reg, w = t->i->opsize == 8 ? E_W : 0;
+    const struct rm base = rm_gs(offsetof(struct cpu, seg) + seg * sizeof(struct segment) + offsetof(struct segment, base));
+    const struct rm reg = resident(guest) ? rm_reg(host_reg(guest)) : guest_mem(guest);
+    if (!t->is64) return false;
+    flags_before(t, true, !write && resident(guest) ? bit(host_reg(guest)) : 0, false);
+    struct stub *s = new_stub(t);
+    emit_op(e, 0, 0, 0xf7, 0, STATE(cr4));
+    emit32(e, CR4_FSGSBASE);
+    stub_from(t, s, CC_E);
+    if (write) {
+        emit_op(e, w, 0, 0x8b, T_B, reg);
+        emit_store(e, T_B, rm_reg(T_A));
+        emit_shift(e, 4, T_A, 16);
+        emit_shift(e, 7, T_A, 16);
+        emit_op(e, E_W, 0, 0x3b, T_A, rm_reg(T_B));
+        stub_from(t, s, CC_NE);
+        emit_store(e, T_B, base);
+        emit_store(e, T_B, rm_gs(offsetof(struct cpu, win) + seg * sizeof(struct segment_window)));
+    } else {
+        emit_op(e, w, 0, 0x8b, T_B, base);
+        emit_store(e, T_B, reg);
+        if (resident(guest)) registers_written(t, bit(host_reg(guest)));
+    }
+    stub_back(t, s);
     return true;
 }
 
@@ -224,6 +263,10 @@ bool translate_system(struct tr *t, bool *ended)
     case I_mov_sreg: return translate_mov_from_sreg(t);
     case I_mov_cr: return translate_mov_from_cr(t);
     case I_rdpkru: return translate_rdpkru(t);
+    case I_rdfsbase: return translate_base(t, SEG_FS, false);
+    case I_rdgsbase: return translate_base(t, SEG_GS, false);
+    case I_wrfsbase: return translate_base(t, SEG_FS, true);
+    case I_wrgsbase: return translate_base(t, SEG_GS, true);
     case I_rdtsc:
     case I_rdtscp: return translate_rdtsc(t);
     case I_stac: return translate_ac(t, true, ended);

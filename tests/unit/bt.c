@@ -226,4 +226,64 @@ Test(interp, a_misaligned_operand_does_not_match_another_generation)
     again();
     cpu->regs[R_SI] += 8;
     cr_assert_eq(run(), EXC_GP);
+/* What is pending must be taken in the one instruction between STI's shadow and CLI, and not in the shadow. */
+Test(interp, interrupts_come_in_after_the_shadow_of_sti)
+{
+    long_mode();
+    for (unsigned n = 0; n < 3; n++) {
+        CODE_AT(CODE, 0xfb, 0xff, 0xc0, 0xfa, 0xff, 0xc1, 0xf4); /* sti; inc eax; cli; inc ecx; hlt */
+        again();
+        cpu->eflags &= ~EFLAGS_IF;
+        cpu->regs[R_AX] = 0;
+        cpu_event_set(cpu, EVENT_NMI);
+        cpu->nmi_blocked = true; /* an event that is not to be taken */
+        cr_assert_eq(run(), -1);
+        cr_assert_eq(cpu->regs[R_AX], 1);
+        cr_assert_eq((u32)cpu->regs[R_CX], 6);
+        cr_assert_eq(cpu->eflags & EFLAGS_IF, 0);
+        cpu_event_clear(cpu, EVENT_NMI);
+        cpu->nmi_blocked = false;
+    }
+}
+
+Test(interp, flags_by_the_stack)
+{
+    long_mode();
+    /* pushfq; pop rdx; push 0ad7h; popfq; pushfq; pop rbx; push rdx; popfq; pushfq; pop rcx; hlt: DF goes by the handler */
+    CODE_AT(CODE, 0x9c, 0x5a, 0x68, 0xd7, 0x0a, 0, 0, 0x9d, 0x9c, 0x5b, 0x52, 0x9d, 0x9c, 0x59, 0xf4);
+    for (unsigned n = 0; n < 3; n++) {
+        again();
+        cpu->eflags = 2 | EFLAGS_DF;
+        cpu->aflags = AFLAG_CF | AFLAG_SF | AFLAG_OF;
+        cr_assert_eq(run(), -1);
+        cr_expect_eq(cpu->regs[R_DX], 2 | EFLAGS_DF | FLAG_CF | FLAG_SF | FLAG_OF);
+        cr_expect_eq(cpu->regs[R_BX], 0xad7);
+        cr_expect_eq(cpu->regs[R_CX], cpu->regs[R_DX]);
+    }
+    cpu->eflags = 2;
+}
+
+Test(interp, segment_bases_and_selectors)
+{
+    long_mode();
+    cpu->cr4 |= CR4_FSGSBASE;
+    /* wrfsbase rax; rdfsbase r13; mov bx, ss; mov r14d, cs; swapgs; rdgsbase rcx; wrgsbase rsi; hlt */
+    CODE_AT(CODE, 0xf3, 0x48, 0x0f, 0xae, 0xd0, 0xf3, 0x49, 0x0f, 0xae, 0xc5, 0x66, 0x8c, 0xd3, 0x41, 0x8c, 0xce, 0x0f, 0x01,
+            0xf8, 0xf3, 0x48, 0x0f, 0xae, 0xc9, 0xf3, 0x48, 0x0f, 0xae, 0xde, 0xf4);
+    for (unsigned n = 0; n < 3; n++) {
+        again();
+        cpu->regs[R_AX] = 0xffff800012345678;
+        cpu->kernel_gs_base = 0x1111;
+        cr_assert_eq(run(), -1);
+        cr_expect_eq(cpu->regs[R_13], 0xffff800012345678);
+        cr_expect_eq(cpu->win[SEG_FS].base, 0xffff800012345678);
+        cr_expect_eq(cpu->regs[R_BX], 0x8000000080000000 | cpu->seg[SEG_SS].selector);
+        cr_expect_eq(cpu->regs[R_14], cpu->seg[SEG_CS].selector);
+        cr_expect_eq(cpu->regs[R_CX], 0x1111);
+        cr_expect_eq(cpu->win[SEG_GS].base, 0x20000);
+    }
+    again(); /* not canonical: its handler's fault */
+    cpu->regs[R_AX] = 0x0000800000000000;
+    cr_assert_eq(run(), EXC_GP);
+    cr_expect_eq(stack64(1), CODE);
 }
