@@ -125,15 +125,30 @@ static void stream_write(struct chardev *c, const u8 *buf, size_t len)
 
 /* ---- input ---- */
 
+static bool pausing(const struct chardev_stream *s) { return s->pause && timer_armed(s->pause); }
+
 static void update_input(struct chardev_stream *s)
 {
-    if (s->in) event_source_set_enabled(s->in, s->drop_input || s->rx_len < sizeof(s->rx));
+    if (s->in) event_source_set_enabled(s->in, (s->drop_input || s->rx_len < sizeof(s->rx)) && !pausing(s));
+}
+
+static void pause_over(void *opaque) { chardev_stream_deliver(opaque); }
+
+/* Somebody who floods us with commands gets a quarter of the loop's time, so that the machine lock is free for the rest. */
+static void pause_for(struct chardev_stream *s, u64 start)
+{
+    struct clock *clock = event_loop_host_clock(s->loop);
+    u64 now = clock_now(clock);
+    if (!s->pause) s->pause = timer_create_on(clock, pause_over, s);
+    if (s->pause) timer_arm(s->pause, now + 3 * (now - start));
 }
 
 void chardev_stream_deliver(struct chardev_stream *s)
 {
-    if (s->delivering) return;
+    if (s->delivering || pausing(s)) return;
     s->delivering = true;
+    u64 start = clock_now(event_loop_host_clock(s->loop));
+    size_t had = s->rx_len;
     while (s->rx_len && s->chr.front && s->chr.front->receive && !(s->chr.lossy && s->tx_len)) {
         size_t room = s->chr.front->can_receive ? s->chr.front->can_receive(s->chr.front_opaque) : s->rx_len;
         size_t n = MIN(room, s->rx_len);
@@ -146,6 +161,7 @@ void chardev_stream_deliver(struct chardev_stream *s)
         s->chr.front->receive(s->chr.front_opaque, part, n);
     }
     s->delivering = false;
+    if (s->rx_len != had && s->chr.lossy) pause_for(s, start);
     update_input(s);
 }
 
@@ -230,6 +246,7 @@ void chardev_stream_destroy(struct chardev *c)
     s->chr.front = NULL;
     while (s->tx_len && s->out_fd >= 0 && !s->failed && !s->chr.lossy && wait_writable(s)) flush_some(s);
     chardev_stream_detach(s);
+    timer_destroy(s->pause);
     if (s->closed) s->closed(s);
     free(s->tx);
     free(s);

@@ -23,6 +23,7 @@ struct chardev_stream {
     struct event_source *out;   /* POLLOUT on out_fd, enabled while output waits */
     u8 rx[CHARDEV_STREAM_INPUT]; /* input that the guest has not taken yet */
     size_t rx_len;              /* bytes in rx */
+    struct timer *pause;        /* lossy: input waits until it fires, NULL: never had to */
     bool delivering;            /* inside front->receive(): it may call accept_input() */
     u8 *tx;                     /* output that waits, allocated when first needed */
     size_t tx_head, tx_len;     /* from where, how many bytes */

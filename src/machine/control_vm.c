@@ -27,6 +27,14 @@ static json_t *query_version(struct machine *m, json_t *args, struct control_err
                      "Calque " CALQUE_VERSION);
 }
 
+/* Listed, since clients look for it there; the negotiation itself is qmp.c's. */
+static json_t *qmp_capabilities(struct machine *m, json_t *args, struct control_error *e)
+{
+    (void)m;
+    (void)args;
+    return control_fail(e, ERROR_COMMAND, "Capabilities negotiation is already complete, command ignored");
+}
+
 static json_t *query_commands(struct machine *m, json_t *args, struct control_error *e)
 {
     (void)m;
@@ -276,6 +284,7 @@ static json_t *human_monitor_command(struct machine *m, json_t *args, struct con
 
 const struct control_command control_vm[] = {
     {"query-version", "", query_version},
+    {"qmp_capabilities", "enable:a?", qmp_capabilities},
     {"query-commands", "", query_commands},
     {"query-name", "", query_name},
     {"query-uuid", "", query_uuid},

@@ -91,8 +91,6 @@ static json_t *execute(struct qmp *q, const char *name, json_t *args, struct con
         control_listen(q->machine, &q->listener);
         return json_object();
     }
-    if (!strcmp(name, "qmp_capabilities"))
-        return control_fail(e, ERROR_COMMAND, "Capabilities negotiation is already complete, command ignored");
     return control_run(q->machine, name, args, e);
 }
 
