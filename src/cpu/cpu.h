@@ -151,6 +151,7 @@ struct return_entry {
     void *host; /* in the caller's translated code; ... then cpu->return_other, as a guest may return to 0 */
 };
 #define RETURN_ENTRIES 64u
+#define CODE_SEEN_WORDS 256u
 
 /* cpu->mode_key: enum code_size in bits 0-1, the TLB context in bits 2-3, and: */
 #define MODE_FLAT 0x10u /* translated code may ignore ES, SS, DS and the limit of CS, and alignment checks */
@@ -221,7 +222,7 @@ struct cpu {
     bool code_local;           /* CPL 0 may have run code of one address space only: a page that is not global */
     u64 code_gen_last, code_gen_floor; /* the last one given; older ones than this never come back */
     u64 code_key;              /* the one of the current CPL, and mode_key in the highest byte */
-    u64 code_seen[64];         /* the linear pages, hashed, that code was looked up in since the floor was raised */
+    u64 code_seen[CODE_SEEN_WORDS];         /* the linear pages, hashed, that code was looked up in since the floor was raised */
     u64 insn_count;        /* instructions retired (approximately: counted by blocks) */
 
     /* ---- the translator's ---- */
@@ -283,14 +284,20 @@ void cpu_update_mode(struct cpu *cpu);
 
 /* ---- code kept by linear address (block.h, the translator) ---- */
 
-static inline unsigned code_seen_bit(gla lin) { return (unsigned)(lin >> 12 ^ lin >> 24) & 4095; }
+/* code_seen is a Bloom filter with three bits a page. */
+static inline unsigned code_seen_bit(gla lin, unsigned n)
+{
+    return (unsigned)((lin >> 12) * 0x9e3779b97f4a7c15ull >> (50 - 14 * n)) % (CODE_SEEN_WORDS * 64);
+}
 static inline void cpu_code_seen(struct cpu *cpu, gla lin)
 {
-    cpu->code_seen[code_seen_bit(lin) >> 6] |= 1ull << (code_seen_bit(lin) & 63);
+    for (unsigned n = 0; n < 3; n++) cpu->code_seen[code_seen_bit(lin, n) >> 6] |= 1ull << (code_seen_bit(lin, n) & 63);
 }
 static inline bool cpu_code_was_seen(const struct cpu *cpu, gla lin)
 {
-    return cpu->code_seen[code_seen_bit(lin) >> 6] >> (code_seen_bit(lin) & 63) & 1;
+    u64 all = 1;
+    for (unsigned n = 0; n < 3; n++) all &= cpu->code_seen[code_seen_bit(lin, n) >> 6] >> (code_seen_bit(lin, n) & 63);
+    return all;
 }
 /* No return is predicted any more. These run while the guest's vector state is live (fpu_live.h). */
 void cpu_forget_returns(struct cpu *cpu);
