@@ -118,7 +118,7 @@ int bt_set_code_bytes(struct cpu *cpu, size_t size)
 {
     struct bt *bt = cpu->engine;
     code_memory_destroy(&bt->code);
-    int err = code_memory_create(&bt->code, size ? size : CODE_REGIONS * 2 * CODE_ROOM);
+    int err = code_memory_create(&bt->code, size ? size : CODE_MIN);
     if (!err) set_up_code(cpu, bt);
     return err;
 }

@@ -46,6 +46,7 @@ void code_memory_recycle(struct code_memory *m, unsigned region)
 {
     struct code_region *r = &m->regions[region];
     r->code = r->start;
+    r->middle = r->cold = r->start + (r->end - r->start) / 3;
     r->data = r->end;
     m->current = region;
 }

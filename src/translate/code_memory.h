@@ -8,11 +8,14 @@
 
 #define CODE_REGIONS 16u
 #define CODE_ROOM    (64u << 10) /* more than any block needs */
+#define CODE_MIN     (CODE_REGIONS * 6 * CODE_ROOM)
 
-/* Code memory is filled region by region, in a circle: code from a region's start, and what belongs to it from the end. */
+/* Code memory is filled region by region, in a circle. What runs all the time lies at a region's start, dense for the processor's
+ * caches; behind it what rarely runs; and from the end down what belongs to the code. */
 struct code_region {
-    u8 *start, *end;  /* all in the writable view */
-    u8 *code, *data;  /* what is free lies between */
+    u8 *start, *end;   /* all in the writable view */
+    u8 *code, *middle; /* what is free for code that runs all the time lies between */
+    u8 *cold, *data;   /* what is free for the rest */
 };
 
 struct code_memory {
@@ -23,14 +26,15 @@ struct code_memory {
     unsigned current; /* the one being filled */
 };
 
-/* 0 or -errno with a message. size: at least CODE_REGIONS * 2 * CODE_ROOM. */
+/* 0 or -errno with a message. size: at least CODE_MIN. */
 int code_memory_create(struct code_memory *m, size_t size);
 void code_memory_destroy(struct code_memory *m);
 
 static inline struct code_region *code_memory_current(struct code_memory *m) { return &m->regions[m->current]; }
 static inline bool code_memory_full(const struct code_memory *m)
 {
-    return m->regions[m->current].data - m->regions[m->current].code < (ptrdiff_t)CODE_ROOM;
+    const struct code_region *r = &m->regions[m->current];
+    return r->middle - r->code < (ptrdiff_t)CODE_ROOM || r->data - r->cold < (ptrdiff_t)CODE_ROOM;
 }
 /* Start over with the oldest region. The caller has given up what is in it. */
 void code_memory_recycle(struct code_memory *m, unsigned region);

@@ -198,6 +198,26 @@ static bool translate_jcc(struct tr *t)
     return true;
 }
 
+/* JCXZ and LOOP as they are: they count in the same register, and leave the flags alone. */
+static bool translate_counted(struct tr *t)
+{
+    struct emit *e = &t->e;
+    s32 taken, next = t->b->offset + t->i->off + t->i->len;
+    if (!branch_target(t, &taken) || t->i->addrsize == 2) return false;
+    flags_to_mem(t);
+    if (t->i->code == 0xe0 || t->i->code == 0xe1) flags_to_host(t); /* LOOPNE, LOOPE */
+    if (t->i->addrsize == 4) emit8(e, 0x67);
+    emit8(e, t->i->code);
+    emit8(e, 5); /* over the jump */
+    u8 *site = emit_jump(e, CC_ALWAYS);
+    t->host = false;
+    registers_written(t, bit(H_CX));
+    emit_go(t, taken);
+    emit_patch(site, e->p);
+    emit_go(t, next);
+    return true;
+}
+
 static bool translate_jmp(struct tr *t)
 {
     s32 target;
@@ -297,6 +317,10 @@ bool translate_jump(struct tr *t, bool *ended)
     case I_jmp: return i->operands[0].kind == OPND_REL ? translate_jmp(t) : translate_indirect(t, false);
     case I_call: return i->operands[0].kind == OPND_REL ? translate_call(t) : translate_indirect(t, true);
     case I_ret: return translate_ret(t);
+    case I_jcxz:
+    case I_loop:
+    case I_loope:
+    case I_loopne: return *ended = translate_counted(t);
     default: return *ended = false;
     }
 }

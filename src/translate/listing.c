@@ -22,13 +22,13 @@ static void print_host(struct tr *t, const u8 *from, const u8 *to)
         disasm_print(log_stream(), from, (size_t)(to - from), (u64)(uintptr_t)code_memory_rx(&t->bt->code, from), CODE_64);
 }
 
-void listing_print(struct tr *t, const u8 *start, const u8 *body, const u8 *end)
+void listing_print(struct tr *t, const u8 *start, const u8 *body, const u8 *cold, const u8 *end)
 {
     FILE *f = log_stream();
     const struct block *b = t->b;
     fprintf(f, "----------------\nOUT: rip=%llx %u-bit cpl%s: %u instructions, %u bytes, to %zu bytes\n",
             (unsigned long long)t->cpu->rip, 16u << (b->mode & 3), b->mode & MODE_RING0 ? "=0" : ">0", b->count, b->bytes,
-            (size_t)(end - start));
+            (size_t)(body - start + (end - cold)));
     print_host(t, start, t->listing.count ? t->listing.lines[0].at : body);
     for (unsigned n = 0; n < t->listing.count; n++) {
         const struct listing_line *l = &t->listing.lines[n];
@@ -50,5 +50,5 @@ void listing_print(struct tr *t, const u8 *start, const u8 *body, const u8 *end)
     }
     if (!log_enabled(LOG_OUT_ASM)) return;
     fprintf(f, "  out of line:\n");
-    print_host(t, body, end);
+    print_host(t, cold, end);
 }

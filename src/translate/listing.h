@@ -26,7 +26,7 @@ struct listing {
 /* Before and after an instruction is translated. */
 void listing_begin(struct tr *t);
 void listing_end(struct tr *t, bool by_handler);
-/* The block is translated: from `start` (writable view), of its instructions up to `body`, all of it to `end`. */
-void listing_print(struct tr *t, const u8 *start, const u8 *body, const u8 *end);
+/* The block is translated: its instructions from `start` (writable view) to `body`, what is out of line from `cold` to `end`. */
+void listing_print(struct tr *t, const u8 *start, const u8 *body, const u8 *cold, const u8 *end);
 
 #endif

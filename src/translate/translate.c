@@ -95,8 +95,9 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
         if (t->poll) emit_poll(t, next);
         emit_go(t, next);
     }
+    region->code = e->p;
+    e->p = region->cold;
     emit_pending(t);
-    const u8 *body = e->p;
     emit_ways_out(t);
     for (unsigned n = 0; n < t->nothers; n++) emit_other_page(t, &t->others[n]);
     for (unsigned n = 0; n < t->nmisses; n++) emit_miss(t, &t->misses[n]);
@@ -110,7 +111,7 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     emit_call(t, bt->settle);
     emit_rip(t, T_B, b->offset);
     emit_exit_rip(t);
-    b->host_bytes = (u32)(e->p - start);
+    b->host_bytes = (u32)(region->code - start);
     b->translation = tn;
     b->host = code_memory_rx(&bt->code, start);
     b->host_forward = code_memory_rx(&bt->code, forward);
@@ -122,10 +123,12 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
         struct block *to = l->within ? block_at(p, (unsigned)l->target, b->mode) : NULL;
         if (to && to->host && !block_crosses(to)) translate_link(bt, l, to, is_forward(t, l->target) && !l->poll);
     }
-    region->code = e->p;
-    if (listing_wanted()) listing_print(t, start, body, e->p);
-    perfmap_add(b->host, (size_t)(e->p - start), "guest%s:%llx", b->mode & MODE_RING0 ? "-kernel" : "", (unsigned long long)cpu->rip);
+    if (listing_wanted()) listing_print(t, start, region->code, region->cold, e->p);
+    perfmap_add(b->host, b->host_bytes, "guest%s:%llx", b->mode & MODE_RING0 ? "-kernel" : "", (unsigned long long)cpu->rip);
+    perfmap_add(code_memory_rx(&bt->code, region->cold), (size_t)(e->p - region->cold), "slow:%llx", (unsigned long long)cpu->rip);
     bt->translated++;
     bt->bytes += b->bytes;
-    bt->host_bytes += (u64)(e->p - start);
+    bt->host_bytes += b->host_bytes;
+    bt->cold_bytes += (u64)(e->p - region->cold);
+    region->cold = e->p;
 }
