@@ -66,7 +66,7 @@ struct display_view {
     const struct display_view_ops *ops;
 };
 
-extern const bool display_sdl_present, display_curses_present; /* built in */
+extern const bool display_vnc_present, display_sdl_present, display_curses_present; /* built in */
 
 struct display_view *display_vnc_open(const struct display_config *config, const struct display_host *host);
 struct display_view *display_sdl_open(const struct display_config *config, const struct display_host *host);

@@ -29,6 +29,8 @@
 #include "host/display_keysym.h"
 #include "host/refresh.h"
 
+const bool display_vnc_present = true;
+
 #define CLIENT_WAIT_MS 3000
 #define SEND_BUFFER    (2 << 20) /* a picture mostly goes out without waiting */
 #define MAX_LISTENERS  8         /* addresses a host name stands for */

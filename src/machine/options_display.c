@@ -105,7 +105,8 @@ static int window_properties(struct display_config *c, struct option_list *l)
 int options_display(struct options *o, const char *text)
 {
     if (!strcmp(text, "help") || !strcmp(text, "?")) {
-        printf("Available display backend types:\nnone\nvnc\n%s%s", display_sdl_present ? "sdl\n" : "",
+        printf("Available display backend types:\nnone\n%s%s%s", display_vnc_present ? "vnc\n" : "",
+               display_sdl_present ? "sdl\n" : "",
                display_curses_present ? "curses\n" : "");
         return 1;
     }
