@@ -49,6 +49,7 @@ struct netdev {
     unsigned queued;                  /* how many */
     bool flushing;                    /* netdev_flush() is at work */
     bool link_down;                   /* no carrier */
+    bool large;                       /* the back end takes TCP packets that are yet to be cut into segments */
 };
 
 void netdev_attach(struct netdev *n, const struct netdev_front *front, void *opaque);

@@ -195,6 +195,7 @@ u32 pci_bus_config_read(struct pci_bus *b, int devfn, unsigned offset, unsigned 
     u32 value = 0;
 
     if (!d) return size == 4 ? 0xffffffffu : (1u << size * 8) - 1; /* master abort */
+    if (d->info->config_reading) d->info->config_reading(d, offset, size);
     for (unsigned i = 0; i < size && offset + i < 256; i++)
         value |= (u32)d->config[offset + i] << i * 8;
     return value;

@@ -80,6 +80,8 @@ struct pci_info {
     /* Called after the guest wrote [offset, offset + size) of configuration space and masks, BARs and
      * capabilities were taken care of; old is the whole space as it was. May be NULL. */
     void (*config_written)(struct pci_device *d, unsigned offset, unsigned size, const u8 *old);
+    /* Called before the guest reads [offset, offset + size) of it. May be NULL. */
+    void (*config_reading)(struct pci_device *d, unsigned offset, unsigned size);
 };
 
 struct pci_bar {

@@ -312,6 +312,7 @@ struct netdev *net_slirp_open(struct event_loop *loop, const struct net_config *
         return NULL;
     }
     s->dev.ops = &ops;
+    s->dev.large = true; /* it reads a stream, whatever the segments' size */
     s->loop = loop;
     s->slirp = slirp_new(&c, &callbacks, s);
     if (s->slirp) s->poller = event_loop_add_poller(loop, fill, done, s);

@@ -18,7 +18,10 @@
 static const char *drive_name(const struct drive_option *d, char *buf, size_t size)
 {
     if (d->id) return d->id;
-    snprintf(buf, size, "ide%d-%s%d", d->index >> 1, d->cdrom ? "cd" : "hd", d->index & 1);
+    if (d->interface == DRIVE_VIRTIO)
+        snprintf(buf, size, "virtio%d", d->index);
+    else
+        snprintf(buf, size, "ide%d-%s%d", d->index >> 1, d->cdrom ? "cd" : "hd", d->index & 1);
     return buf;
 }
 

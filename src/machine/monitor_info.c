@@ -155,8 +155,9 @@ static void info_network(struct hmp *h, json_t *args)
     for (int i = 0; i < o->nic_count; i++) {
         const struct nic_option *nic = &o->nics[i];
         const u8 *mac = nic->mac;
-        fprintf(h->out, "e1000.%d: index=0,type=nic,model=e1000,macaddr=%02x:%02x:%02x:%02x:%02x:%02x\n", i, mac[0], mac[1],
-                mac[2], mac[3], mac[4], mac[5]);
+        const char *model = nic->model == NIC_E1000 ? "e1000" : "virtio-net-pci";
+        fprintf(h->out, "%s.%d: index=0,type=nic,model=%s,macaddr=%02x:%02x:%02x:%02x:%02x:%02x\n", model, i, model, mac[0],
+                mac[1], mac[2], mac[3], mac[4], mac[5]);
         if (nic->net < 0) continue;
         const struct netdev *net = h->m->nets[nic->net];
         fprintf(h->out, " \\ %s: index=0,type=%s%s\n", net->id ? net->id : "", kinds[o->nets[nic->net].kind],

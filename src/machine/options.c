@@ -415,6 +415,8 @@ static int opt_device(struct context *c, const char *option, const char *arg)
             {"e1000", "PCI"}, {"piix3-usb-uhci", "PCI"}, {"usb-kbd", "usb-bus"}, {"usb-mouse", "usb-bus"},
             {"usb-tablet", "usb-bus"}, {"ide-cd", "IDE"}, {"ide-hd", "IDE"}, {"isa-debug-exit", "ISA"}, {"isa-debugcon", "ISA"},
             {"isa-serial", "ISA"}, {"pc-testdev", "ISA"}, {"pci-testdev", "PCI"}, {"VGA", "PCI"},
+            {"virtio-blk-pci", "PCI"}, {"virtio-keyboard-pci", "PCI"}, {"virtio-mouse-pci", "PCI"},
+            {"virtio-net-pci", "PCI"}, {"virtio-rng-pci", "PCI"}, {"virtio-tablet-pci", "PCI"},
         };
         for (size_t i = 0; i < ARRAY_LEN(devices); i++) printf("name \"%s\", bus %s\n", devices[i][0], devices[i][1]);
         return 1;
@@ -698,7 +700,7 @@ static const struct option {
     {"nic", "user|tap|socket|stream|none[,model=][,mac=][,prop=value...]", opt_nic, "a network card and its network"},
     {"netdev", "user|tap|socket|stream,id=id[,prop=value...]", opt_netdev, "a network, for -device e1000,netdev=id"},
     {"net", "nic|user|tap|socket|none[,prop=value...]", opt_net, NULL},
-    {"object", "filter-dump,id=id,netdev=id,file=file[,maxlen=n]", opt_object, "write a network's frames to a pcap file"},
+    {"object", "kind,id=id[,prop=value...]", opt_object, "filter-dump: write a network's frames to a file; rng-random, rng-builtin"},
     {"rtc", "[base=utc|localtime|date][,clock=host|rt|vm]", opt_rtc, "the guest's real-time clock"},
     {"S", NULL, opt_flag, "do not start before the monitor says so (cont)"},
     {"action", "[reboot=reset|shutdown][,shutdown=poweroff|pause]", opt_action, "what the guest's reset and power-off do"},
@@ -797,6 +799,7 @@ static int add_device(struct options *o, struct option_list *l)
         fprintf(stderr, "calque: -device: no driver named\n");
         return -EINVAL;
     }
+    if (options_virtio_driver(driver)) return options_virtio_device(o, driver, l);
     if (options_net_driver(driver)) return options_net_device(o, driver, l);
     if (options_usb_driver(driver)) {
         option_list_get(l, "bus"); /* there is one, and all its ports are alike */
@@ -850,9 +853,11 @@ static int add_object(struct options *o, const char *text)
     int err = option_list_parse(&l, "-object", text, "qom-type");
     if (err) return err;
     const char *kind = option_list_get(&l, "qom-type");
-    option_list_get(&l, "id");
+    const char *id = option_list_get(&l, "id");
     if (kind && !strcmp(kind, "filter-dump")) {
         err = options_net_dump(o, &l);
+    } else if (kind && (!strcmp(kind, "rng-random") || !strcmp(kind, "rng-builtin"))) {
+        err = options_rng(o, kind, id, &l);
     } else {
         fprintf(stderr, "calque: -object %s: not supported\n", kind ? kind : text);
         err = -EINVAL;
@@ -861,12 +866,16 @@ static int add_object(struct options *o, const char *text)
     return err;
 }
 
+/* Devices refer to these; the others refer to devices. */
+static bool is_rng(const char *object) { return !strncmp(object, "rng-", 4) || !strncmp(object, "qom-type=rng-", 13); }
+
 static int finish_networks(struct context *c)
 {
     int err = 0;
     for (int i = 0; i < c->d.net_count && !err; i++) err = options_net(c->o, c->d.net[i]);
     if (!err) err = options_net_finish(c->o);
-    for (int i = 0; i < c->d.object_count && !err; i++) err = add_object(c->o, c->d.object[i]);
+    for (int i = 0; i < c->d.object_count && !err; i++)
+        if (!is_rng(c->d.object[i])) err = add_object(c->o, c->d.object[i]);
     return err;
 }
 
@@ -888,6 +897,8 @@ static int finish_chardevs(struct context *c)
                   : options_monitor(o, option - 1, c->d.monitor[i], strcmp(option, "monitor") != 0, pretty);
     }
     if (!err && c->d.debugcon) err = options_chardev_target(o, "-debugcon", c->d.debugcon, "debugcon", &o->debugcon);
+    for (int i = 0; i < c->d.object_count && !err; i++)
+        if (is_rng(c->d.object[i])) err = add_object(o, c->d.object[i]);
     for (int i = 0; i < c->d.device_count && !err; i++) {
         struct option_list l;
         err = option_list_parse(&l, "-device", c->d.device[i], "driver");
@@ -990,6 +1001,7 @@ void options_free(struct options *o)
                              o->name, o->log_items, o->log_file, o->pidfile};
     for (size_t i = 0; i < ARRAY_LEN(strings); i++) free(strings[i]);
     options_drive_free(o);
+    options_virtio_free(o);
     for (int i = 0; i < o->display_count; i++) options_display_free(&o->displays[i]);
     for (int i = 0; i < o->path_count; i++) free(o->paths[i]);
     for (int i = 0; i < o->option_rom_count; i++) free(o->option_roms[i]);

@@ -20,22 +20,46 @@
 #define OPTIONS_NETS     8
 #define OPTIONS_DISPLAYS 2 /* a VNC server, and something else */
 #define OPTIONS_MONITORS 8
+#define OPTIONS_RNGS     4
 
 /* What a guest device is connected to. */
 enum { CHARDEV_UNSET = -2, CHARDEV_NONE = -1 }; /* not given; given as "none"; else an index of chardevs[] */
 
 #define OPTIONS_USB      2 /* ports */
 
-enum device_kind { DEVICE_DEBUG_EXIT, DEVICE_DEBUG_CONSOLE, DEVICE_PC_TESTDEV, DEVICE_PCI_TESTDEV };
+enum device_kind {
+    DEVICE_DEBUG_EXIT,
+    DEVICE_DEBUG_CONSOLE,
+    DEVICE_PC_TESTDEV,
+    DEVICE_PCI_TESTDEV,
+    DEVICE_VIRTIO_RNG,
+    DEVICE_VIRTIO_KEYBOARD,
+    DEVICE_VIRTIO_MOUSE,
+    DEVICE_VIRTIO_TABLET,
+};
+
+/* How a virtio device is plugged in. */
+struct virtio_place {
+    int devfn;                 /* PCI address, -1: any */
+    bool no_legacy, no_modern; /* disable-legacy=, disable-modern= */
+};
 
 struct device_option {
     enum device_kind kind;
     u16 iobase, iosize; /* DEBUG_EXIT and DEBUG_CONSOLE */
     u8 readback;        /* DEBUG_CONSOLE */
     int chardev;        /* DEBUG_CONSOLE: index of chardevs[] or CHARDEV_NONE */
+    struct virtio_place virtio; /* VIRTIO_* */
+    int object;         /* VIRTIO_RNG: index of rngs[], -1: the host's generator */
 };
 
-enum drive_interface { DRIVE_IDE, DRIVE_NONE }; /* NONE: waits for a -device */
+/* -object rng-random and rng-builtin */
+struct rng_option {
+    char *id;   /* for -device virtio-rng-pci,rng= */
+    char *file; /* where the numbers come from, NULL: the host's generator */
+};
+
+enum drive_interface { DRIVE_IDE, DRIVE_VIRTIO, DRIVE_NONE }; /* NONE: waits for a -device */
 
 struct drive_option {
     char *option;             /* what it comes from, for messages */
@@ -44,7 +68,8 @@ struct drive_option {
     char *serial, *model;     /* for the guest; NULL: default */
     enum drive_interface interface; /* where it is connected */
     enum disk_format format;  /* of the image */
-    int index;                /* IDE: 2 * channel + unit; -1: any of */
+    struct virtio_place virtio; /* VIRTIO: where */
+    int index;                /* IDE: 2 * channel + unit; VIRTIO: a running number; -1: any of */
     int first, last;          /* these; last 0: all */
     int bootindex;            /* -1: none */
     bool cdrom;               /* media=cdrom */
@@ -61,7 +86,7 @@ struct fw_cfg_option {
     char *string;     /* this string without its terminating zero */
 };
 
-enum nic_model { NIC_E1000 };
+enum nic_model { NIC_E1000, NIC_VIRTIO };
 
 struct nic_option {
     enum nic_model model; /* which card */
@@ -69,6 +94,7 @@ struct nic_option {
     bool has_mac;         /* mac was given */
     u8 mac[6];            /* the card's address */
     int devfn;            /* PCI address, -1: any */
+    struct virtio_place virtio; /* VIRTIO: more of that */
     int bootindex;        /* place in the boot order, -1: none */
     bool rom;             /* it has its expansion ROM */
     char *romfile;        /* NULL: the model's default, if it is installed */
@@ -127,6 +153,9 @@ struct options {
     int debugcon;                        /* likewise, for -debugcon (port 0xe9 by default) */
     struct device_option devices[OPTIONS_DEVICES];
     int device_count;                    /* used entries */
+
+    struct rng_option rngs[OPTIONS_RNGS];
+    int rng_count;                       /* used entries */
 
     struct monitor_option monitors[OPTIONS_MONITORS];
     int monitor_count;                   /* used entries */
@@ -197,6 +226,20 @@ int options_net_dump(struct options *o, struct option_list *l);
 /* Default card and addresses, when all options were seen. */
 int options_net_finish(struct options *o);
 void options_net_free(struct options *o);
+
+/* ---- options_virtio.c ---- */
+
+/* A PCI device's addr= and bus=: *devfn stays when there is none. 0 or -EINVAL with a message. */
+int options_pci_place(struct option_list *l, const char *driver, int *devfn);
+/* Is that -device driver a virtio device, or a virtio network card? */
+bool options_virtio_driver(const char *driver);
+bool options_virtio_net(const char *driver);
+int options_virtio_device(struct options *o, const char *driver, struct option_list *l);
+/* The properties that all virtio devices share. */
+int options_virtio_place(struct option_list *l, const char *driver, struct virtio_place *p);
+/* -object rng-random and rng-builtin, behind kind and id */
+int options_rng(struct options *o, const char *kind, const char *id, struct option_list *l);
+void options_virtio_free(struct options *o);
 
 /* ---- options_display.c ---- */
 

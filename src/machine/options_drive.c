@@ -25,6 +25,7 @@ static struct drive_option *new_drive(struct options *o, const char *option)
     memset(d, 0, sizeof(*d));
     d->index = -1;
     d->bootindex = -1;
+    d->virtio.devfn = -1;
     d->option = strdup(option);
     return d;
 }
@@ -106,10 +107,12 @@ static int drive_keys(struct options *o, struct option_list *l)
     if (err) return err;
     if (!interface || !strcmp(interface, "ide"))
         d->interface = DRIVE_IDE;
+    else if (!strcmp(interface, "virtio"))
+        d->interface = DRIVE_VIRTIO;
     else if (!strcmp(interface, "none"))
         d->interface = DRIVE_NONE;
     else
-        return refuse("-drive", interface, "bus not supported (there are ide and none)");
+        return refuse("-drive", interface, "bus not supported (there are ide, virtio and none)");
     if (media && !strcmp(media, "cdrom"))
         d->cdrom = d->readonly = true;
     else if (media && strcmp(media, "disk"))
@@ -134,6 +137,7 @@ static int drive_keys(struct options *o, struct option_list *l)
         d->index = (int)index;
     else if (unit != UINT64_MAX)
         d->index = (int)(2 * bus + unit);
+    if (d->interface == DRIVE_VIRTIO) d->cdrom = false; /* a CD's image is a disk that cannot be written there */
     if (!d->file && !d->cdrom) return refuse("-drive", "file", "a disk needs an image");
     if (d->interface == DRIVE_NONE && !d->id)
         return refuse("-drive", "if=none", "nobody can refer to it without an id");
@@ -222,9 +226,11 @@ static int free_index(const struct options *o, const struct drive_option *d)
 int options_drive_finish(struct options *o)
 {
     bool have_cd = false;
+    int disks = 0;
     for (int i = 0; i < o->drive_count; i++) {
         struct drive_option *d = &o->drives[i];
         if (o->snapshot && !d->readonly) d->snapshot = true;
+        if (d->interface == DRIVE_VIRTIO && d->index < 0) d->index = disks++;
         if (d->interface != DRIVE_IDE) continue;
         have_cd |= d->cdrom;
         if (d->index < 0 && (d->index = free_index(o, d)) < 0)

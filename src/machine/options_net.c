@@ -221,38 +221,35 @@ static bool parse_mac(const char *text, u8 mac[6])
     return !*text;
 }
 
-bool options_net_driver(const char *driver) { return !strcmp(driver, "e1000") || !strcmp(driver, "e1000-82540em"); }
+static bool is_e1000(const char *model) { return !strcmp(model, "e1000") || !strcmp(model, "e1000-82540em"); }
 
-/* "SLOT" or "SLOT.FUNCTION", hexadecimal. */
-static bool parse_address(const char *text, int *devfn)
-{
-    char *end;
-    unsigned long slot = strtoul(text, &end, 16), function = 0;
-    if (end == text || slot > 31) return false;
-    if (*end == '.') function = strtoul(end + 1, &end, 16);
-    if (*end || function > 7) return false;
-    *devfn = (int)(slot << 3 | function);
-    return true;
-}
+bool options_net_driver(const char *driver) { return is_e1000(driver) || options_virtio_net(driver); }
 
 /* A card with the properties of its list. */
 static int add_card(struct options *o, const char *model, int net, struct option_list *l)
 {
     struct nic_option nic = {.model = NIC_E1000, .net = net, .devfn = -1, .bootindex = -1, .rom = true};
-    if (!options_net_driver(model)) return fail(l->option, model, "network card not supported (there is e1000)");
+    int err;
+    if (!strcmp(model, "virtio")) model = "virtio-net-pci";
+    if (!options_net_driver(model))
+        return fail(l->option, model, "network card not supported (there are e1000 and virtio-net-pci)");
     if (o->nic_count == OPTIONS_NETS) return fail(l->option, model, "too many network cards");
     const char *mac = option_list_get(l, "mac"), *long_mac = option_list_get(l, "macaddr");
     if (long_mac) mac = long_mac;
     if (mac && !parse_mac(mac, nic.mac)) return fail(l->option, mac, "not a MAC address");
     if (mac && (nic.mac[0] & 1)) return fail(l->option, mac, "a multicast address is no card's");
     nic.has_mac = mac != NULL;
-    const char *address = option_list_get(l, "addr");
-    if (address && !parse_address(address, &nic.devfn)) return fail(l->option, address, "not a PCI address");
-    const char *bus = option_list_get(l, "bus");
-    if (bus && strcmp(bus, "pci.0") && strcmp(bus, "pci")) return fail(l->option, bus, "no such bus");
+    if (!is_e1000(model)) {
+        nic.model = NIC_VIRTIO;
+        err = options_virtio_place(l, model, &nic.virtio);
+        nic.devfn = nic.virtio.devfn;
+    } else {
+        err = options_pci_place(l, model, &nic.devfn);
+    }
+    if (err) return err;
     u64 bootindex = 0;
     bool boots = option_list_get(l, "bootindex");
-    int err = option_list_number(l, "bootindex", INT32_MAX, &bootindex);
+    err = option_list_number(l, "bootindex", INT32_MAX, &bootindex);
     if (err) return err;
     if (boots) nic.bootindex = (int)bootindex;
     const char *romfile = option_list_get(l, "romfile");
@@ -288,7 +285,7 @@ int options_nic(struct options *o, const char *text)
     char name[16];
     o->net_said = true;
     if (model && (!strcmp(model, "help") || !strcmp(model, "?"))) {
-        printf("Available NIC models:\ne1000\n");
+        printf("Available NIC models:\ne1000\nvirtio-net-pci\n");
         err = 1;
     } else if (!kind || !*kind) {
         err = fail("-nic", text, "no kind of network");

@@ -41,6 +41,11 @@
 #include "devices/uhci.h"
 #include "devices/usb_hid.h"
 #include "devices/vga.h"
+#include "devices/virtio_blk.h"
+#include "devices/virtio_input.h"
+#include "devices/virtio_net.h"
+#include "devices/virtio_rng.h"
+#include "host/random_source.h"
 #include "machine/control.h"
 #include "machine/firmware.h"
 #include "machine/loader.h"
@@ -67,6 +72,8 @@ struct pc {
     struct fw_cfg *fw_cfg;      /* what firmware is told */
     struct vga *vga;            /* NULL with -vga none */
     int nic_devfn[OPTIONS_NETS]; /* where the network cards are */
+    int disk_devfn[OPTIONS_DRIVES]; /* as options->drives, of virtio disks */
+    struct random_source *rngs[OPTIONS_RNGS + 1]; /* as options->rngs; the last one is for devices that name none */
     struct piix3_ide *ide;      /* 00:01.1 */
     struct block *drives[OPTIONS_DRIVES]; /* as options->drives; NULL: no image */
     struct drive_events events[OPTIONS_DRIVES]; /* likewise: whose events these are */
@@ -281,6 +288,20 @@ static bool create_serial_ports(struct machine *m)
     return true;
 }
 
+static struct virtio_slot virtio_slot(struct machine *m, const struct virtio_place *p)
+{
+    return (struct virtio_slot){.pci = m->pc->pci, .devfn = p->devfn, .no_legacy = p->no_legacy, .no_modern = p->no_modern};
+}
+
+static struct device *create_rng(struct machine *m, const struct device_option *d)
+{
+    int i = d->object < 0 ? OPTIONS_RNGS : d->object;
+    struct random_source **source = &m->pc->rngs[i];
+    struct virtio_slot slot = virtio_slot(m, &d->virtio);
+    if (!*source && !(*source = random_source_open(i < OPTIONS_RNGS ? m->options->rngs[i].file : NULL))) return NULL;
+    return virtio_rng_create(&slot, random_source_fill, *source);
+}
+
 /* -debugcon, -device, and the firmware's debug port when its output is logged. */
 static bool create_debug_devices(struct machine *m)
 {
@@ -305,6 +326,15 @@ static bool create_debug_devices(struct machine *m)
             break;
         }
         case DEVICE_PCI_TESTDEV: created = pci_testdev_create(m->pc->pci, -1); break;
+        case DEVICE_VIRTIO_RNG: created = create_rng(m, d); break;
+        case DEVICE_VIRTIO_KEYBOARD:
+        case DEVICE_VIRTIO_MOUSE:
+        case DEVICE_VIRTIO_TABLET: {
+            struct virtio_slot slot = virtio_slot(m, &d->virtio);
+            enum virtio_input_kind kind = VIRTIO_KEYBOARD + (d->kind - DEVICE_VIRTIO_KEYBOARD);
+            created = virtio_input_create(&slot, kind, m->input);
+            break;
+        }
         }
         if (!add(m, created)) return false;
     }
@@ -390,15 +420,33 @@ static bool create_network_cards(struct machine *m)
         const struct nic_option *nic = &o->nics[i];
         struct firmware rom = {0};
         /* Machines without the default ROM just do not boot from the network. */
-        const char *name = nic->romfile ? nic->romfile : FIRMWARE_E1000;
+        const char *name = nic->romfile ? nic->romfile : nic->model == NIC_E1000 ? FIRMWARE_E1000 : FIRMWARE_VIRTIO_NET;
         if (nic->rom && (nic->romfile || firmware_exists(o, name)) && !firmware_read(&rom, o, name, NIC_ROM_MAX))
             return false;
         struct netdev *net = nic->net >= 0 ? m->nets[nic->net] : NULL;
+        struct virtio_slot slot = virtio_slot(m, &nic->virtio);
         struct device *card =
-            e1000_create(m->pc->pci, nic->devfn, m->clock, net, nic->mac, m->ram, rom.data, rom.size);
+            nic->model == NIC_E1000
+                ? e1000_create(m->pc->pci, nic->devfn, m->clock, net, nic->mac, m->ram, rom.data, rom.size)
+                : virtio_net_create(&slot, m->clock, net, nic->mac, m->ram, rom.data, rom.size);
         firmware_free(&rom);
         if (!add(m, card)) return false;
         m->pc->nic_devfn[i] = ((struct pci_device *)card)->devfn;
+    }
+    return true;
+}
+
+static bool create_virtio_disks(struct machine *m)
+{
+    for (int i = 0; i < m->options->drive_count; i++) {
+        const struct drive_option *d = &m->options->drives[i];
+        if (d->interface != DRIVE_VIRTIO) continue;
+        struct virtio_slot slot = virtio_slot(m, &d->virtio);
+        struct virtio_blk_config config = {
+            .block = m->pc->drives[i], .write_through = d->write_through, .serial = d->serial};
+        struct device *disk = virtio_blk_create(&slot, &config);
+        if (!add(m, disk)) return false;
+        m->pc->disk_devfn[i] = ((struct pci_device *)disk)->devfn;
     }
     return true;
 }
@@ -510,19 +558,24 @@ static bool add_user_items(struct machine *m)
 }
 
 /* Drives with a bootindex, lowest first, by their Open Firmware paths. */
-static void add_boot_indexes(const struct options *o, char *boot_order, size_t size)
+static void add_boot_indexes(const struct machine *m, char *boot_order, size_t size)
 {
+    const struct options *o = m->options;
     for (int done = -1;;) {
         const struct drive_option *best = NULL;
         for (int i = 0; i < o->drive_count; i++) {
             const struct drive_option *d = &o->drives[i];
-            if (d->interface == DRIVE_IDE && d->bootindex > done && (!best || d->bootindex < best->bootindex)) best = d;
+            if (d->interface != DRIVE_NONE && d->bootindex > done && (!best || d->bootindex < best->bootindex)) best = d;
         }
         if (!best) return;
         done = best->bootindex;
         size_t n = strlen(boot_order);
-        snprintf(boot_order + n, size - n, "%s/pci@i0cf8/ide@1,1/drive@%x/disk@%x", n ? "\n" : "", best->index >> 1,
-                 best->index & 1);
+        if (best->interface == DRIVE_IDE)
+            snprintf(boot_order + n, size - n, "%s/pci@i0cf8/ide@1,1/drive@%x/disk@%x", n ? "\n" : "", best->index >> 1,
+                     best->index & 1);
+        else
+            snprintf(boot_order + n, size - n, "%s/pci@i0cf8/scsi@%x/disk@0,0", n ? "\n" : "",
+                     m->pc->disk_devfn[best - o->drives] >> 3);
     }
 }
 
@@ -554,7 +607,7 @@ static bool add_kernel(struct machine *m, char *boot_order, size_t boot_order_si
                  m->pc->nic_devfn[next] >> 3);
         last = o->nics[next].bootindex;
     }
-    add_boot_indexes(o, boot_order, boot_order_size);
+    add_boot_indexes(m, boot_order, boot_order_size);
     if (o->boot_strict) {
         size_t n = strlen(boot_order);
         snprintf(boot_order + n, boot_order_size - n, "%sHALT", n ? "\n" : "");
@@ -639,6 +692,7 @@ bool pc_create(struct machine *m)
               create_pci_devices(m, &vga_bios) &&
               create_usb(m) &&
               create_network_cards(m) &&
+              create_virtio_disks(m) &&
               create_debug_devices(m) &&
               create_fw_cfg(m);
     bus_end_update(m->io);
@@ -661,6 +715,7 @@ void pc_destroy(struct machine *m)
     pc_close_drives(m);
     if (m->pc->pci) pci_bus_destroy(m->pc->pci);
     if (m->pc->apics) apic_bus_destroy(m->pc->apics);
+    for (int i = 0; i <= OPTIONS_RNGS; i++) random_source_close(m->pc->rngs[i]);
     free(m->pc);
     m->pc = NULL;
 }

@@ -1,0 +1,30 @@
+/* What network cards do to frames for their drivers: Internet checksums and the cutting of large TCP packets. */
+#ifndef DEVICES_NET_OFFLOAD_H
+#define DEVICES_NET_OFFLOAD_H
+
+#include "core/types.h"
+
+static inline u16 net_get16(const u8 *p) { return (u16)(p[0] << 8 | p[1]); }
+static inline u32 net_get32(const u8 *p) { return (u32)net_get16(p) << 16 | net_get16(p + 2); }
+static inline void net_put16(u8 *p, u32 value)
+{
+    p[0] = (u8)(value >> 8);
+    p[1] = (u8)value;
+}
+static inline void net_put32(u8 *p, u32 value)
+{
+    net_put16(p, value >> 16);
+    net_put16(p + 2, value);
+}
+
+/* The one's complement sum of big-endian words on top of start, which may be several such sums added up. */
+u16 net_sum(const u8 *p, size_t len, u64 start);
+/* Does the Ethernet frame hold a whole TCP or UDP packet whose checksum is there and right? */
+bool net_checksum_valid(const u8 *frame, size_t len);
+
+/* Cut a packet whose TCP header starts at tcp behind an IPv4 or IPv6 header at ip, into segments of mss bytes of payload,
+ * complete with their checksums; send() gets each in scratch, which has room for the longest. False: it cannot be cut. */
+bool net_segment(const u8 *packet, size_t len, size_t ip, size_t tcp, size_t mss, u8 *scratch, size_t scratch_size,
+                 void (*send)(void *opaque, u8 *frame, size_t len), void *opaque);
+
+#endif
