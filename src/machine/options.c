@@ -149,16 +149,16 @@ static int opt_cpu(struct context *c, const char *option, const char *arg)
 static int accelerator(struct context *c, const char *name, size_t len)
 {
     c->d.accel_said = true;
-    /* QEMU's name for running without KVM means the engine in software here. */
-    static const char *const software[] = {"interp", "auto", "tcg", "bt"};
-    bool known = false;
-    for (size_t i = 0; i < ARRAY_LEN(software); i++)
-        known |= len == strlen(software[i]) && !strncmp(name, software[i], len);
-    if (known && !c->d.accel_found) c->o->translate = len == 2; /* bt: the first that exists decides */
-    if (known)
+    /* tcg: QEMU's name for its own translator. */
+    static const char *const software[] = {"interp", "bt", "tcg", "auto"};
+    size_t i = 0;
+    while (i < ARRAY_LEN(software) && (len != strlen(software[i]) || strncmp(name, software[i], len))) i++;
+    if (i < ARRAY_LEN(software)) {
+        if (!c->d.accel_found) c->o->interpret = i == 0; /* the first that exists decides */
         c->d.accel_found = true;
-    else
+    } else {
         snprintf(c->d.accel_name, sizeof(c->d.accel_name), "%.*s", (int)len, name);
+    }
     return 0;
 }
 
@@ -169,7 +169,7 @@ static int opt_accel(struct context *c, const char *option, const char *arg)
     if (err) return err;
     const char *name = option_list_get(&l, "accel");
     if (name && (!strcmp(name, "help") || !strcmp(name, "?"))) {
-        printf("Accelerators supported:\ninterp\nbt\nauto\ntcg (the same as auto)\n");
+        printf("Accelerators supported:\nbt (the binary translator; also called auto and tcg)\ninterp\n");
         err = 1;
     } else if (!name || !*name) {
         err = bad(option, arg, "no accelerator named");
@@ -185,8 +185,7 @@ static int check_accelerators(const struct context *c)
 {
     if (!c->d.accel_said || c->d.accel_found) return 0;
     const char *name = c->d.accel_name;
-    bool planned = !strcmp(name, "kvm") || !strcmp(name, "bt");
-    fprintf(stderr, "calque: -accel %s: %s\n", name, planned ? "not available in this build" : "no such accelerator");
+    fprintf(stderr, "calque: -accel %s: %s\n", name, !strcmp(name, "kvm") ? "not available in this build" : "no such accelerator");
     return -EINVAL;
 }
 
@@ -660,7 +659,7 @@ static const struct option {
     {"machine", "[type=]pc[,prop=value...]", opt_machine, "select the machine (accel=, hpet=, acpi=, ...)"},
     {"M", "pc", opt_machine, NULL},
     {"cpu", "model[,feature=on|off...]", opt_cpu, "select the CPU (-cpu help lists them)"},
-    {"accel", "interp|bt|auto|tcg", opt_accel, "select the engine that runs guest code"},
+    {"accel", "bt|interp|auto|tcg", opt_accel, "select the engine that runs guest code (default: bt)"},
     {"enable-kvm", NULL, opt_enable_kvm, NULL},
     {"smp", "[cpus=]n[,sockets=][,cores=][,threads=]", opt_smp, "number of CPUs"},
     {"m", "[size=]megabytes", opt_m, "guest memory, suffixes M and G (default: 128M)"},

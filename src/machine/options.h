@@ -130,7 +130,7 @@ struct options {
     bool full_screen;            /* -full-screen */
     bool nographic;              /* firmware and user are on the serial port */
     bool nodefaults;             /* no serial port unless asked for */
-    bool translate;              /* -accel bt */
+    bool interpret;              /* -accel interp */
     bool no_reboot, no_shutdown; /* what the guest's reset and power-off do */
     bool start_stopped;          /* -S */
 

@@ -233,7 +233,7 @@ bool vcpu_create(struct machine *m, struct vcpu *v, u32 index, struct apic_bus *
         .tsc_to_ns = apic_tsc_to_ns,
     };
     v->cpu = cpu_create(index, m->mem, m->io, m->ram, &v->hooks, model,
-                        m->options->translate ? &bt_engine : &interp_engine);
+                        m->options->interpret ? &interp_engine : &bt_engine);
     if (!v->cpu) return false;
     v->cpu->smp = m->options->cpus > 1;
     v->lapic = lapic_create(apics, m->clock, &config, &wires);

@@ -48,7 +48,7 @@ accepted '^usage:' -h
 accepted 'max' -cpu help
 accepted 'guest_errors' -d help
 accepted '^pc ' -machine help
-accepted '^interp' -accel help
+accepted '^bt' -accel help
 accepted 'isa-debug-exit' -device help
 
 # Unknown and incomplete options.
