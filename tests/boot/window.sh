@@ -11,7 +11,6 @@ done
 work=$(mktemp -d)
 Xvfb -displayfd 3 -screen 0 1024x768x24 3>"$work/display" 2>/dev/null &
 x_server=$!
-trap 'guest_kill; kill $x_server 2>/dev/null; rm -rf "$work"' EXIT
 for _ in $(seq 100); do
     [ ! -s "$work/display" ] || break
     sleep 0.1
@@ -33,6 +32,7 @@ width_is() { xdotool search --onlyvisible --name '^Calque' getwindowgeometry 2>/
 
 guest_start window -m 64 -cdrom guests/grub-rescue-cdrom.iso -display sdl -name test -no-reboot \
     -monitor "unix:$work/monitor,server=on,wait=off"
+trap 'guest_kill; kill $x_server; rm -rf "$work"' EXIT # instead of guest_start's
 wait_for 20 "a window" title_is 'Calque (test)'
 wait_for 20 "a text mode" width_is 720
 window=$(xdotool search --onlyvisible --name '^Calque')
