@@ -15,7 +15,7 @@
 #include "cpu/exec.h"
 
 #define JUMP_ENTRIES    8192u
-#define PAGE_BUCKETS    64u
+#define PAGE_BUCKETS    256u
 #define BLOCK_MAX       64u          /* instructions */
 #define CACHE_LIMIT     (256u << 20) /* bytes of decoded code, then the pages that came first are dropped */
 #define GRAVEYARD_LIMIT (1u << 20)   /* bytes of dead blocks, then they are freed, and the jump cache starts over */

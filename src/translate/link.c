@@ -64,14 +64,17 @@ static u64 code_offset(struct cpu *cpu, gla lin)
     return lin + e->addend - (u64)(uintptr_t)cpu->ram->host;
 }
 
-/* The block at this RIP, if it is decoded already. */
-static struct block *find(struct cpu *cpu, const struct bt *bt, u64 rip)
+/* The block at this RIP, if it is decoded already; `known` is looked at first, if it is not NULL. */
+static struct block *find(struct cpu *cpu, const struct bt *bt, u64 rip, struct block *known)
 {
     const bool long_code = cpu_code64(cpu);
     const gla lin = long_code ? rip : (u32)(cpu->seg[SEG_CS].base + rip);
     if (long_code ? !canonical(lin) : rip > cpu->code_limit) return NULL;
     const u64 offset = code_offset(cpu, lin);
     if (offset == ~0ull) return NULL;
+    if (known && known->page == offset >> GUEST_PAGE_SHIFT && known->offset == (offset & GUEST_PAGE_MASK) &&
+        known->mode == cpu->mode_key && !block_crosses(known))
+        return known;
     const struct code_page *p = bt->cache.pages[offset >> GUEST_PAGE_SHIFT];
     struct block *b = p ? block_at(p, (unsigned)(offset & GUEST_PAGE_MASK), cpu->mode_key) : NULL;
     if (!b || !block_crosses(b)) return b;
@@ -102,7 +105,7 @@ u64 light_link(struct cpu *cpu, u64 addr, u64 a)
             raise_gp0(cpu);
             return 0;
         }
-        to = find(cpu, bt, rip);
+        to = find(cpu, bt, rip, l->to);
         forward = rip > cpu->page_rip + l->from->offset;
     }
     if (!to || !to->host) return 0;
@@ -122,7 +125,7 @@ u64 light_find(struct cpu *cpu, u64 addr, u64 a)
     (void)a;
     struct bt *bt = cpu->engine;
     bt->finds++;
-    struct block *to = find(cpu, bt, addr);
+    struct block *to = find(cpu, bt, addr, NULL);
     if (!to || !to->host) return 0;
     struct jump_entry *j = jump_slot(&bt->cache, addr);
     cpu_code_seen(cpu, addr);
