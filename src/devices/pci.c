@@ -159,6 +159,19 @@ struct region *pci_add_bar_ram(struct pci_device *d, int index, u8 flags, u64 si
     return r;
 }
 
+/* Firmware runs an image only on the device that it names, and one image may serve several. The checksum is over the
+ * whole image [PCI3] 6.3.1, so an unused byte of its header makes up for the change. */
+static void adopt_rom(const struct pci_device *d, u8 *rom, size_t size)
+{
+    size_t data = size >= 0x1a ? pci_get16(rom + 0x18) : size;
+    if (data + 8 > size || pci_get16(rom) != 0xaa55 || memcmp(rom + data, "PCIR", 4)) return;
+    for (size_t i = 0; i < 4; i++) {
+        u8 id = d->config[PCI_VENDOR_ID + i];
+        rom[6] = (u8)(rom[6] + rom[data + 4 + i] - id);
+        rom[data + 4 + i] = id;
+    }
+}
+
 void pci_add_rom(struct pci_device *d, const char *name, struct ram *ram, const void *image, size_t size)
 {
     u64 rounded = GUEST_PAGE_SIZE;
@@ -167,6 +180,7 @@ void pci_add_rom(struct pci_device *d, const char *name, struct ram *ram, const 
 
     u64 offset = ram_alloc(ram, rounded);
     memcpy(ram->host + offset, image, size);
+    adopt_rom(d, ram->host + offset, size);
     bus_begin_update(d->bus->memory);
     struct region *r = bus_add_ram(d->bus->memory, name, 0, rounded, PCI_BAR_PRIORITY, ram, offset, true);
     init_bar(d, PCI_ROM_INDEX, PCI_BAR_MEM32, rounded, r);

@@ -151,7 +151,7 @@ struct region *pci_add_bar(struct pci_device *d, int index, u8 flags, u64 size, 
                            const struct region_ops *ops, void *opaque);
 struct region *pci_add_bar_ram(struct pci_device *d, int index, u8 flags, u64 size, const char *name,
                                struct ram *ram, u64 ram_offset);
-/* Expansion ROM with a copy of image; its BAR size is rounded up to a power of two. */
+/* Expansion ROM with a copy of image, made out to this device; its BAR size is rounded up to a power of two. */
 void pci_add_rom(struct pci_device *d, const char *name, struct ram *ram, const void *image, size_t size);
 /* Is the BAR decoded now, and where? */
 bool pci_bar_address(const struct pci_device *d, int index, u64 *address);

@@ -26,6 +26,10 @@ boots() {
 
 boots grub-cd '\(hd0\).*\(cd0?\)|\(cd0?\).*\(hd0\)' -cdrom guests/grub-rescue-cdrom.iso -hda "$work/data.img" -boot d
 boots grub-disk '\(hd0\).*\(hd1\)' -hda guests/grub-rescue-usb.img -hdb "$work/data.img" -snapshot
+boots grub-virtio '\(hd0\).*\(hd1\)' -drive file=guests/grub-rescue-usb.img,format=raw,if=virtio,snapshot=on \
+    -drive "file=$work/data.img,format=raw,if=none,id=d" -device virtio-blk-pci,drive=d,disable-modern=on
+boots grub-virtio-index '\(hd0\).*\(hd1\)' -hda "$work/data.img" -snapshot \
+    -drive file=guests/grub-rescue-usb.img,format=raw,if=none,id=d -device virtio-blk-pci,drive=d,bootindex=0
 if command -v qemu-img >/dev/null; then
     qemu-img convert -O qcow2 -c guests/grub-rescue-usb.img "$work/usb.qcow2" || exit 1
     boots grub-qcow2 '\(hd0\)' -drive "file=$work/usb.qcow2,if=none,id=d" -device ide-hd,drive=d,bus=ide.1,unit=1,bootindex=0

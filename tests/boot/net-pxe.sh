@@ -18,8 +18,11 @@ kernel vmlinuz console=ttyS0 initrd=initramfs calque.run=uname calque.poweroff
 initrd initramfs
 boot
 END
-guest_start net-pxe -m 256 -no-reboot -boot n -nic "user,model=e1000,tftp=$net_dir,bootfile=boot.ipxe"
-trap net_cleanup EXIT
-guest_expect 200 'calque-guest: ready' 'calque-guest: status 0'
-guest_end 30
-guest_pass
+for model in e1000 virtio-net-pci; do
+    guest_start "net-pxe-$model" -m 256 -no-reboot -boot n -nic "user,model=$model,tftp=$net_dir,bootfile=boot.ipxe"
+    trap net_cleanup EXIT
+    guest_expect 200 'calque-guest: ready' 'calque-guest: status 0'
+    guest_end 30
+    guest_pass
+done
+rm -rf "$net_dir"
