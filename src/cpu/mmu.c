@@ -48,9 +48,15 @@ struct who {
     unsigned context;
 };
 
-static struct who access_privilege(const struct cpu *cpu, unsigned acc)
+static inline struct who access_privilege(const struct cpu *cpu, unsigned acc)
 {
     struct who w = {0};
+    if (!(acc & (ACC_SUPER | ACC_IMPLICIT | ACC_AS_USER))) {
+        w.context = cpu->mode_key >> 2 & 3;
+        w.user = w.context == TLB_USER;
+        w.smap = w.context == TLB_SUPERVISOR_SMAP;
+        return w;
+    }
     if (acc & (ACC_SUPER | ACC_IMPLICIT))
         w.user = false;
     else
@@ -129,7 +135,7 @@ static bool key_forbids(const struct cpu *cpu, unsigned key, bool user, bool wri
 }
 
 /* CAN_*. */
-static unsigned allowed(const struct cpu *cpu, struct who who, unsigned page)
+static inline unsigned allowed(const struct cpu *cpu, struct who who, unsigned page)
 {
     const bool user_page = page & PAGE_U;
     unsigned can = 0;
@@ -266,7 +272,8 @@ static u64 new_generation(struct cpu *cpu)
         fpu_save(cpu); /* memset() */
         for (unsigned n = 0; n < TLB_CONTEXTS; n++) memset(cpu->tlbs[n].e, 0, sizeof cpu->tlbs[n].e);
         memset(t, 0, sizeof *t);
-        t->global_gen = 1;
+        t->global_gen = t->last_gen = 1;
+        cpu->tlbs[TLB_SUPERVISOR_SMAP].gen = 1;
     }
     return ++t->last_gen;
 }
@@ -276,7 +283,9 @@ static unsigned current_pcid(const struct cpu *cpu) { return cpu->cr4 & CR4_PCID
 void tlb_switch_space(struct cpu *cpu, unsigned pcid, bool keep)
 {
     struct tlb2 *t = &cpu->tlb2;
+    struct tlb *kernel = &cpu->tlbs[TLB_SUPERVISOR_SMAP];
     const unsigned n = pcid % TLB_SPACES;
+    if (kernel->local) kernel->gen = new_generation(cpu);
     u64 gen = keep && t->spaces[n].pcid == pcid ? t->spaces[n].gen : 0;
     t->spaces[t->current].code_gen = cpu->code_gen;
     cpu_code_switch(cpu, gen ? t->spaces[n].code_gen : 0);
@@ -284,8 +293,10 @@ void tlb_switch_space(struct cpu *cpu, unsigned pcid, bool keep)
     t->current = (u8)n;
     t->spaces[n].pcid = (u16)pcid;
     t->spaces[n].gen = (u16)gen;
-    for (unsigned k = 0; k < TLB_CONTEXTS; k++) cpu->tlbs[k].gen = gen;
-    forget_stack(cpu);
+    cpu->tlbs[TLB_USER].gen = cpu->tlbs[TLB_SUPERVISOR].gen = gen;
+    cpu->tlbs[TLB_USER].stack_tag = cpu->tlbs[TLB_SUPERVISOR].stack_tag = TLB_NO_STACK;
+    if (kernel->local) kernel->stack_tag = TLB_NO_STACK;
+    kernel->local = false;
 }
 
 void tlb_flush_space(struct cpu *cpu, unsigned pcid)
@@ -306,16 +317,18 @@ void tlb_flush_all(struct cpu *cpu)
     struct tlb2 *t = &cpu->tlb2;
     for (unsigned n = 0; n < ARRAY_LEN(t->large[0]); n++) t->large[0][n] = t->large[1][n] = 0;
     t->global_gen++;
+    cpu->tlbs[TLB_SUPERVISOR_SMAP].local = true;
     cpu->code_local = true;
     tlb_flush_spaces(cpu);
     cpu->code_local = false; /* whatever code runs now is looked up anew */
 }
 
-/* What INVLPG and the like need to know of pages larger than the TLB's: the place of an address in tlb2.large. */
+/* What INVLPG and the like need to know of pages larger than the TLB's: the place of an address in tlb2.large. The upper half of
+ * the address space, where kernels map memory in large pages, has one half of it. */
 static unsigned large_bit(unsigned level, gla lin)
 {
     u64 n = lin >> (level == 3 ? 30 : 21);
-    return (unsigned)(n ^ n >> 9) & 4095;
+    return ((unsigned)(n ^ n >> 9) & 2047) | (unsigned)(lin >> 47 & 1) << 11;
 }
 
 void tlb_flush_page(struct cpu *cpu, gla lin)
@@ -366,7 +379,7 @@ static void tlb2_insert(struct cpu *cpu, gla lin, const struct walk *w, const u8
 {
     struct tlb2 *t = &cpu->tlb2;
     struct tlb2_entry *set = t->e[tlb2_set(lin)], *e = NULL;
-    const u64 page = lin & ~GUEST_PAGE_MASK, tag = page | (w->global ? TLB2_GLOBAL | t->global_gen : cpu->tlb->gen);
+    const u64 page = lin & ~GUEST_PAGE_MASK, tag = page | (w->global ? TLB2_GLOBAL | t->global_gen : t->spaces[t->current].gen);
     /* In the same address space there must not be two. */
     for (unsigned n = 0; n < TLB2_WAYS && !e; n++)
         if (set[n].tag == tag) e = &set[n];
@@ -384,12 +397,11 @@ static void tlb2_insert(struct cpu *cpu, gla lin, const struct walk *w, const u8
     }
 }
 
-/* Put what is allowed of plain RAM at `host` into the first level for accesses without a look. */
-static void fill(struct cpu *cpu, struct who who, gla lin, u8 *host, unsigned page, bool global, unsigned acc)
+/* Put what is allowed (CAN_*) of plain RAM at `host` into the first level for accesses without a look. */
+static inline void fill(struct cpu *cpu, struct who who, gla lin, u8 *host, unsigned page, unsigned can, bool global, unsigned acc)
 {
     struct tlb *tlb = &cpu->tlbs[who.context];
     const u64 tag = (lin & ~GUEST_PAGE_MASK) | tlb->gen;
-    const unsigned can = allowed(cpu, who, page);
     struct tlb_entry e = {.addend = (u64)(uintptr_t)host - lin};
     if (can & CAN_READ) e.read_tag = tag;
     if ((can & CAN_EXEC) && (global || (acc & ACC_EXEC))) {
@@ -399,6 +411,7 @@ static void fill(struct cpu *cpu, struct who who, gla lin, u8 *host, unsigned pa
     if ((can & CAN_WRITE) && (page & PAGE_D)) {
         u8 *flags = &cpu->ram->page_flags[(u64)(host - cpu->ram->host) >> GUEST_PAGE_SHIFT];
         u8 seen = __atomic_load_n(flags, __ATOMIC_SEQ_CST);
+        e.write_tag = tag | TLB_CODE;
         if (!(seen & RAM_PAGE_CODE)) {
             e.write_tag = tag;
             /* Stores through the TLB are not seen one by one: count the page as written from now on. */
@@ -406,6 +419,7 @@ static void fill(struct cpu *cpu, struct who who, gla lin, u8 *host, unsigned pa
             else if (!(seen & RAM_PAGE_DIRTY)) e.write_tag = 0;
         }
     }
+    if (!global) tlb->local = true;
     tlb->e[tlb_index(lin)] = e;
 }
 
@@ -422,14 +436,15 @@ static u8 *refill(struct cpu *cpu, gla lin, unsigned acc, struct who who)
 {
     const struct tlb2 *t = &cpu->tlb2;
     const struct tlb2_entry *e = t->e[tlb2_set(lin)];
-    const u64 page = lin & ~GUEST_PAGE_MASK, tag = page | cpu->tlb->gen, global = page | TLB2_GLOBAL | t->global_gen;
+    const u64 page = lin & ~GUEST_PAGE_MASK, tag = page | t->spaces[t->current].gen, global = page | TLB2_GLOBAL | t->global_gen;
     const unsigned want = acc & ACC_EXEC ? CAN_EXEC : acc & ACC_WRITE ? CAN_WRITE : CAN_READ;
     for (unsigned n = 0; n < TLB2_WAYS; n++, e++) {
         if (e->tag != tag && e->tag != global) continue;
-        if (!(allowed(cpu, who, (unsigned)e->page) & want) || ((acc & ACC_WRITE) && !(e->page & PAGE_D))) return NULL;
+        const unsigned can = allowed(cpu, who, (unsigned)e->page);
+        if (!(can & want) || ((acc & ACC_WRITE) && !(e->page & PAGE_D))) return NULL;
         if (never_cached(cpu, lin)) return NULL;
         u8 *host = (u8 *)(uintptr_t)((e->page & ~GUEST_PAGE_MASK) | (lin & GUEST_PAGE_MASK));
-        fill(cpu, who, lin, host, (unsigned)e->page & (unsigned)GUEST_PAGE_MASK, e->tag == global, acc);
+        fill(cpu, who, lin, host, (unsigned)e->page & (unsigned)GUEST_PAGE_MASK, can, e->tag == global, acc);
         return host;
     }
     return NULL;
@@ -456,13 +471,13 @@ static bool translate(struct cpu *cpu, gla lin, unsigned acc, gpa *phys, struct 
         *t = (struct bus_target){.host = s->host + (w.phys - s->first), .ram_offset = s->ram_offset + (w.phys - s->first), .ram = s->ram};
         if (never_cached(cpu, lin)) return true;
         tlb2_insert(cpu, lin, &w, t->host);
-        fill(cpu, who, lin, t->host, w.page, w.global, acc);
+        fill(cpu, who, lin, t->host, w.page, allowed(cpu, who, w.page), w.global, acc);
         return true;
     }
     *t = bus_lookup(cpu->mem, w.phys, acc & ACC_WRITE, &page_ok);
     /* ROM: for reading only. */
     if (!t->host || !page_ok || (acc & ACC_WRITE) || never_cached(cpu, lin)) return true;
-    fill(cpu, who, lin, t->host, w.page & ~PAGE_D, w.global, acc);
+    fill(cpu, who, lin, t->host, w.page & ~PAGE_D, allowed(cpu, who, w.page), w.global, acc);
     return true;
 }
 
@@ -475,14 +490,15 @@ bool mmu_translate(struct cpu *cpu, gla lin, unsigned acc, gpa *out)
 bool mmu_fill(struct cpu *cpu, gla lin, unsigned acc)
 {
     if (cpu_long(cpu) ? !canonical(lin) : lin != (u32)lin) return false;
-    const struct tlb *tlb = &cpu->tlbs[access_privilege(cpu, acc).context];
+    const struct who who = access_privilege(cpu, acc);
+    const struct tlb *tlb = &cpu->tlbs[who.context];
     const struct tlb_entry *e = &tlb->e[tlb_index(lin)];
     const u64 *tag = acc & ACC_WRITE ? &e->write_tag : acc & ACC_EXEC ? &e->exec_tag : &e->read_tag, want = (lin & ~GUEST_PAGE_MASK) | tlb->gen;
+    if (*tag == want) return false;
+    if (refill(cpu, lin, acc, who)) return *tag == want;
     const u64 cr2 = cpu->cr2;
     struct bus_target t;
     gpa phys;
-    if (*tag == want) return false;
-    if (refill(cpu, lin, acc, access_privilege(cpu, acc))) return *tag == want;
     if (translate(cpu, lin, acc, &phys, &t)) return *tag == want;
     cpu->exc.vector = -1; /* the slow path will find out again */
     cpu->cr2 = cr2;
@@ -491,6 +507,8 @@ bool mmu_fill(struct cpu *cpu, gla lin, unsigned acc)
 
 u8 *mmu_writable(struct cpu *cpu, gla lin)
 {
+    const struct tlb_entry *e = &cpu->tlb->e[tlb_index(lin)];
+    if (e->write_tag == ((lin & ~GUEST_PAGE_MASK) | cpu->tlb->gen | TLB_CODE)) return (u8 *)(uintptr_t)(lin + e->addend);
     if (cpu_long(cpu) ? !canonical(lin) : lin != (u32)lin) return NULL;
     return refill(cpu, lin, ACC_WRITE, access_privilege(cpu, ACC_WRITE));
 }

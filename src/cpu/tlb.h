@@ -20,7 +20,9 @@ enum {
 };
 
 /* A tag is the linear page address with the generation in its low 12 bits; a flush is a new generation. 0 never matches
- * (generations start at 1). Pages that are not plain RAM, or that need a look on each access, have no tag. */
+ * (generations start at 1). Pages that are not plain RAM, or that need a look on each access, have no tag. The write_tag of a
+ * page that may be written but holds code has TLB_CODE, too, so that it does not match. */
+#define TLB_CODE 0x800u
 struct tlb_entry {
     u64 read_tag, write_tag, exec_tag;
     u64 addend; /* host address = linear address + addend */
@@ -28,6 +30,7 @@ struct tlb_entry {
 
 struct tlb {
     u64 gen; /* current generation, 1..TLB_GEN_MAX */
+    bool local; /* TLB_SUPERVISOR_SMAP: has entries of pages that are not global; else they stay over loads of CR3 */
     /* The translator's: the page that was last written through the stack pointer; forgotten whenever a page is. */
     u64 stack_tag;    /* its linear address, or TLB_NO_STACK */
     u64 stack_addend; /* as in an entry */

@@ -31,7 +31,10 @@ u64 light_fill(struct cpu *cpu, u64 addr, u64 a)
 {
     struct bt *bt = cpu->engine;
     const u8 live = cpu->fpu_live;
+    const struct tlb_entry *e = &cpu->tlb->e[tlb_index(addr)];
+    u64 addend;
     bt->fills++;
+    if (e->write_tag == ((addr & ~GUEST_PAGE_MASK) | cpu->tlb->gen | TLB_CODE) && (addend = beside_code(cpu, addr, a >> 8))) return addend;
     if (mmu_fill(cpu, addr, (unsigned)(a & 0xff))) return cpu->fpu_live == live;
     return cpu->fpu_live == live ? beside_code(cpu, addr, a >> 8) : 0;
 }
