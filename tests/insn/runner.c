@@ -1,6 +1,6 @@
-/* build/tests/insn/insn_runner build/tests/insn/real.bin    (each program is a ctest of its own: ctest -R insn_)
+/* build/tests/insn/insn_runner [bt] build/tests/insn/real.bin    (each program is two ctests: ctest -R insn_)
  *
- * Runs a flat program on a bare CPU: 4 MiB of RAM, no devices but two ports. It is loaded at 10000H and entered in real
+ * Runs a flat program on the interpreter, or on the translator with every block translated at once, and a bare CPU: 4 MiB of RAM, no devices but two ports. It is loaded at 10000H and entered in real
  * mode at 1000:0000 with SS:SP = 9000:FFF0. A write to port F4H ends it: 0 is success, anything else the source line of
  * the check that failed. Port E9H prints. HLT with interrupts off, a triple fault and ten seconds without an end fail. */
 #include <errno.h>
@@ -14,6 +14,7 @@
 #include "cpu/cpu.h"
 #include "cpu/cpuid.h"
 #include "cpu/engine.h"
+#include "translate/bt.h"
 
 #define RAM_SIZE  0x400000u
 #define LOAD_AT   0x10000u
@@ -98,10 +99,12 @@ static bool load(struct ram *ram, const char *name)
 
 int main(int argc, char **argv)
 {
-    if (argc != 2) {
-        fprintf(stderr, "usage: insn_runner PROGRAM.bin\n");
+    const bool translate = argc == 3 && !strcmp(argv[1], "bt");
+    if (argc != 2 + translate) {
+        fprintf(stderr, "usage: insn_runner [bt] PROGRAM.bin\n");
         return 2;
     }
+    const char *program = argv[1 + translate];
     struct runner r = {0};
     const struct cpu_hooks hooks = {
         .opaque = &r, .lock = no_lock, .unlock = no_lock, .tsc = zero, .ack_interrupt = no_interrupt,
@@ -115,9 +118,10 @@ int main(int argc, char **argv)
     bus_add_ram(mem, "ram", 0, RAM_SIZE, 0, ram, ram_alloc(ram, RAM_SIZE), false);
     bus_add(io, "exit", PORT_EXIT, 4, 0, &exit_ops, &r);
     bus_add(io, "text", PORT_TEXT, 1, 0, &text_ops, &r);
-    if (!load(ram, argv[1])) return 2;
-    struct cpu *cpu = r.cpu = alarm_cpu = cpu_create(0, mem, io, ram, &hooks, model, &interp_engine);
+    if (!load(ram, program)) return 2;
+    struct cpu *cpu = r.cpu = alarm_cpu = cpu_create(0, mem, io, ram, &hooks, model, translate ? &bt_engine : &interp_engine);
     if (!cpu) return 2;
+    if (translate) bt_set_threshold(cpu, 1);
     cpu->seg[SEG_CS].selector = 0x1000;
     cpu->seg[SEG_CS].base = LOAD_AT;
     cpu->seg[SEG_SS].selector = 0x9000;
@@ -133,10 +137,10 @@ int main(int argc, char **argv)
 
     int status = r.ended && r.code == 0 ? 0 : 1;
     if (!r.ended)
-        fprintf(stderr, "insn_runner: %s: %s\n", argv[1],
+        fprintf(stderr, "insn_runner: %s: %s\n", program,
                 why == EXIT_HALT ? "halted" : why == EXIT_TRIPLE ? "triple fault" : "did not end");
     else if (status)
-        fprintf(stderr, "insn_runner: %s: check at line %llu failed\n", argv[1], (unsigned long long)r.code);
+        fprintf(stderr, "insn_runner: %s: check at line %llu failed\n", program, (unsigned long long)r.code);
     if (status) cpu_dump(cpu, stderr);
     cpu_destroy(cpu);
     cpu_model_destroy(model);
