@@ -42,6 +42,8 @@ static const struct cpu *as_cpu(const struct state *s) { return (const struct cp
 struct check {
     struct cpu_hooks hooks;          /* stand in for the machine's while a block runs */
     const struct cpu_hooks *machine; /* the machine's */
+    struct cpu *cpu;                 /* whose */
+    u32 hidden;                      /* its events, out of sight meanwhile */
     bool device;                     /* a device was touched */
     bool told_time;                  /* time is valid */
     u64 time;                        /* what the TSC is throughout the block */
@@ -56,12 +58,35 @@ struct check {
     u64 interpreted, devices, code, tables, clocks; /* not compared: not translated, and see above */
 };
 
+/* ---- events ---- */
+
+static void hide_events(struct check *c) { c->hidden |= __atomic_exchange_n(&c->cpu->events, 0, __ATOMIC_SEQ_CST); }
+
+/* What a device does to the interrupt line must not be undone. */
+static void show_events(struct check *c)
+{
+    cpu_event_set(c->cpu, c->hidden);
+    c->hidden = 0;
+}
+
+/* Hide what is new, but for what instructions themselves raise, which is returned. */
+static u32 take_raised(struct check *c)
+{
+    const u32 before = c->hidden;
+    c->hidden = 0;
+    hide_events(c);
+    const u32 raised = c->hidden & EVENT_STEP;
+    c->hidden = (c->hidden & ~EVENT_STEP) | before;
+    return raised;
+}
+
 /* ---- hooks ---- */
 
 static void hook_lock(void *opaque)
 {
     struct check *c = opaque;
     c->device = true; /* the lock itself is held already */
+    show_events(c);
 }
 static void hook_unlock(void *opaque) { (void)opaque; }
 
@@ -128,6 +153,7 @@ struct check *check_create(struct cpu *cpu)
         return NULL;
     }
     memset(c, 0, sizeof *c);
+    c->cpu = cpu;
     c->machine = cpu->hooks;
     c->hooks = (struct cpu_hooks){
         .opaque = c,
@@ -429,15 +455,13 @@ static bool agree(struct cpu *cpu, struct check *c)
     return !states_differ(&c->interp, &c->bt);
 }
 
-static u32 take_events(struct cpu *cpu) { return __atomic_exchange_n(&cpu->events, 0, __ATOMIC_SEQ_CST); }
-
 /* Run the translated code from c->before. False: it does not leave what the interpreter left. */
-static bool try_translated(struct cpu *cpu, struct bt *bt, bool stale, u32 *hidden)
+static bool try_translated(struct cpu *cpu, struct bt *bt, bool stale)
 {
     struct check *c = bt->check;
     for (unsigned tries = 0;; tries++) {
         if (stale) cpu->aflags = c->stale_flags;
-        *hidden |= take_events(cpu);
+        hide_events(c);
         run_translated(cpu, bt);
         if (agree(cpu, c)) return true;
         /* Another thread may have called it out. */
@@ -449,7 +473,7 @@ static bool try_translated(struct cpu *cpu, struct bt *bt, bool stale, u32 *hidd
 }
 
 /* Find the first of the blocks in which they differ, which then is the last of the chain. True: none; some are run both ways. */
-static bool try_one_by_one(struct cpu *cpu, struct bt *bt, bool stale, u64 code_gen, u32 *hidden, u32 *raised)
+static bool try_one_by_one(struct cpu *cpu, struct bt *bt, bool stale, u64 code_gen, u32 *raised)
 {
     struct check *c = bt->check;
     const unsigned count = c->count;
@@ -457,12 +481,12 @@ static bool try_one_by_one(struct cpu *cpu, struct bt *bt, bool stale, u64 code_
         u64 stop = ~0ull;
         for (unsigned again = 0; again < 2; again++) {
             go_back(cpu, c, code_gen);
-            *hidden |= take_events(cpu);
+            hide_events(c);
             interpret_chain(cpu, bt, c->chain[0], n, stop);
-            *raised = take_events(cpu);
+            *raised = take_raised(c);
             keep_state(cpu, &c->interp);
             go_back(cpu, c, code_gen);
-            if (try_translated(cpu, bt, stale, hidden)) {
+            if (try_translated(cpu, bt, stale)) {
                 if (again) return true;
                 break;
             }
@@ -479,8 +503,9 @@ static bool check_blocks(struct cpu *cpu, struct bt *bt, struct block *b)
 {
     struct check *c = bt->check;
     const u64 kills = bt->cache.kills, code_gen = cpu->code_gen;
-    u32 hidden = take_events(cpu), raised;
+    u32 raised;
 
+    hide_events(c);
     keep_state(cpu, &c->before);
     const bool stale = c->stale && c->stale_rip == cpu->rip;
     c->stale = false;
@@ -492,15 +517,15 @@ static bool check_blocks(struct cpu *cpu, struct bt *bt, struct block *b)
                                                            : NULL;
     if (skipped) {
         *skipped += c->count;
-        cpu_event_set(cpu, hidden);
+        show_events(c);
         return true;
     }
-    raised = take_events(cpu);
-    hidden |= raised & ~EVENT_STEP;
+    raised = take_raised(c);
     keep_state(cpu, &c->interp);
     go_back(cpu, c, code_gen);
-    bool same = try_translated(cpu, bt, stale, &hidden) || try_one_by_one(cpu, bt, stale, code_gen, &hidden, &raised);
-    cpu_event_set(cpu, hidden | (raised & EVENT_STEP));
+    bool same = try_translated(cpu, bt, stale) || try_one_by_one(cpu, bt, stale, code_gen, &raised);
+    show_events(c);
+    cpu_event_set(cpu, raised);
     c->stale = stale;
     if (!same) {
         report(cpu, c);
