@@ -284,11 +284,12 @@ static void interpret_chain(struct cpu *cpu, struct bt *bt, struct block *b, uns
     cpu_update_mode(cpu);
 }
 
-/* With STI, translated code goes on where the interpreter leaves for the run loop. */
-static bool starts_shadow(const struct block *b)
+/* With STI, translated code goes on where the interpreter leaves for the run loop. What changes address spaces (INVLPG) leaves TLB
+ * entries behind that were not there before. */
+static bool sensitive(const struct block *b)
 {
     for (unsigned n = 0; n < b->count; n++)
-        if (b->insns[n].mnemonic == I_sti) return true;
+        if (b->insns[n].opcode && b->insns[n].opcode->cls == CLASS_SENSITIVE) return true;
     return false;
 }
 
@@ -435,7 +436,7 @@ static void go_back(struct cpu *cpu, struct check *c, u64 code_gen)
     store_log_undo(&c->stores);
     set_state(cpu, &c->before);
     cpu_update_mode(cpu);
-    if (cpu->code_gen != code_gen) tlb_flush_all(cpu);
+    if (cpu->code_gen != code_gen || c->chain[0]->solo) tlb_flush_all(cpu);
 }
 
 /* Is what the translated code just left what the interpreter left? Arithmetic flags apart. */
@@ -466,7 +467,7 @@ static bool try_translated(struct cpu *cpu, struct bt *bt, bool stale)
         if (agree(cpu, c)) return true;
         /* Another thread may have called it out. */
         if (tries == 3 || !(__atomic_load_n(&cpu->events, __ATOMIC_SEQ_CST) & ~EVENT_STEP)) return false;
-        for (unsigned n = 0; n < c->stores.count; n++) memcpy(c->stores.lines[n].host, c->stores.lines[n].before, STORE_LINE);
+        for (unsigned n = c->stores.count; n-- > 0;) memcpy(c->stores.lines[n].host, c->stores.lines[n].before, STORE_LINE);
         set_state(cpu, &c->before);
         cpu_update_mode(cpu);
     }
@@ -549,7 +550,7 @@ static void warm(struct cpu *cpu, struct bt *bt, struct block *b)
     if (b->page == ~0ull || b->host || ++b->hot < MIN(bt->hot, 2) || !bt_eligible(cpu)) return;
     bt_make_room(cpu, bt);
     translate_block(bt, cpu, b);
-    b->solo = tells_time(b) || starts_shadow(b);
+    b->solo = tells_time(b) || sensitive(b);
 }
 
 /* One round of the run loop, with the machine lock. */
