@@ -232,8 +232,9 @@ static void interpret(struct cpu *cpu, const struct block *b, u64 stop)
             cpu->shadow = 0;
             cpu_update_mode(cpu);
         }
-        /* What ends a block need not end translated code. */
-        if (!on && cpu->exc.vector < 0 && stop != ~0ull && cpu->rip == next_rip(cpu, i) && cpu->rip != stop &&
+        /* What ends a block need not end translated code (STI, POPF). Rather too far than not far enough: what translated code
+         * stores behind the place where this ends would not be undone. */
+        if (!on && cpu->exc.vector < 0 && !cpu->halted && cpu->rip == next_rip(cpu, i) && cpu->rip != stop &&
             i + 1 < b->insns + b->count)
             continue;
         if (!on) {
