@@ -1,7 +1,7 @@
 /*
  * The DSDT: what the board has that cannot be discovered.
  *
- * P0S, P0E, SERB and HPEB are placeholders: acpi_tables.c puts the values of this machine there before the
+ * P0S, P0E, SERB, HPEB and FDCB are placeholders: acpi_tables.c puts the values of this machine there before the
  * guest sees the table. Processors are in an SSDT that is made at run time.
  *
  * Revision 1 keeps integers at 32 bits, as systems from ACPI 1.0 on expect of a table that also serves them.
@@ -14,6 +14,7 @@ DefinitionBlock ("acpi_dsdt.aml", "DSDT", 1, "CALQUE", "CALQDSDT", 0x00000001)
     Name (P0E, 0xC0DE0002)   /* and last byte */
     Name (SERB, 0xC0DE0003)  /* bit n: serial port n + 1 exists */
     Name (HPEB, 0xC0DE0004)  /* 1: there is an HPET */
+    Name (FDCB, 0xC0DE0005)  /* 1: there is a floppy controller */
 
     Name (PICF, Zero)        /* 0: 8259s, 1: I/O APIC */
     Method (_PIC, 1, NotSerialized)
@@ -172,6 +173,25 @@ DefinitionBlock ("acpi_dsdt.aml", "DSDT", 1, "CALQUE", "CALQDSDT", 0x00000001)
                     Name (_CRS, ResourceTemplate ()
                     {
                         IRQNoFlags () {12}
+                    })
+                }
+                Device (FDC0)
+                {
+                    Name (_HID, EisaId ("PNP0700"))
+                    Method (_STA, 0, NotSerialized)
+                    {
+                        If (FDCB)
+                        {
+                            Return (0x0F)
+                        }
+                        Return (Zero)
+                    }
+                    Name (_CRS, ResourceTemplate ()
+                    {
+                        IO (Decode16, 0x03F2, 0x03F2, 0x00, 0x04)
+                        IO (Decode16, 0x03F7, 0x03F7, 0x00, 0x01)
+                        IRQNoFlags () {6}
+                        DMA (Compatibility, NotBusMaster, Transfer8) {2}
                     })
                 }
                 Device (COM1)

@@ -178,6 +178,7 @@ static size_t build_dsdt(struct builder *b, const struct acpi_config *config)
     patch_name(aml, sizeof acpi_dsdt_aml_code, "P0E_", PCI_HOLE_END);
     patch_name(aml, sizeof acpi_dsdt_aml_code, "SERB", config->serial_ports);
     patch_name(aml, sizeof acpi_dsdt_aml_code, "HPEB", config->hpet_id != 0);
+    patch_name(aml, sizeof acpi_dsdt_aml_code, "FDCB", config->floppy);
     aml[9] = 0;
     table_end(b, start);
     return start;

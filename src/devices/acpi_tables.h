@@ -11,6 +11,7 @@ struct acpi_config {
     u64 low_ram;     /* bytes of DRAM below 4 GiB: the PCI hole starts there */
     u32 hpet_id;     /* low half of the HPET's capabilities register; 0: no HPET */
     u8 serial_ports; /* bit n: serial port n + 1 exists (COM1, COM2) */
+    bool floppy;     /* there is a floppy controller */
 };
 
 /* Adds etc/acpi/tables, etc/acpi/rsdp, etc/table-loader and etc/system-states. 0 or -errno with a message. */

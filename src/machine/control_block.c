@@ -1,6 +1,6 @@
 /* Commands about drives and what is in them.
  *
- * A drive is called by its id, or as QEMU calls those without: ide0-hd0, ide1-cd0. */
+ * A drive is called by its id, or as QEMU calls those without: ide0-hd0, ide1-cd0, floppy0. */
 #include "machine/control.h"
 
 #include <errno.h>
@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "core/block.h"
+#include "devices/fdc.h"
 #include "devices/piix3_ide.h"
 #include "host/disk.h"
 #include "machine/machine.h"
@@ -20,6 +21,8 @@ static const char *drive_name(const struct drive_option *d, char *buf, size_t si
     if (d->id) return d->id;
     if (d->interface == DRIVE_VIRTIO)
         snprintf(buf, size, "virtio%d", d->index);
+    else if (d->interface == DRIVE_FLOPPY)
+        snprintf(buf, size, "floppy%d", d->index);
     else
         snprintf(buf, size, "ide%d-%s%d", d->index >> 1, d->cdrom ? "cd" : "hd", d->index & 1);
     return buf;
@@ -78,8 +81,9 @@ static json_t *query_block(struct machine *m, json_t *args, struct control_error
         char buf[32];
         const char *name = drive_name(d, buf, sizeof(buf));
         bool open = false, locked = false;
+        bool floppy = d->interface == DRIVE_FLOPPY;
         bool tray = d->interface == DRIVE_IDE && piix3_ide_tray(pc_ide(m), d->index, &open, &locked);
-        json_t *item = json_pack("{sssssbsb}", "device", name, "type", "unknown", "removable", d->cdrom, "locked", locked);
+        json_t *item = json_pack("{sssssbsb}", "device", name, "type", "unknown", "removable", d->cdrom || floppy, "locked", locked);
         if (d->interface != DRIVE_NONE) json_object_set_new(item, "qdev", json_string(name));
         if (d->interface != DRIVE_NONE) json_object_set_new(item, "io-status", json_string("ok"));
         if (tray) json_object_set_new(item, "tray_open", json_boolean(open));
@@ -105,14 +109,14 @@ static json_t *query_named_nodes(struct machine *m, json_t *args, struct control
 
 /* ---- trays and media ---- */
 
-/* The CD drive that is meant; -1 with the error set. */
+/* The CD or floppy drive that is meant; -1 with the error set. */
 static int find_tray(struct machine *m, json_t *args, struct control_error *e)
 {
     int i = find_drive(m, args, e);
     if (i < 0) return -1;
     const struct drive_option *d = &m->options->drives[i];
     char buf[32];
-    if (d->interface == DRIVE_IDE && d->cdrom) return i;
+    if ((d->interface == DRIVE_IDE && d->cdrom) || d->interface == DRIVE_FLOPPY) return i;
     control_fail(e, ERROR_GENERIC, "Device '%.200s' is not removable", drive_name(d, buf, sizeof(buf)));
     return -1;
 }
@@ -121,6 +125,7 @@ static bool move_tray(struct machine *m, int i, bool open, bool force, struct co
 {
     const struct drive_option *d = &m->options->drives[i];
     char buf[32];
+    if (d->interface == DRIVE_FLOPPY) return true; /* no tray, and nothing locks it */
     if (!piix3_ide_move_tray(pc_ide(m), d->index, open, force)) return true;
     control_fail(e, ERROR_GENERIC,
                  "Device '%.200s' is locked and force was not specified, wait for tray to open and try again",
@@ -132,8 +137,12 @@ static bool move_tray(struct machine *m, int i, bool open, bool force, struct co
 static void replace(struct machine *m, int i, struct block *b)
 {
     struct block **at = pc_drive(m, i), *old = *at;
+    const struct drive_option *d = &m->options->drives[i];
     *at = b;
-    piix3_ide_change_medium(pc_ide(m), m->options->drives[i].index, b, true);
+    if (d->interface == DRIVE_FLOPPY)
+        fdc_change_medium(pc_fdc(m), (unsigned)d->index, b);
+    else
+        piix3_ide_change_medium(pc_ide(m), d->index, b, true);
     disk_queue_destroy(old);
 }
 
@@ -158,7 +167,7 @@ static json_t *remove_medium(struct machine *m, json_t *args, struct control_err
     char buf[32];
     if (i < 0) return NULL;
     const struct drive_option *d = &m->options->drives[i];
-    if (piix3_ide_tray(pc_ide(m), d->index, &open, &locked) && !open)
+    if (d->interface == DRIVE_IDE && piix3_ide_tray(pc_ide(m), d->index, &open, &locked) && !open)
         return control_fail(e, ERROR_GENERIC, "Tray of device '%.200s' is not open", drive_name(d, buf, sizeof(buf)));
     if (*pc_drive(m, i)) replace(m, i, NULL);
     return json_object();
@@ -180,13 +189,22 @@ static json_t *change_medium(struct machine *m, json_t *args, struct control_err
     enum disk_format as = DISK_AUTO;
     int i = find_tray(m, args, e);
     if (i < 0) return NULL;
-    if (mode && !strcmp(mode, "read-write")) return control_fail(e, ERROR_GENERIC, "Device is read-only");
+    bool floppy = m->options->drives[i].interface == DRIVE_FLOPPY, readonly = !floppy;
+    if (mode && !strcmp(mode, "read-write") && !floppy) return control_fail(e, ERROR_GENERIC, "Device is read-only");
+    if (floppy && mode && strcmp(mode, "retain"))
+        readonly = !strcmp(mode, "read-only");
+    else if (floppy)
+        readonly = *pc_drive(m, i) ? (*pc_drive(m, i))->readonly : m->options->drives[i].readonly;
     if (format && !disk_format_parse(format, &as))
         return control_fail(e, ERROR_GENERIC, "Unknown driver '%.200s'", format);
     int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return control_fail(e, ERROR_GENERIC, "Could not open '%.200s': %s", file, strerror(errno));
     close(fd);
-    struct block *b = pc_open_image(m, i, "change", file, as, true);
+    struct block *b = pc_open_image(m, i, "change", file, as, readonly);
+    if (b && floppy && !fdc_drive_type(b->size)) {
+        disk_queue_destroy(b);
+        return control_fail(e, ERROR_GENERIC, "'%.200s' has not the size of a floppy disk", file);
+    }
     if (!b) return control_fail(e, ERROR_GENERIC, "Could not open '%.200s'", file);
     if (!move_tray(m, i, true, is_true(args, "force"), e)) {
         disk_queue_destroy(b);

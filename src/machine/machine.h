@@ -154,9 +154,10 @@ void pc_reset(struct machine *m);
 /* Open an image for a drive of the options. NULL with a message. */
 struct block *pc_open_image(struct machine *m, int drive, const char *option, const char *file, enum disk_format format,
                             bool readonly);
-/* For the user's commands: the PCI bus, the IDE controller, a drive's contents (which may be changed). */
+/* For the user's commands: the PCI bus, the disk controllers, a drive's contents (which may be changed). */
 struct pci_bus *pc_pci(struct machine *m);
 struct piix3_ide *pc_ide(struct machine *m);
+struct fdc *pc_fdc(struct machine *m);
 struct block **pc_drive(struct machine *m, int drive);
 /* How often legacy interrupts happened; what the interrupt controllers hold. */
 void pc_print_irqs(struct machine *m, FILE *out);

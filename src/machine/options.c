@@ -412,7 +412,7 @@ static int opt_device(struct context *c, const char *option, const char *arg)
         /* In the form that scripts look for. */
         static const char *const devices[][2] = {
             {"e1000", "PCI"}, {"piix3-usb-uhci", "PCI"}, {"usb-kbd", "usb-bus"}, {"usb-mouse", "usb-bus"},
-            {"usb-tablet", "usb-bus"}, {"ide-cd", "IDE"}, {"ide-hd", "IDE"}, {"isa-debug-exit", "ISA"}, {"isa-debugcon", "ISA"},
+            {"usb-tablet", "usb-bus"}, {"floppy", "floppy-bus"}, {"ide-cd", "IDE"}, {"ide-hd", "IDE"}, {"isa-debug-exit", "ISA"}, {"isa-debugcon", "ISA"},
             {"isa-serial", "ISA"}, {"pc-testdev", "ISA"}, {"pci-testdev", "PCI"}, {"VGA", "PCI"},
             {"virtio-blk-pci", "PCI"}, {"virtio-keyboard-pci", "PCI"}, {"virtio-mouse-pci", "PCI"},
             {"virtio-net-pci", "PCI"}, {"virtio-rng-pci", "PCI"}, {"virtio-tablet-pci", "PCI"},
@@ -669,7 +669,9 @@ static const struct option {
     {"hdc", "file", opt_disk, NULL},
     {"hdd", "file", opt_disk, NULL},
     {"cdrom", "file", opt_disk, "CD image, IDE secondary master"},
-    {"drive", "[file=]file[,if=ide|none][,media=disk|cdrom][,index=n][,format=raw|qcow2][,readonly=on][,snapshot=on]"
+    {"fda", "file", opt_disk, "floppy image; likewise -fdb"},
+    {"fdb", "file", opt_disk, NULL},
+    {"drive", "[file=]file[,if=ide|virtio|floppy|none][,media=disk|cdrom][,index=n][,format=raw|qcow2][,readonly=on][,snapshot=on]"
               "[,cache=mode][,discard=unmap][,id=name][,serial=text]", opt_drive, "a drive"},
     {"kernel", "file", opt_kernel, "boot a Linux, Multiboot or ELF kernel"},
     {"initrd", "file", opt_initrd, "its initial RAM disk, or Multiboot modules (\"file args,file...\")"},
@@ -820,6 +822,10 @@ static int add_device(struct options *o, struct option_list *l)
     }
     if (!strcmp(driver, "ide-hd") || !strcmp(driver, "ide-cd")) {
         err = options_device_ide(o, l, driver);
+        return err ? err : option_list_check(l);
+    }
+    if (!strcmp(driver, "floppy")) {
+        err = options_device_floppy(o, l);
         return err ? err : option_list_check(l);
     }
     if (!strcmp(driver, "isa-debug-exit")) {

@@ -59,17 +59,17 @@ struct rng_option {
     char *file; /* where the numbers come from, NULL: the host's generator */
 };
 
-enum drive_interface { DRIVE_IDE, DRIVE_VIRTIO, DRIVE_NONE }; /* NONE: waits for a -device */
+enum drive_interface { DRIVE_IDE, DRIVE_VIRTIO, DRIVE_FLOPPY, DRIVE_NONE }; /* NONE: waits for a -device */
 
 struct drive_option {
     char *option;             /* what it comes from, for messages */
-    char *file;               /* image; NULL: an empty CD drive */
+    char *file;               /* image; NULL: an empty CD or floppy drive */
     char *id;                 /* for -device drive=; NULL: none */
     char *serial, *model;     /* for the guest; NULL: default */
     enum drive_interface interface; /* where it is connected */
     enum disk_format format;  /* of the image */
     struct virtio_place virtio; /* VIRTIO: where */
-    int index;                /* IDE: 2 * channel + unit; VIRTIO: a running number; -1: any of */
+    int index;                /* IDE: 2 * channel + unit; FLOPPY: unit; VIRTIO: a running number; -1: any of */
     int first, last;          /* these; last 0: all */
     int bootindex;            /* -1: none */
     bool cdrom;               /* media=cdrom */
@@ -256,15 +256,16 @@ void options_display_free(struct display_config *c);
 
 /* ---- options_drive.c ---- */
 
-/* -hda FILE and its like, -cdrom; option "FILE" itself: a disk image without an option. */
+/* -hda FILE and its like, -fda, -cdrom; option "FILE" itself: a disk image without an option. */
 int options_drive_file(struct options *o, const char *option, const char *file);
 /* -drive file=FILE,... */
 int options_drive(struct options *o, const char *text);
 /* -device ide-hd and ide-cd, after all -drive; keys that nobody asked for are left to the caller. */
 int options_device_ide(struct options *o, struct option_list *l, const char *driver);
+int options_device_floppy(struct options *o, struct option_list *l);
 /* Take -drive if=none,id=ID for a device: its index in drives[]. */
 int options_drive_take(struct options *o, const char *option, const char *id, int *ref);
-/* Give all IDE drives their places. */
+/* Give all drives their places. */
 int options_drive_finish(struct options *o);
 void options_drive_free(struct options *o);
 

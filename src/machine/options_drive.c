@@ -1,4 +1,4 @@
-/* -hda to -hdd, -cdrom, -drive and the -device options of disks. */
+/* -hda to -hdd, -cdrom, -fda, -fdb, -drive and the -device options of disks. */
 #define _GNU_SOURCE
 #include "machine/options.h"
 
@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "devices/fdc.h"
 #include "devices/piix3_ide.h"
 
 static int refuse(const char *option, const char *what, const char *why)
@@ -47,11 +48,15 @@ int options_drive_file(struct options *o, const char *option, const char *file)
     d->interface = DRIVE_IDE;
     for (int i = 0; i < 4; i++)
         if (!strcmp(name, names[i])) d->index = i;
+    if (name[0] == 'f') {
+        d->interface = DRIVE_FLOPPY;
+        d->index = name[2] - 'a';
+    }
     if (!strcmp(name, "cdrom")) {
         d->cdrom = d->readonly = true;
         d->index = 2;
     }
-    return *file || !d->cdrom ? copy(&d->file, file) : 0;
+    return *file || (!d->cdrom && d->interface == DRIVE_IDE) ? copy(&d->file, file) : 0;
 }
 
 /* cache=: when a write counts as done. Reads go through the host's page cache in all modes. */
@@ -109,10 +114,13 @@ static int drive_keys(struct options *o, struct option_list *l)
         d->interface = DRIVE_IDE;
     else if (!strcmp(interface, "virtio"))
         d->interface = DRIVE_VIRTIO;
+    else if (!strcmp(interface, "floppy"))
+        d->interface = DRIVE_FLOPPY;
     else if (!strcmp(interface, "none"))
         d->interface = DRIVE_NONE;
     else
-        return refuse("-drive", interface, "bus not supported (there are ide, virtio and none)");
+        return refuse("-drive", interface, "bus not supported (there are ide, virtio, floppy and none)");
+    bool floppy = d->interface == DRIVE_FLOPPY;
     if (media && !strcmp(media, "cdrom"))
         d->cdrom = d->readonly = true;
     else if (media && strcmp(media, "disk"))
@@ -127,8 +135,8 @@ static int drive_keys(struct options *o, struct option_list *l)
     if (!err) err = option_list_bool(l, "readonly", &d->readonly);
     if (!err) err = option_list_bool(l, "read-only", &d->readonly);
     if (!err) err = option_list_bool(l, "snapshot", &d->snapshot);
-    if (!err) err = option_list_number(l, "index", IDE_DRIVES - 1, &index);
-    if (!err) err = option_list_number(l, "bus", 1, &bus);
+    if (!err) err = option_list_number(l, "index", (floppy ? FDC_DRIVES : IDE_DRIVES) - 1, &index);
+    if (!err) err = option_list_number(l, "bus", !floppy, &bus);
     if (!err) err = option_list_number(l, "unit", 1, &unit);
     if (!err) err = fixed_keys(l);
     if (!err) err = option_list_check(l);
@@ -137,8 +145,8 @@ static int drive_keys(struct options *o, struct option_list *l)
         d->index = (int)index;
     else if (unit != UINT64_MAX)
         d->index = (int)(2 * bus + unit);
-    if (d->interface == DRIVE_VIRTIO) d->cdrom = false; /* a CD's image is a disk that cannot be written there */
-    if (!d->file && !d->cdrom) return refuse("-drive", "file", "a disk needs an image");
+    if (d->interface == DRIVE_VIRTIO || floppy) d->cdrom = false; /* a CD's image is a disk that cannot be written there */
+    if (!d->file && !d->cdrom && !floppy && d->interface != DRIVE_NONE) return refuse("-drive", "file", "a disk needs an image");
     if (d->interface == DRIVE_NONE && !d->id)
         return refuse("-drive", "if=none", "nobody can refer to it without an id");
     for (struct drive_option *e = o->drives; e < d && d->id; e++)
@@ -210,14 +218,39 @@ int options_device_ide(struct options *o, struct option_list *l, const char *dri
     return err;
 }
 
+/* -device floppy */
+int options_device_floppy(struct options *o, struct option_list *l)
+{
+    const char *option = "-device floppy", *id = option_list_get(l, "drive"), *type = option_list_get(l, "drive-type");
+    const char *bus = option_list_get(l, "bus");
+    u64 unit = UINT64_MAX, bootindex = UINT64_MAX;
+    struct drive_option *d;
+    int ref, err = option_list_number(l, "unit", FDC_DRIVES - 1, &unit);
+    if (!err) err = option_list_number(l, "bootindex", INT32_MAX, &bootindex);
+    if (err) return err;
+    if (bus && strcmp(bus, "floppy-bus.0")) return refuse(option, bus, "no such bus");
+    if (type && strcmp(type, "auto")) return refuse(option, type, "drive-type not supported: the image decides");
+    if (id) {
+        if ((err = options_drive_take(o, option, id, &ref))) return err;
+        d = &o->drives[ref];
+    } else if (!(d = new_drive(o, option))) {
+        return -EINVAL;
+    }
+    d->interface = DRIVE_FLOPPY;
+    d->cdrom = false;
+    d->index = unit == UINT64_MAX ? -1 : (int)unit;
+    if (bootindex != UINT64_MAX) d->bootindex = (int)bootindex;
+    return 0;
+}
+
 /* Places for drives that were not given one; -1 when all are taken. */
 static int free_index(const struct options *o, const struct drive_option *d)
 {
-    int last = d->last ? d->last : IDE_DRIVES - 1;
+    int last = d->interface == DRIVE_FLOPPY ? FDC_DRIVES - 1 : d->last ? d->last : IDE_DRIVES - 1;
     for (int index = d->first; index <= last; index++) {
         bool taken = false;
         for (int i = 0; i < o->drive_count; i++)
-            taken |= o->drives[i].interface == DRIVE_IDE && o->drives[i].index == index;
+            taken |= o->drives[i].interface == d->interface && o->drives[i].index == index;
         if (!taken) return index;
     }
     return -1;
@@ -231,13 +264,13 @@ int options_drive_finish(struct options *o)
         struct drive_option *d = &o->drives[i];
         if (o->snapshot && !d->readonly) d->snapshot = true;
         if (d->interface == DRIVE_VIRTIO && d->index < 0) d->index = disks++;
-        if (d->interface != DRIVE_IDE) continue;
+        if (d->interface != DRIVE_IDE && d->interface != DRIVE_FLOPPY) continue;
         have_cd |= d->cdrom;
         if (d->index < 0 && (d->index = free_index(o, d)) < 0)
-            return refuse(d->option, d->file ? d->file : "CD drive", "no place left on the IDE channels");
+            return refuse(d->option, d->file ? d->file : "empty drive", "no place left on the controller");
         for (int k = 0; k < o->drive_count; k++) {
             const struct drive_option *e = &o->drives[k];
-            if (e == d || e->interface != DRIVE_IDE || e->index != d->index) continue;
+            if (e == d || e->interface != d->interface || e->index != d->index) continue;
             fprintf(stderr, "calque: %s %s: there is a drive at bus=%d,unit=%d (index=%d) already\n",
                     d->option, d->file ? d->file : "", d->index >> 1, d->index & 1, d->index);
             return -EINVAL;

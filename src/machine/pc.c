@@ -18,6 +18,7 @@
 #include "devices/apic_bus.h"
 #include "devices/debug_port.h"
 #include "devices/e1000.h"
+#include "devices/fdc.h"
 #include "devices/fw_cfg.h"
 #include "devices/hpet.h"
 #include "devices/i440fx.h"
@@ -75,6 +76,8 @@ struct pc {
     int disk_devfn[OPTIONS_DRIVES]; /* as options->drives, of virtio disks */
     struct random_source *rngs[OPTIONS_RNGS + 1]; /* as options->rngs; the last one is for devices that name none */
     struct piix3_ide *ide;      /* 00:01.1 */
+    struct i8237 *dma;          /* for the floppy controller */
+    struct fdc *fdc;            /* NULL when no floppy drive was asked for */
     struct block *drives[OPTIONS_DRIVES]; /* as options->drives; NULL: no image */
     struct drive_events events[OPTIONS_DRIVES]; /* likewise: whose events these are */
     struct acpi_pm *pm;         /* 00:01.3, NULL with -no-acpi */
@@ -255,8 +258,8 @@ static bool create_timers(struct machine *m)
 static bool create_legacy(struct machine *m)
 {
     struct pc *pc = m->pc;
-    struct i8237 *dma = i8237_create(m->io, m->mem);
-    if (!add(m, dma ? i8237_device(dma) : NULL)) return false;
+    pc->dma = i8237_create(m->io, m->mem);
+    if (!add(m, pc->dma ? i8237_device(pc->dma) : NULL)) return false;
 
     struct ps2_keyboard *keyboard = ps2_keyboard_create(NULL, NULL);
     struct ps2_mouse *mouse = ps2_mouse_create();
@@ -352,7 +355,22 @@ struct block *pc_open_image(struct machine *m, int drive, const char *option, co
     return disk ? disk_queue_create(disk, &config, m->loop) : NULL;
 }
 
-/* Open the images, and give the IDE drives theirs. */
+static bool create_floppy(struct machine *m, const struct drive_option *d, struct block *medium)
+{
+    struct pc *pc = m->pc;
+    if (medium && !fdc_drive_type(medium->size)) {
+        fprintf(stderr, "calque: %s %s: %llu bytes are no floppy disk\n", d->option, d->file, (unsigned long long)medium->size);
+        return false;
+    }
+    if (!pc->fdc) {
+        pc->fdc = fdc_create(m->io, isa_line(pc, 6), pc->dma, m->clock);
+        if (!pc->fdc || !add(m, fdc_device(pc->fdc))) return false;
+    }
+    fdc_attach(pc->fdc, (unsigned)d->index, medium);
+    return true;
+}
+
+/* Open the images, and give the IDE and floppy drives theirs. */
 static bool create_drives(struct machine *m)
 {
     const struct options *o = m->options;
@@ -363,6 +381,7 @@ static bool create_drives(struct machine *m)
         const struct drive_option *d = &o->drives[i];
         pc->events[i] = (struct drive_events){m, i};
         if (d->file && !(pc->drives[i] = pc_open_image(m, i, d->option, d->file, d->format, d->readonly))) return false;
+        if (d->interface == DRIVE_FLOPPY && !create_floppy(m, d, pc->drives[i])) return false;
         if (d->interface != DRIVE_IDE) continue;
         struct piix3_ide_drive drive = {.block = pc->drives[i], .cdrom = d->cdrom, .write_through = d->write_through,
                                         .serial = d->serial, .model = d->model,
@@ -497,8 +516,12 @@ static void fill_cmos(struct machine *m)
     mc146818_set_cmos(rtc, 0x5c, (u8)(high >> 24));
     mc146818_set_cmos(rtc, 0x5d, (u8)(high >> 32));
     mc146818_set_cmos(rtc, 0x5f, (u8)(m->options->cpus - 1));
-    mc146818_set_cmos(rtc, 0x14, 0x06); /* equipment: x87, PS/2 mouse; no floppy drive */
 
+    u8 floppies[FDC_DRIVES] = {0}, count = 0;
+    for (unsigned i = 0; i < FDC_DRIVES && pc->fdc; i++) count += (floppies[i] = fdc_type(pc->fdc, i)) != 0;
+    mc146818_set_cmos(rtc, 0x10, (u8)(floppies[0] << 4 | floppies[1]));
+    /* equipment: x87, PS/2 mouse, floppy drives */
+    mc146818_set_cmos(rtc, 0x14, (u8)(0x06 | (count ? (count - 1) << 6 | 1 : 0)));
     fill_cmos_disks(m);
 
     /* Boot order: three nibbles; 1 floppy, 2 hard disk, 3 CD, 4 network. */
@@ -514,7 +537,7 @@ static void fill_cmos(struct machine *m)
         }
     }
     mc146818_set_cmos(rtc, 0x3d, (u8)(nibbles[1] << 4 | nibbles[0]));
-    mc146818_set_cmos(rtc, 0x38, (u8)(nibbles[2] << 4 | 1)); /* bit 0: do not check for a floppy's boot signature */
+    mc146818_set_cmos(rtc, 0x38, (u8)(nibbles[2] << 4)); /* bit 0: do not check for a floppy's boot signature */
 }
 
 static bool add_option_roms(struct machine *m)
@@ -573,6 +596,8 @@ static void add_boot_indexes(const struct machine *m, char *boot_order, size_t s
         if (best->interface == DRIVE_IDE)
             snprintf(boot_order + n, size - n, "%s/pci@i0cf8/ide@1,1/drive@%x/disk@%x", n ? "\n" : "", best->index >> 1,
                      best->index & 1);
+        else if (best->interface == DRIVE_FLOPPY)
+            snprintf(boot_order + n, size - n, "%s/pci@i0cf8/isa@1/fdc@03f0/floppy@%x", n ? "\n" : "", best->index);
         else
             snprintf(boot_order + n, size - n, "%s/pci@i0cf8/scsi@%x/disk@0,0", n ? "\n" : "",
                      m->pc->disk_devfn[best - o->drives] >> 3);
@@ -627,6 +652,7 @@ static bool add_tables(struct machine *m)
         .low_ram = pc->low_ram,
         .hpet_id = o->hpet ? HPET_BLOCK_ID : 0,
         .serial_ports = serial_ports,
+        .floppy = pc->fdc != NULL,
     };
     if (o->acpi && acpi_tables_add(pc->fw_cfg, &acpi)) return false;
     struct smbios_config smbios = {
@@ -724,6 +750,7 @@ void pc_destroy(struct machine *m)
 
 struct pci_bus *pc_pci(struct machine *m) { return m->pc->pci; }
 struct piix3_ide *pc_ide(struct machine *m) { return m->pc->ide; }
+struct fdc *pc_fdc(struct machine *m) { return m->pc->fdc; }
 void pc_print_pics(struct machine *m, FILE *out)
 {
     i8259_print(m->pc->i8259, out);

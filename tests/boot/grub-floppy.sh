@@ -1,6 +1,6 @@
 #!/bin/bash
-# tests/boot/grub-floppy.sh: memdisk puts a floppy image behind the BIOS's INT 13h, and GRUB boots from its boot sector;
-# its text screen comes over the serial port by SeaBIOS's own redirection.
+# tests/boot/grub-floppy.sh: SeaBIOS boots GRUB's rescue floppy from drive A; memdisk puts the same image behind the BIOS's
+# INT 13h, and GRUB boots from there. GRUB's text screen comes over the serial port by SeaBIOS's own redirection.
 cd "$(dirname "$0")/../.." || exit 1
 . scripts/lib.sh
 . scripts/lib-guest.sh
@@ -8,14 +8,20 @@ scripts/get-guests grub-rescue memdisk || exit 1
 
 port=$(mktemp)
 printf '\xf8\x03' >"$port" # SeaBIOS's etc/sercon-port: 0x3f8
-guest_start grub-floppy -m 64 -kernel guests/memdisk -initrd guests/grub-rescue-floppy.img -append floppy -no-reboot \
-    -fw_cfg name=etc/sercon-port,file="$port"
-guest_expect 60 'GNU GRUB +version 2' 'highlighted entry will be executed'
+
+# boots NAME ARGUMENT...
+boots() {
+    guest_start "$1" -m 64 -no-reboot -fw_cfg name=etc/sercon-port,file="$port" "${@:2}"
+    guest_expect 60 'GNU GRUB +version 2' 'highlighted entry will be executed'
+    guest_type 'c'
+    guest_expect 30 'gr.*ub>'
+    guest_type 'ls (fd0)/boot/grub/\r'
+    guest_expect 30 'i386-pc'
+    guest_type 'halt\r'
+    guest_end 30
+    guest_pass
+}
+
+boots grub-floppy -drive if=floppy,file=guests/grub-rescue-floppy.img,format=raw,readonly=on
+boots grub-memdisk -kernel guests/memdisk -initrd guests/grub-rescue-floppy.img -append floppy
 rm "$port"
-guest_type 'c'
-guest_expect 30 'gr.*ub>'
-guest_type 'ls (fd0)/boot/grub/\r'
-guest_expect 30 'i386-pc'
-guest_type 'halt\r'
-guest_end 30
-guest_pass
