@@ -261,11 +261,12 @@ static void drive_specification(struct fdc *f)
         f->at = 1;
         return;
     }
-    memset(f->bytes, 0, FDC_UNITS);
-    if (f->bytes[1] & 0x40)
+    if (f->bytes[1] & 0x40) {
         idle(f);
-    else
-        fdc_result(f, FDC_UNITS);
+        return;
+    }
+    memset(f->bytes, 0, FDC_UNITS);
+    fdc_result(f, FDC_UNITS);
 }
 
 static const struct command {
