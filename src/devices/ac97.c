@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/log.h"
 
 #define NAM_SIZE  256u
 #define NABM_SIZE 64u

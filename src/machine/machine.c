@@ -174,6 +174,15 @@ static bool open_networks(struct machine *m)
     return true;
 }
 
+static bool open_audio(struct machine *m)
+{
+    const struct options *o = m->options;
+    const struct audio_config nobody = {.kind = AUDIO_NONE, .rate = AUDIO_DEFAULT_RATE};
+    for (int i = 0; i < o->audio_count; i++)
+        if (!(m->audios[i] = audio_open(&o->audios[i], m->clock))) return false;
+    return (m->audios[OPTIONS_AUDIOS] = audio_open(&nobody, m->clock)) != NULL;
+}
+
 static void close_displays(struct machine *m)
 {
     for (int i = 0; i < OPTIONS_DISPLAYS; i++) {
@@ -241,7 +250,7 @@ struct machine *machine_create(const struct options *options)
             return NULL;
         }
     }
-    if (!open_networks(m) || !pc_create(m) || !open_displays(m)) {
+    if (!open_networks(m) || !open_audio(m) || !pc_create(m) || !open_displays(m)) {
         machine_destroy(m);
         return NULL;
     }
@@ -283,6 +292,7 @@ void machine_destroy(struct machine *m)
     for (int i = m->device_count - 1; i >= 0; i--) m->devices[i]->cls->destroy(m->devices[i]);
     for (unsigned i = 0; i < m->options->cpus; i++) vcpu_destroy(&m->vcpus[i]);
     pc_destroy(m);
+    for (int i = 0; i <= OPTIONS_AUDIOS; i++) audio_destroy(m->audios[i]);
     for (int i = 0; i < m->options->net_count; i++) netdev_close(m->nets[i]);
     for (int i = 0; i < m->options->monitor_count; i++) monitor_destroy(m->monitors[i]);
     for (int i = 0; i < m->options->chardev_count; i++) chardev_close(m->chardevs[i]);

@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <stdio.h>
 
+#include "core/audio.h"
 #include "core/bus.h"
 #include "core/chardev.h"
 #include "core/clock.h"
@@ -70,6 +71,7 @@ struct machine {
     struct pc *pc;                 /* the board's parts (pc.c) */
     struct chardev *chardevs[OPTIONS_CHARDEVS]; /* as options->chardevs */
     struct netdev *nets[OPTIONS_NETS];          /* as options->nets */
+    struct audio *audios[OPTIONS_AUDIOS + 1];   /* as options->audios; the last one is not heard */
     struct device *devices[MACHINE_DEVICES];    /* in order of creation and reset */
     int device_count;              /* used entries */
     struct vcpu *vcpus;            /* options->cpus of them */

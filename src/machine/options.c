@@ -223,8 +223,9 @@ static int opt_machine(struct context *c, const char *option, const char *arg)
     if (!err) err = option_list_bool(&l, "usb", &c->o->usb);
     const char *acpi = option_list_get(&l, "acpi");
     if (!err && acpi && strcmp(acpi, "auto")) err = option_list_bool(&l, "acpi", &c->o->acpi);
-    static const char *const texts[] = {"kernel", "initrd", "append", "firmware"};
-    char **const places[] = {&c->o->kernel, &c->o->initrd, &c->o->append, &c->o->bios};
+    static const char *const texts[] = {"kernel", "initrd", "append", "firmware", "pcspk-audiodev"};
+    char **const places[] = {&c->o->kernel, &c->o->initrd, &c->o->append, &c->o->bios,
+                             &c->o->pcspk_audiodev};
     for (size_t i = 0; i < ARRAY_LEN(texts) && !err; i++) {
         const char *value = option_list_get(&l, texts[i]);
         if (value) err = set_string(places[i], value);
@@ -411,7 +412,7 @@ static int opt_device(struct context *c, const char *option, const char *arg)
     if (!strcmp(arg, "help") || !strcmp(arg, "?")) {
         /* In the form that scripts look for. */
         static const char *const devices[][2] = {
-            {"e1000", "PCI"}, {"piix3-usb-uhci", "PCI"}, {"usb-kbd", "usb-bus"}, {"usb-mouse", "usb-bus"},
+            {"AC97", "PCI"}, {"e1000", "PCI"}, {"piix3-usb-uhci", "PCI"}, {"usb-kbd", "usb-bus"}, {"usb-mouse", "usb-bus"},
             {"usb-tablet", "usb-bus"}, {"floppy", "floppy-bus"}, {"ide-cd", "IDE"}, {"ide-hd", "IDE"}, {"isa-debug-exit", "ISA"}, {"isa-debugcon", "ISA"},
             {"isa-serial", "ISA"}, {"pc-testdev", "ISA"}, {"pci-testdev", "PCI"}, {"VGA", "PCI"},
             {"virtio-blk-pci", "PCI"}, {"virtio-keyboard-pci", "PCI"}, {"virtio-mouse-pci", "PCI"},
@@ -472,6 +473,20 @@ static int opt_nothing(struct context *c, const char *option, const char *arg)
     (void)c;
     if (!strcmp(arg, "none") || !strcmp(arg, "null")) return 0;
     return bad(option, arg, "not supported");
+}
+
+/* ---- sound ---- */
+
+static int opt_audiodev(struct context *c, const char *option, const char *arg)
+{
+    (void)option;
+    return options_audiodev(c->o, arg);
+}
+
+static int opt_audio(struct context *c, const char *option, const char *arg)
+{
+    (void)option;
+    return options_audio(c->o, arg);
 }
 
 /* ---- display ---- */
@@ -702,6 +717,8 @@ static const struct option {
     {"netdev", "user|tap|socket|stream,id=id[,prop=value...]", opt_netdev, "a network, for -device e1000,netdev=id"},
     {"net", "nic|user|tap|socket|none[,prop=value...]", opt_net, NULL},
     {"object", "kind,id=id[,prop=value...]", opt_object, "filter-dump: write a network's frames to a file; rng-random, rng-builtin"},
+    {"audiodev", "none|sdl|wav,id=id[,path=file][,out.frequency=n]", opt_audiodev, "where sound goes, for -device AC97,audiodev=id"},
+    {"audio", "none|sdl|wav,model=ac97|pcspk|sb16[,prop=value...]", opt_audio, "the same with that card"},
     {"rtc", "[base=utc|localtime|date][,clock=host|rt|vm]", opt_rtc, "the guest's real-time clock"},
     {"S", NULL, opt_flag, "do not start before the monitor says so (cont)"},
     {"action", "[reboot=reset|shutdown][,shutdown=poweroff|pause]", opt_action, "what the guest's reset and power-off do"},
@@ -801,6 +818,7 @@ static int add_device(struct options *o, struct option_list *l)
         return -EINVAL;
     }
     if (options_virtio_driver(driver)) return options_virtio_device(o, driver, l);
+    if (options_audio_driver(driver)) return options_audio_device(o, driver, l);
     if (options_net_driver(driver)) return options_net_device(o, driver, l);
     if (options_usb_driver(driver)) {
         option_list_get(l, "bus"); /* there is one, and all its ports are alike */
@@ -991,6 +1009,7 @@ int options_parse(struct options *o, int argc, char **argv)
     if (!result) result = check(o);
     if (!result) result = finish_chardevs(&c);
     if (!result) result = finish_networks(&c);
+    if (!result) result = options_audio_finish(o);
     if (!result) result = options_drive_finish(o);
     if (!result) result = options_display_finish(o);
     if (!result) result = cpu_model_parse(o->cpu ? o->cpu : "max", &o->cpu_model);
@@ -1007,6 +1026,7 @@ void options_free(struct options *o)
     for (size_t i = 0; i < ARRAY_LEN(strings); i++) free(strings[i]);
     options_drive_free(o);
     options_virtio_free(o);
+    options_audio_free(o);
     for (int i = 0; i < o->display_count; i++) options_display_free(&o->displays[i]);
     for (int i = 0; i < o->path_count; i++) free(o->paths[i]);
     for (int i = 0; i < o->option_rom_count; i++) free(o->option_roms[i]);

@@ -4,6 +4,7 @@
 
 #include "core/types.h"
 #include "cpu/cpuid.h"
+#include "host/audio_open.h"
 #include "host/chardev_open.h"
 #include "host/display_open.h"
 #include "host/net_open.h"
@@ -21,6 +22,7 @@
 #define OPTIONS_DISPLAYS 2 /* a VNC server, and something else */
 #define OPTIONS_MONITORS 8
 #define OPTIONS_RNGS     4
+#define OPTIONS_AUDIOS   4
 
 /* What a guest device is connected to. */
 enum { CHARDEV_UNSET = -2, CHARDEV_NONE = -1 }; /* not given; given as "none"; else an index of chardevs[] */
@@ -36,6 +38,8 @@ enum device_kind {
     DEVICE_VIRTIO_KEYBOARD,
     DEVICE_VIRTIO_MOUSE,
     DEVICE_VIRTIO_TABLET,
+    DEVICE_AC97,
+    DEVICE_SB16,
 };
 
 /* How a virtio device is plugged in. */
@@ -46,7 +50,10 @@ struct virtio_place {
 
 struct device_option {
     enum device_kind kind;
-    u16 iobase, iosize; /* DEBUG_EXIT and DEBUG_CONSOLE */
+    u16 iobase, iosize; /* DEBUG_EXIT and DEBUG_CONSOLE; SB16 */
+    u8 irq, dma, dma16; /* SB16: ISA interrupt and DMA channels */
+    int devfn;          /* AC97: PCI address, -1: any */
+    int audio;          /* AC97, SB16: index of audios[], -1: not heard */
     u8 readback;        /* DEBUG_CONSOLE */
     int chardev;        /* DEBUG_CONSOLE: index of chardevs[] or CHARDEV_NONE */
     struct virtio_place virtio; /* VIRTIO_* */
@@ -161,6 +168,11 @@ struct options {
     int monitor_count;                   /* used entries */
     bool monitor_said;                   /* -monitor, -mon or -qmp: no default monitor */
 
+    struct audio_config audios[OPTIONS_AUDIOS];
+    int audio_count;             /* used entries */
+    char *pcspk_audiodev;        /* -machine pcspk-audiodev=, NULL: none */
+    int pcspk_audio;             /* its index of audios[], -1: not heard */
+
     struct net_config nets[OPTIONS_NETS];
     bool net_used[OPTIONS_NETS]; /* a card has it */
     int net_count;               /* used entries */
@@ -226,6 +238,18 @@ int options_net_dump(struct options *o, struct option_list *l);
 /* Default card and addresses, when all options were seen. */
 int options_net_finish(struct options *o);
 void options_net_free(struct options *o);
+
+/* ---- options_audio.c ---- */
+
+/* -audiodev KIND,id=ID,...; -audio KIND,model=MODEL,...: 0, 1 after help, or -EINVAL with a message. */
+int options_audiodev(struct options *o, const char *text);
+int options_audio(struct options *o, const char *text);
+/* Is that -device driver a sound card? Then options_audio_device() makes it. */
+bool options_audio_driver(const char *driver);
+int options_audio_device(struct options *o, const char *driver, struct option_list *l);
+/* When all options were seen. */
+int options_audio_finish(struct options *o);
+void options_audio_free(struct options *o);
 
 /* ---- options_virtio.c ---- */
 

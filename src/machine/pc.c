@@ -13,6 +13,7 @@
 
 #include "core/log.h"
 #include "cpu/cpuid.h"
+#include "devices/ac97.h"
 #include "devices/acpi_pm.h"
 #include "devices/acpi_tables.h"
 #include "devices/apic_bus.h"
@@ -278,6 +279,8 @@ static bool create_legacy(struct machine *m)
 
 static struct chardev *chardev_of(struct machine *m, int ref) { return ref >= 0 ? chardev_port(m->chardevs[ref]) : NULL; }
 
+static struct audio *audio_of(struct machine *m, int ref) { return m->audios[ref >= 0 ? ref : OPTIONS_AUDIOS]; }
+
 static bool create_serial_ports(struct machine *m)
 {
     static const u16 bases[OPTIONS_SERIALS] = {0x3f8, 0x2f8, 0x3e8, 0x2e8};
@@ -329,6 +332,8 @@ static bool create_debug_devices(struct machine *m)
             break;
         }
         case DEVICE_PCI_TESTDEV: created = pci_testdev_create(m->pc->pci, -1); break;
+        case DEVICE_AC97: created = ac97_create(m->pc->pci, d->devfn, audio_of(m, d->audio)); break;
+        case DEVICE_SB16: break;
         case DEVICE_VIRTIO_RNG: created = create_rng(m, d); break;
         case DEVICE_VIRTIO_KEYBOARD:
         case DEVICE_VIRTIO_MOUSE:

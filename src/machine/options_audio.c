@@ -1,0 +1,204 @@
+/* -audiodev and -audio, sound cards as -device, and who plays the PC speaker. */
+#define _GNU_SOURCE
+#include "machine/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "machine/option_list.h"
+
+static int fail(const char *option, const char *what, const char *why)
+{
+    fprintf(stderr, "calque: %s %s: %s\n", option, what, why);
+    return -EINVAL;
+}
+
+static int find(const struct options *o, const char *id)
+{
+    for (int i = 0; i < o->audio_count; i++)
+        if (!strcmp(o->audios[i].id, id)) return i;
+    return -1;
+}
+
+/* Properties that may be given, as long as they ask for what is the case, or only tune the host's side. */
+static int fixed_properties(struct option_list *l)
+{
+    static const struct {
+        const char *key, *value;
+    } fixed[] = {{"out.mixing-engine", "on"}, {"out.fixed-settings", "on"}, {"out.channels", "2"}, {"out.format", "s16"},
+                 {"in.mixing-engine", "on"},  {"in.fixed-settings", "on"},  {"in.channels", "2"},  {"in.format", "s16"}};
+    static const char *const ignored[] = {"timer-period", "out.buffer-length", "out.buffer-count", "out.voices",
+                                          "in.buffer-length", "in.buffer-count", "in.voices", "in.frequency"};
+    for (size_t i = 0; i < ARRAY_LEN(fixed); i++) {
+        const char *value = option_list_get(l, fixed[i].key);
+        if (value && strcmp(value, fixed[i].value)) return fail(l->option, fixed[i].key, "that value is not supported");
+    }
+    for (size_t i = 0; i < ARRAY_LEN(ignored); i++) option_list_get(l, ignored[i]);
+    return 0;
+}
+
+/* A back end of that kind: its index, or -EINVAL with a message. */
+static int add_audio(struct options *o, const char *kind, const char *id, struct option_list *l)
+{
+    struct audio_config c = {.rate = AUDIO_DEFAULT_RATE};
+    u64 rate = c.rate;
+    if (o->audio_count == OPTIONS_AUDIOS) return fail(l->option, kind, "too many of them");
+    if (find(o, id) >= 0) return fail(l->option, id, "duplicate id");
+    if (!strcmp(kind, "none"))
+        c.kind = AUDIO_NONE;
+    else if (!strcmp(kind, "wav"))
+        c.kind = AUDIO_WAV;
+    else if (!strcmp(kind, "sdl") && audio_sdl_present)
+        c.kind = AUDIO_SDL;
+    else
+        return fail(l->option, kind, "not supported (-audiodev help lists what is)");
+    int err = option_list_number(l, "out.frequency", AUDIO_RATE_MAX, &rate);
+    if (!err && rate < AUDIO_RATE_MIN) err = fail(l->option, "out.frequency", "too low");
+    if (!err) err = fixed_properties(l);
+    if (err) return err;
+    c.rate = (u32)rate;
+    const char *path = c.kind == AUDIO_WAV ? option_list_get(l, "path") : NULL;
+    c.path = path ? strdup(path) : NULL;
+    c.id = strdup(id);
+    o->audios[o->audio_count] = c;
+    return o->audio_count++;
+}
+
+static int list_kinds(void)
+{
+    printf("Available audio drivers:\nnone\n%swav\n", audio_sdl_present ? "sdl\n" : "");
+    return 1;
+}
+
+int options_audiodev(struct options *o, const char *text)
+{
+    struct option_list l;
+    if (!strcmp(text, "help") || !strcmp(text, "?")) return list_kinds();
+    int err = option_list_parse(&l, "-audiodev", text, "driver");
+    if (err) return err;
+    const char *kind = option_list_get(&l, "driver"), *id = option_list_get(&l, "id");
+    if (!kind || !*kind)
+        err = fail("-audiodev", text, "no kind of back end");
+    else if (!id || !isalpha((unsigned char)*id))
+        err = fail("-audiodev", text, "property 'id' is missing or not a valid id");
+    else
+        err = add_audio(o, kind, id, &l);
+    if (err >= 0) err = option_list_check(&l);
+    option_list_free(&l);
+    return err;
+}
+
+/* ---- cards ---- */
+
+static bool card_of(const char *driver, enum device_kind *kind)
+{
+    if (!strcasecmp(driver, "AC97"))
+        *kind = DEVICE_AC97;
+    else if (!strcmp(driver, "sb16"))
+        *kind = DEVICE_SB16;
+    else
+        return false;
+    return true;
+}
+
+bool options_audio_driver(const char *driver)
+{
+    enum device_kind kind;
+    return card_of(driver, &kind);
+}
+
+int options_audio_device(struct options *o, const char *driver, struct option_list *l)
+{
+    struct device_option d = {.chardev = CHARDEV_NONE, .devfn = -1, .iobase = 0x220, .irq = 5, .dma = 1, .dma16 = 5};
+    const char *id = option_list_get(l, "audiodev");
+    card_of(driver, &d.kind);
+    /* A card for which nobody is named plays on the first that was given; without any, it is not heard. */
+    d.audio = id ? find(o, id) : o->audio_count ? 0 : -1;
+    if (id && d.audio < 0) return fail("-device", id, "no such audiodev");
+    if (o->device_count == OPTIONS_DEVICES) return fail("-device", driver, "too many devices");
+    int err = 0;
+    if (d.kind == DEVICE_SB16) {
+        u64 base = d.iobase, irq = d.irq, dma = d.dma, dma16 = d.dma16;
+        err = option_list_number(l, "iobase", 0x280, &base);
+        if (!err) err = option_list_number(l, "irq", 10, &irq);
+        if (!err) err = option_list_number(l, "dma", 3, &dma);
+        if (!err) err = option_list_number(l, "dma16", 7, &dma16);
+        if (!err && ((base & 0x1f) || base < 0x220)) err = fail("-device sb16", "iobase", "0x220, 0x240, 0x260 or 0x280");
+        if (!err && irq != 2 && irq != 5 && irq != 7 && irq != 10) err = fail("-device sb16", "irq", "2, 5, 7 or 10");
+        if (!err && dma == 2) err = fail("-device sb16", "dma", "0, 1 or 3");
+        if (!err && dma16 < 5) err = fail("-device sb16", "dma16", "5, 6 or 7");
+        d.iobase = (u16)base;
+        d.irq = (u8)irq;
+        d.dma = (u8)dma;
+        d.dma16 = (u8)dma16;
+    } else {
+        err = options_pci_place(l, driver, &d.devfn);
+    }
+    if (!err) err = option_list_check(l);
+    if (!err) o->devices[o->device_count++] = d;
+    return err;
+}
+
+/* The card of an -audio, on the back end before. */
+static int add_model(struct options *o, const char *model)
+{
+    const char *id = o->audios[o->audio_count - 1].id;
+    struct option_list l;
+    char text[64];
+    if (!strcmp(model, "pcspk")) {
+        free(o->pcspk_audiodev);
+        o->pcspk_audiodev = strdup(id);
+        return 0;
+    }
+    if (!options_audio_driver(model)) return fail("-audio model", model, "not supported (-audio model=help lists what is)");
+    snprintf(text, sizeof(text), "audiodev=%s", id);
+    int err = option_list_parse(&l, "-audio", text, NULL);
+    if (err) return err;
+    err = options_audio_device(o, model, &l);
+    option_list_free(&l);
+    return err;
+}
+
+int options_audio(struct options *o, const char *text)
+{
+    struct option_list l;
+    char id[16];
+    if (!strcmp(text, "help") || !strcmp(text, "?")) return list_kinds();
+    int err = option_list_parse(&l, "-audio", text, "driver");
+    if (err) return err;
+    const char *kind = option_list_get(&l, "driver"), *model = option_list_get(&l, "model");
+    snprintf(id, sizeof(id), "#audio%d", o->audio_count);
+    if (model && (!strcmp(model, "help") || !strcmp(model, "?"))) {
+        printf("Valid audio device model names:\nac97\npcspk\nsb16\n");
+        err = 1;
+    } else if (!kind || !*kind || !model) {
+        err = fail("-audio", text, model ? "no kind of back end" : "no model");
+    } else {
+        err = add_audio(o, kind, id, &l);
+        if (err >= 0) err = option_list_check(&l);
+        if (!err) err = add_model(o, model);
+    }
+    option_list_free(&l);
+    return err;
+}
+
+int options_audio_finish(struct options *o)
+{
+    o->pcspk_audio = -1;
+    if (!o->pcspk_audiodev) return 0;
+    o->pcspk_audio = find(o, o->pcspk_audiodev);
+    return o->pcspk_audio < 0 ? fail("-machine pcspk-audiodev", o->pcspk_audiodev, "no such audiodev") : 0;
+}
+
+void options_audio_free(struct options *o)
+{
+    for (int i = 0; i < o->audio_count; i++) {
+        free(o->audios[i].id);
+        free(o->audios[i].path);
+    }
+    free(o->pcspk_audiodev);
+}
