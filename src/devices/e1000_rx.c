@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "devices/net_offload.h"
 
 #define DESC_SIZE 16u
 
@@ -25,13 +26,12 @@
 #define RXCSUM_IPOFL 0x100u
 #define RXCSUM_TUOFL 0x200u
 
-static u16 be16(const u8 *p) { return (u16)(p[0] << 8 | p[1]); }
 
 /* ---- filters ---- */
 
 static bool is_broadcast(const u8 *frame) { return !memcmp(frame, "\xff\xff\xff\xff\xff\xff", 6); }
 
-static bool is_tagged(const struct e1000 *e, const u8 *frame) { return be16(frame + 12) == e1000_get(e, E1000_VET); }
+static bool is_tagged(const struct e1000 *e, const u8 *frame) { return net_get16(frame + 12) == e1000_get(e, E1000_VET); }
 
 /* Does a receive address match exactly? Only destination addresses can be selected (RAH.AS 00b). */
 static bool exact_match(const struct e1000 *e, const u8 *frame)
@@ -60,12 +60,12 @@ static bool accepted(const struct e1000 *e, const u8 *frame, bool *inexact)
     u32 rctl = e1000_get(e, E1000_RCTL);
     *inexact = false;
     if (is_tagged(e, frame) && (rctl & RCTL_VFE)) {
-        u32 tag = be16(frame + 14), vid = tag & 0xfff;
+        u32 tag = net_get16(frame + 14), vid = tag & 0xfff;
         if (!(e1000_get(e, E1000_VFTA + 4 * (vid >> 5)) >> (vid & 31) & 1)) return false;
         if ((rctl & RCTL_CFIEN) && (tag >> 12 & 1) != (rctl & RCTL_CFI ? 1u : 0u)) return false;
     }
     /* PAUSE frames are for the MAC. */
-    if (be16(frame + 12) == 0x8808 && !memcmp(frame, "\x01\x80\xc2\x00\x00\x01", 6) && !(rctl & RCTL_PMCF))
+    if (net_get16(frame + 12) == 0x8808 && !memcmp(frame, "\x01\x80\xc2\x00\x00\x01", 6) && !(rctl & RCTL_PMCF))
         return false;
     if (is_broadcast(frame) && (rctl & RCTL_BAM)) return true;
     if (frame[0] & 1) {
@@ -80,41 +80,26 @@ static bool accepted(const struct e1000 *e, const u8 *frame, bool *inexact)
 
 /* ---- checksums ---- */
 
-/* The one's complement sum, big-endian, on top of start. */
-static u16 sum(const u8 *p, size_t len, u64 start)
-{
-    u64 total = start;
-    for (; len >= 4; p += 4, len -= 4) {
-        u32 word;
-        memcpy(&word, p, 4);
-        total += __builtin_bswap32(word);
-    }
-    if (len >= 2) total += (u32)be16(p) << 16;
-    if (len & 1) total += (u32)p[len - 1] << (len & 2 ? 8 : 24);
-    while (total >> 16) total = (total & 0xffff) + (total >> 16);
-    return (u16)total;
-}
-
 /* Verify what RXCSUM asks for; frame is as on the wire. */
 static void verify(const struct e1000 *e, const u8 *frame, size_t len, u8 *status, u8 *errors)
 {
     u32 rxcsum = e1000_get(e, E1000_RXCSUM);
     size_t l3 = is_tagged(e, frame) ? 18 : 14;
-    if (len < l3 + 20 || be16(frame + l3 - 2) != 0x0800 || frame[l3] >> 4 != 4) return;
+    if (len < l3 + 20 || net_get16(frame + l3 - 2) != 0x0800 || frame[l3] >> 4 != 4) return;
     const u8 *ip = frame + l3;
-    size_t header = (ip[0] & 15u) * 4, total = be16(ip + 2);
+    size_t header = (ip[0] & 15u) * 4, total = net_get16(ip + 2);
     if (header < 20 || total < header || total > len - l3) return;
     if (rxcsum & RXCSUM_IPOFL) {
         *status |= STA_IPCS;
-        if (sum(ip, header, 0) != 0xffff) *errors |= ERR_IPE;
+        if (net_sum(ip, header, 0) != 0xffff) *errors |= ERR_IPE;
     }
-    bool fragment = be16(ip + 6) & 0x3fff, tcp = ip[9] == 6, udp = ip[9] == 17;
+    bool fragment = net_get16(ip + 6) & 0x3fff, tcp = ip[9] == 6, udp = ip[9] == 17;
     size_t l4_len = total - header;
     if (!(rxcsum & RXCSUM_TUOFL) || fragment || !(tcp ? l4_len >= 20 : udp && l4_len >= 8)) return;
-    if (udp && be16(ip + header + 6) == 0) return; /* none was sent */
+    if (udp && net_get16(ip + header + 6) == 0) return; /* none was sent */
     *status |= STA_TCPCS;
-    u64 pseudo = (u64)sum(ip + 12, 8, 0) + ip[9] + l4_len;
-    if (sum(ip + header, l4_len, pseudo) != 0xffff) *errors |= ERR_TCPE;
+    u64 pseudo = (u64)net_sum(ip + 12, 8, 0) + ip[9] + l4_len;
+    if (net_sum(ip + header, l4_len, pseudo) != 0xffff) *errors |= ERR_TCPE;
 }
 
 /* ---- the ring ---- */
@@ -223,13 +208,13 @@ bool e1000_rx_frame(struct e1000 *e, const u8 *wire, size_t len)
     verify(e, frame, len, &status, &errors);
     if (!(status & (STA_IPCS | STA_TCPCS))) status |= STA_IXSM;
     if (strip) {
-        special = be16(frame + 14);
+        special = net_get16(frame + 14);
         status |= STA_VP;
         memmove(frame + 12, frame + 16, len - 16);
         len -= 4;
     }
     size_t from = e1000_get(e, E1000_RXCSUM) & 0xff;
-    u16 checksum = from < len ? sum(frame + from, len - from, 0) : 0;
+    u16 checksum = from < len ? net_sum(frame + from, len - from, 0) : 0;
 
     e->rx_busy = true;
     store(e, frame, len, fcs, status, errors, special, (u16)(checksum << 8 | checksum >> 8));

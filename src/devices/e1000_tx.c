@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "devices/net_offload.h"
 
 /* The command byte of all kinds [8254x] 3.3.3.1. */
 #define CMD_EOP  0x01u
@@ -45,19 +46,6 @@ void e1000_tx_reset(struct e1000 *e)
 
 /* ---- sending frames ---- */
 
-static u16 be16(const u8 *p) { return (u16)(p[0] << 8 | p[1]); }
-static void put_be16(u8 *p, u32 v)
-{
-    p[0] = (u8)(v >> 8);
-    p[1] = (u8)v;
-}
-static u32 be32(const u8 *p) { return (u32)be16(p) << 16 | be16(p + 2); }
-static void put_be32(u8 *p, u32 v)
-{
-    put_be16(p, v >> 16);
-    put_be16(p + 2, v);
-}
-
 /* The FCS that software has put behind its frame, when it is one. Software that forgets IFCS does not work on real
  * hardware, but is common, so what is no FCS is taken for data. */
 static bool has_fcs(const u8 *frame, size_t len)
@@ -89,8 +77,8 @@ static void send_frame(struct e1000 *e, u8 *frame, size_t len)
 {
     if (e->tx_vlan && (e1000_get(e, E1000_CTRL) & CTRL_VME) && len >= 12) {
         memmove(frame + 16, frame + 12, len - 12);
-        put_be16(frame + 12, e1000_get(e, E1000_VET));
-        put_be16(frame + 14, e->tx_tag);
+        net_put16(frame + 12, e1000_get(e, E1000_VET));
+        net_put16(frame + 14, e->tx_tag);
         len += 4;
     }
     if (!e->tx_fcs && has_fcs(frame, len)) len -= E1000_FCS;
@@ -111,29 +99,14 @@ static void send_frame(struct e1000 *e, u8 *frame, size_t len)
 
 /* ---- checksums ---- */
 
-static u32 sum(const u8 *p, size_t len)
-{
-    u64 total = 0;
-    for (; len >= 4; p += 4, len -= 4) {
-        u32 word;
-        memcpy(&word, p, 4);
-        total += __builtin_bswap32(word);
-    }
-    if (len >= 2) total += (u32)be16(p) << 16;
-    if (len & 1) total += (u32)p[len - 1] << (len & 2 ? 8 : 24);
-    while (total >> 32) total = (total & 0xffffffffu) + (total >> 32);
-    u32 folded = (u32)(total & 0xffff) + (u32)(total >> 16);
-    return (folded & 0xffff) + (folded >> 16);
-}
-
 /* Sum bytes css..cse (0: the end) into the field at cso [8254x] 3.6. A field outside of the frame is not written. */
 static void insert_checksum(u8 *frame, size_t len, size_t css, size_t cso, size_t cse, bool udp)
 {
     size_t end = cse && cse + 1 < len ? cse + 1 : len;
     if (css >= end || cso + 2 > len) return;
-    u16 value = (u16)~sum(frame + css, end - css);
+    u16 value = (u16)~net_sum(frame + css, end - css, 0);
     /* Zero means "no checksum" in UDP. */
-    put_be16(frame + cso, udp && !value ? 0xffffu : value);
+    net_put16(frame + cso, udp && !value ? 0xffffu : value);
 }
 
 static void offload(const struct e1000_context *c, u8 popts, u8 *frame, size_t len)
@@ -150,23 +123,23 @@ static void segment_headers(const struct e1000_context *c, u8 *frame, size_t len
     u8 *ip = frame + c->ipcss, *l4 = frame + c->tucss;
     if (c->ipcss + 8u <= c->hdrlen) {
         if (c->ip4) {
-            put_be16(ip + 2, (u32)(len - c->ipcss));
-            put_be16(ip + 4, be16(ip + 4) + n);
+            net_put16(ip + 2, (u32)(len - c->ipcss));
+            net_put16(ip + 4, net_get16(ip + 4) + n);
         } else {
-            put_be16(ip + 4, (u32)(len - c->ipcss - 40));
+            net_put16(ip + 4, (u32)(len - c->ipcss - 40));
         }
     }
     size_t l4_len = len - c->tucss;
     if (c->tcp && c->tucss + 14u <= c->hdrlen) {
-        put_be32(l4 + 4, be32(l4 + 4) + offset);
+        net_put32(l4 + 4, net_get32(l4 + 4) + offset);
         if (!last) l4[13] &= (u8)~0x09; /* FIN and PSH */
     } else if (!c->tcp && c->tucss + 6u <= c->hdrlen) {
-        put_be16(l4 + 4, (u32)l4_len);
+        net_put16(l4 + 4, (u32)l4_len);
     }
     /* The driver's pseudo header lacks the length, which is the segment's. */
     if (c->tucso + 2u <= c->hdrlen) {
-        u32 pseudo = be16(frame + c->tucso) + (u32)l4_len;
-        put_be16(frame + c->tucso, (pseudo & 0xffff) + (pseudo >> 16));
+        u32 pseudo = net_get16(frame + c->tucso) + (u32)l4_len;
+        net_put16(frame + c->tucso, (pseudo & 0xffff) + (pseudo >> 16));
     }
 }
 
