@@ -154,12 +154,7 @@ static bool stmxcsr(struct cpu *cpu, const struct insn *i)
 
 /* ---- XSAVE ---- */
 
-static bool all_zero(const u8 *p, size_t n)
-{
-    while (n--)
-        if (*p++) return false;
-    return true;
-}
+static bool all_zero(const u8 *p, size_t n) { return !*p && !memcmp(p, p + 1, n - 1); }
 
 /* XINUSE [SDM1] 13.6. */
 static u64 in_use(struct cpu *cpu)

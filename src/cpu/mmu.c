@@ -571,6 +571,8 @@ static void piece_write(struct cpu *cpu, const struct piece *p, const void *buf,
 {
     if (p->t.host) {
         if (cpu->log) store_log_note(cpu->log, p->t.host, size);
+        /* Code that is written as it was stays what it is; among several vCPUs nobody knows what it was. */
+        const bool same = p->t.ram && !cpu->smp && !memcmp(p->t.host, buf, size);
         /* One store each: a library's memcpy may store twice, and undo what another vCPU did in between. */
         switch (size) {
         case 1: __builtin_memcpy(p->t.host, buf, 1); break;
@@ -579,7 +581,7 @@ static void piece_write(struct cpu *cpu, const struct piece *p, const void *buf,
         case 8: __builtin_memcpy(p->t.host, buf, 8); break;
         default: memcpy(p->t.host, buf, size);
         }
-        if (!p->t.ram) return;
+        if (!p->t.ram || same) return;
         u8 flags = __atomic_load_n(&p->t.ram->page_flags[p->t.ram_offset >> GUEST_PAGE_SHIFT], __ATOMIC_SEQ_CST);
         if (flags & RAM_PAGE_CODE) {
             cpu->engine_ops->invalidate(cpu, p->t.ram_offset, size);
