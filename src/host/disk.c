@@ -90,6 +90,10 @@ bool disk_format_parse(const char *name, enum disk_format *format)
         *format = DISK_RAW;
     else if (!strcmp(name, "qcow2"))
         *format = DISK_QCOW2;
+    else if (!strcmp(name, "vmdk"))
+        *format = DISK_VMDK;
+    else if (!strcmp(name, "vpc") || !strcmp(name, "vhdx"))
+        *format = DISK_VHD;
     else
         return false;
     return true;
@@ -100,10 +104,11 @@ static int probe(int fd, const struct disk_config *c, enum disk_format *format)
     static const struct {
         const char *magic, *name;
         size_t length, offset;
+        enum disk_format format; /* AUTO: not supported */
     } others[] = {
-        {"KDMV", "VMDK", 4, 0},     {"COWD", "VMDK", 4, 0},    {"# Disk DescriptorFile", "VMDK", 21, 0},
-        {"vhdxfile", "VHDX", 8, 0}, {"conectix", "VHD", 8, 0}, {"\x7f\x10\xda\xbe", "VDI", 4, 64},
-        {"QED", "QED", 4, 0},
+        {"KDMV", "VMDK", 4, 0, DISK_VMDK},    {"COWD", "VMDK", 4, 0, DISK_VMDK}, {"# Disk DescriptorFile", "VMDK", 21, 0, DISK_VMDK},
+        {"vhdxfile", "VHDX", 8, 0, DISK_VHD}, {"conectix", "VHD", 8, 0, DISK_VHD},
+        {"\x7f\x10\xda\xbe", "VDI", 4, 64, DISK_AUTO}, {"QED", "QED", 4, 0, DISK_AUTO},
     };
     u8 head[512];
     int err = disk_pread(fd, 0, head, sizeof(head));
@@ -113,7 +118,9 @@ static int probe(int fd, const struct disk_config *c, enum disk_format *format)
     }
     for (size_t i = 0; i < ARRAY_LEN(others); i++) {
         if (memcmp(head + others[i].offset, others[i].magic, others[i].length)) continue;
-        fprintf(stderr, "calque: %s %s: %s images not supported (format=raw takes the file as it is)\n",
+        *format = others[i].format;
+        if (*format != DISK_AUTO) return 0;
+        fprintf(stderr, "calque: %s %s: %s images not supported; qemu-img convert -O qcow2 makes one that is (format=raw takes the file as it is)\n",
                 c->option, c->path, others[i].name);
         return -ENOTSUP;
     }
@@ -166,6 +173,13 @@ struct disk *disk_open_backing(const struct disk_config *config, int depth)
         return NULL;
     }
     if (format == DISK_QCOW2) return disk_qcow2_open(fd, config, depth);
+    if (format != DISK_RAW && !config->readonly) {
+        fprintf(stderr, "calque: %s %s: an image of this format can only be read: give readonly=on or snapshot=on, or convert it\n",
+                config->option, config->path);
+        close(fd);
+        return NULL;
+    }
+    if (format != DISK_RAW) return disk_foreign_open(fd, config, format);
     return disk_raw_open(fd, config, config->format == DISK_AUTO);
 }
 

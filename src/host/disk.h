@@ -28,7 +28,7 @@ struct disk {
     bool readonly;              /* no writes */
 };
 
-enum disk_format { DISK_AUTO, DISK_RAW, DISK_QCOW2 };
+enum disk_format { DISK_AUTO, DISK_RAW, DISK_QCOW2, DISK_VMDK, DISK_VHD /* VHDX, too */ };
 
 struct disk_config {
     const char *option;      /* "-hda", for messages */
@@ -46,7 +46,7 @@ struct disk_config {
 struct disk *disk_open(const struct disk_config *config);
 /* 0, or the error of the last writes, with a message. */
 int disk_close(struct disk *d);
-/* "raw", "qcow2"; false: unknown. */
+/* "raw", "qcow2", "vmdk", "vpc", "vhdx"; false: unknown. */
 bool disk_format_parse(const char *name, enum disk_format *format);
 
 /* ---- a worker thread (disk_queue.c) ---- */
@@ -65,6 +65,8 @@ const char *disk_queue_format(const struct block *b);
 /* They take fd over, in any case. NULL with a message. */
 struct disk *disk_raw_open(int fd, const struct disk_config *config, bool probed);
 struct disk *disk_qcow2_open(int fd, const struct disk_config *config, int depth);
+/* VMDK and VHD, for reading. */
+struct disk *disk_foreign_open(int fd, const struct disk_config *config, enum disk_format format);
 /* Writes go to a temporary file; takes base over. */
 struct disk *disk_overlay_open(struct disk *base, const struct disk_config *config);
 /* disk_open() for the backing file of another image. */

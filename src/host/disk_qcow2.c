@@ -1,10 +1,10 @@
 /* qcow2 images: where a guest's clusters are, and their data.
  *
- * Models versions 2 and 3 for reading and writing: backing files, zero clusters, zlib-compressed clusters
- * (read), clusters shared with internal snapshots (copied before they are written), discard. Opening is in
+ * Models versions 2 and 3 for reading and writing: backing files, zero clusters, clusters compressed by
+ * zlib or zstd (read), clusters shared with internal snapshots (copied before they are written), discard. Opening is in
  * disk_qcow2_open.c, refcounts and the order of writes in disk_qcow2_meta.c.
  *
- * Leaves out (refused by name when opening): encryption, external data files, extended L2 entries, zstd.
+ * Leaves out (refused by name when opening): encryption, external data files, extended L2 entries.
  *
  * [qcow2] the format's published specification, versions 2 and 3. */
 #include "host/disk_qcow2.h"
@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <zlib.h>
+#include <zstd.h>
 
 #define COMMIT_AFTER 4096 /* changes after which tables are written without being asked */
 
@@ -32,6 +33,12 @@ static int read_compressed(struct disk_qcow2 *q, u64 entry, u8 *cluster)
     compressed_place(q, entry, &offset, &size);
     int err = disk_pread(q->fd, offset, q->packed, size); /* at most 2 clusters, by its field's width */
     if (err) return err;
+    if (q->zstd) {
+        /* A frame, and then what is behind it in the last sector. */
+        size_t frame = ZSTD_findFrameCompressedSize(q->packed, size);
+        bool good = !ZSTD_isError(frame) && ZSTD_decompress(cluster, q->cluster, q->packed, frame) == q->cluster;
+        return good ? 0 : -EIO;
+    }
     z_stream z = {
         .next_in = q->packed, .avail_in = (uInt)size, .next_out = cluster, .avail_out = (uInt)q->cluster};
     if (inflateInit2(&z, -12) != Z_OK) return -ENOMEM; /* raw deflate, 4 KiB window */

@@ -26,6 +26,7 @@ struct disk_qcow2 {
     u32 cluster_bits;     /* log2 of bytes in a cluster */
     u64 cluster;          /* bytes in a cluster */
     u32 refcount_bits;    /* width of a refcount */
+    bool zstd;            /* how clusters are compressed: by zstd, not by zlib */
     bool discard;         /* free clusters are given back to the host's file system */
 
     u64 l1_offset;          /* where the L1 table is */

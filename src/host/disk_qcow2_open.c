@@ -27,13 +27,14 @@ static int fail(const struct disk_qcow2 *q, const char *why)
     return -EINVAL;
 }
 
-static int check_features(const struct disk_qcow2 *q, const u8 *h, u32 length)
+static int check_features(struct disk_qcow2 *q, const u8 *h, u32 length)
 {
     u64 incompatible = qcow2_get64(h + 72);
     if (incompatible & INCOMPAT_DATA) return fail(q, "qcow2 with an external data file not supported");
     if (incompatible & INCOMPAT_EXTENDED_L2) return fail(q, "qcow2 with extended L2 entries not supported");
-    if (incompatible & INCOMPAT_COMPRESSION && length > 104 && h[104])
-        return fail(q, "qcow2 with zstd compression not supported");
+    q->zstd = incompatible & INCOMPAT_COMPRESSION && length > 104 && h[104] == 1;
+    if (incompatible & INCOMPAT_COMPRESSION && length > 104 && h[104] > 1)
+        return fail(q, "qcow2 with an unknown kind of compression");
     if (incompatible & ~0x1full) return fail(q, "qcow2 with an unknown incompatible feature");
     if (incompatible & INCOMPAT_CORRUPT && !q->disk.readonly)
         return fail(q, "the qcow2 image is marked as corrupt: repair it, or open it read-only");

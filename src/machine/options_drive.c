@@ -126,7 +126,7 @@ static int drive_keys(struct options *o, struct option_list *l)
     else if (media && strcmp(media, "disk"))
         return refuse("-drive", media, "invalid media");
     if (format && !disk_format_parse(format, &d->format))
-        return refuse("-drive", format, "image format not supported (there are raw and qcow2)");
+        return refuse("-drive", format, "image format not supported (there are raw, qcow2, vmdk, vpc and vhdx)");
     if (cache) err = cache_mode(d, cache);
     if (discard && (!strcmp(discard, "unmap") || !strcmp(discard, "on")))
         d->discard = true;
