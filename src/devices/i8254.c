@@ -3,7 +3,7 @@
  * Models all three channels in all six modes, binary and BCD, with latches, read-back and gates. A channel is
  * a state machine that is moved forward lazily, to the clock tick of each access and of each edge of OUT on
  * channel 0; every value a program can read is the one the chip would show at that tick.
- * Leaves out the sound of the speaker. Gates 0 and 1 are tied high, as on a PC.
+ * The speaker itself is pcspk.c. Gates 0 and 1 are tied high, as on a PC.
  *
  * DEVIATION: edges on IRQ0 that would come faster than 100 kHz are coalesced. A read-back shows OUT exactly
  * all the same.
@@ -58,6 +58,9 @@ struct i8254 {
     struct irq_line irq0;      /* channel 0's OUT */
     u8 port61;                 /* bits 3-0 of port 0x61 */
     struct region *regions[2]; /* 0x40-0x43, 0x61 */
+    void (*changing)(void *);  /* i8254_on_speaker(); NULL: there is none */
+    void (*changed)(void *);   /* likewise */
+    void *speaker;             /* their argument */
 };
 
 static u64 ticks_now(const struct i8254 *p) { return muldiv64(clock_now(p->clock), I8254_HZ, NS_PER_SECOND); }
@@ -254,6 +257,33 @@ static void out0_event(void *opaque)
     rearm(p);
 }
 
+/* ---- the speaker ---- */
+
+static void speaker_changing(struct i8254 *p)
+{
+    if (p->changing) p->changing(p->speaker);
+}
+
+static void speaker_changed(struct i8254 *p)
+{
+    if (p->changed) p->changed(p->speaker);
+}
+
+void i8254_on_speaker(struct i8254 *p, void (*changing)(void *opaque), void (*changed)(void *opaque), void *opaque)
+{
+    p->changing = changing;
+    p->changed = changed;
+    p->speaker = opaque;
+}
+
+bool i8254_speaker_on(const struct i8254 *p) { return p->port61 & 2; }
+
+bool i8254_speaker_level(struct i8254 *p, u64 ns)
+{
+    sync_to(p, &p->ch[2], muldiv64(ns, I8254_HZ, NS_PER_SECOND));
+    return p->ch[2].out && (p->port61 & 2);
+}
+
 /* ---- registers ---- */
 
 static void set_gate(struct i8254 *p, struct channel *c, bool gate)
@@ -388,6 +418,7 @@ static u64 counters_read(void *opaque, u64 offset, unsigned size)
     struct i8254 *p = opaque;
     (void)size;
     if (offset == 3) return 0xff; /* the control register cannot be read */
+    if (offset == 2) speaker_changing(p);
     u8 value = read_counter(p, &p->ch[offset]);
     if (offset == 0) rearm(p);
     return value;
@@ -397,10 +428,12 @@ static void counters_write(void *opaque, u64 offset, u64 value, unsigned size)
 {
     struct i8254 *p = opaque;
     (void)size;
+    if (offset >= 2) speaker_changing(p);
     if (offset == 3)
         write_control(p, value);
     else
         write_counter(p, &p->ch[offset], value);
+    if (offset >= 2) speaker_changed(p);
     rearm(p);
 }
 
@@ -410,6 +443,7 @@ static u64 port61_read(void *opaque, u64 offset, unsigned size)
 {
     struct i8254 *p = opaque;
     (void)offset, (void)size;
+    speaker_changing(p);
     sync(p, &p->ch[2]);
     u8 refresh = (clock_now(p->clock) / REFRESH_NS & 1) << 4;
     return p->port61 | refresh | (p->ch[2].out ? 0x20 : 0);
@@ -419,8 +453,10 @@ static void port61_write(void *opaque, u64 offset, u64 value, unsigned size)
 {
     struct i8254 *p = opaque;
     (void)offset, (void)size;
+    speaker_changing(p);
     p->port61 = value & 0x0f;
     set_gate(p, &p->ch[2], value & 1);
+    speaker_changed(p);
 }
 
 static const struct region_ops counters_ops = {counters_read, counters_write, 1, 1};
@@ -432,6 +468,7 @@ static void i8254_reset(struct device *d)
 {
     struct i8254 *p = container_of(d, struct i8254, dev);
     u64 now = ticks_now(p);
+    speaker_changing(p);
     timer_cancel(p->timer);
     set_out(p, &p->ch[0], false);
     for (int i = 0; i < 3; i++) {
@@ -444,6 +481,7 @@ static void i8254_reset(struct device *d)
                                     .cr = 65536};
     }
     p->port61 = 0;
+    speaker_changed(p);
 }
 
 static void i8254_destroy(struct device *d)

@@ -15,4 +15,12 @@ struct i8254;
 struct i8254 *i8254_create(struct bus *ports, struct irq_line irq0, struct clock *clock);
 struct device *i8254_device(struct i8254 *p);
 
+/* The speaker's side. changing() is called before channel 2 or the speaker's bit moves on to what an access is about to
+ * make of it, while what was can still be asked for; changed() after that. */
+void i8254_on_speaker(struct i8254 *p, void (*changing)(void *opaque), void (*changed)(void *opaque), void *opaque);
+/* Is the speaker connected (port 0x61 bit 1), and counts channel 2? */
+bool i8254_speaker_on(const struct i8254 *p);
+/* The level on the speaker at a time, which does not lie before the one asked for last. */
+bool i8254_speaker_level(struct i8254 *p, u64 ns);
+
 #endif

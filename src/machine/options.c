@@ -28,7 +28,7 @@ struct deferred {
     int chardev_count;
     const char *serial[OPTIONS_SERIALS];
     int serial_count;
-    const char *debugcon;
+    const char *debugcon, *parallel;
     const char *monitor[OPTIONS_MONITORS]; /* -monitor, -qmp, -qmp-pretty and -mon */
     const char *monitor_option[OPTIONS_MONITORS]; /* which of them */
     int monitor_count;
@@ -385,6 +385,13 @@ static int opt_chardev(struct context *c, const char *option, const char *arg)
     return 0;
 }
 
+static int opt_parallel(struct context *c, const char *option, const char *arg)
+{
+    if (c->d.parallel) return bad(option, arg, "there is one parallel port");
+    c->d.parallel = arg;
+    return 0;
+}
+
 static int opt_debugcon(struct context *c, const char *option, const char *arg)
 {
     if (c->d.debugcon) return bad(option, arg, "given twice");
@@ -414,7 +421,7 @@ static int opt_device(struct context *c, const char *option, const char *arg)
         static const char *const devices[][2] = {
             {"AC97", "PCI"}, {"e1000", "PCI"}, {"piix3-usb-uhci", "PCI"}, {"usb-kbd", "usb-bus"}, {"usb-mouse", "usb-bus"},
             {"usb-tablet", "usb-bus"}, {"floppy", "floppy-bus"}, {"ide-cd", "IDE"}, {"ide-hd", "IDE"}, {"isa-debug-exit", "ISA"}, {"isa-debugcon", "ISA"},
-            {"isa-serial", "ISA"}, {"pc-testdev", "ISA"}, {"pci-testdev", "PCI"}, {"VGA", "PCI"},
+            {"isa-parallel", "ISA"}, {"isa-serial", "ISA"}, {"pc-testdev", "ISA"}, {"pci-testdev", "PCI"}, {"VGA", "PCI"},
             {"virtio-blk-pci", "PCI"}, {"virtio-keyboard-pci", "PCI"}, {"virtio-mouse-pci", "PCI"},
             {"virtio-net-pci", "PCI"}, {"virtio-rng-pci", "PCI"}, {"virtio-tablet-pci", "PCI"},
         };
@@ -465,14 +472,6 @@ static int opt_drive(struct context *c, const char *option, const char *arg)
 {
     (void)option;
     return options_drive(c->o, arg);
-}
-
-/* Options whose argument must be one that means "nothing". */
-static int opt_nothing(struct context *c, const char *option, const char *arg)
-{
-    (void)c;
-    if (!strcmp(arg, "none") || !strcmp(arg, "null")) return 0;
-    return bad(option, arg, "not supported");
 }
 
 /* ---- sound ---- */
@@ -697,7 +696,7 @@ static const struct option {
     {"fw_cfg", "[name=]name,file=file|string=text", opt_fw_cfg, "add a firmware configuration item"},
     {"serial", "target", opt_serial, "connect a serial port: stdio, pty, file:F, pipe:F, unix:F, tcp:H:P, null, none; mon:target "
      "shares it with a monitor"},
-    {"parallel", "none|null", opt_nothing, "there is no parallel port"},
+    {"parallel", "target", opt_parallel, "connect the parallel port, as for -serial"},
     {"monitor", "target", opt_monitor, "a monitor for people, there"},
     {"qmp", "target", opt_monitor, "a monitor for programs, there (QMP)"},
     {"qmp-pretty", "target", opt_monitor, NULL},
@@ -838,6 +837,18 @@ static int add_device(struct options *o, struct option_list *l)
         err = add_serial(o, l);
         return err ? err : option_list_check(l);
     }
+    if (!strcmp(driver, "isa-parallel")) {
+        const char *id = option_list_get(l, "chardev");
+        u64 base = 0x378, irq = 7, index = 0;
+        err = option_list_number(l, "iobase", 0xffff, &base);
+        if (!err) err = option_list_number(l, "irq", 15, &irq);
+        if (!err) err = option_list_number(l, "index", 2, &index);
+        if (!err && (base != 0x378 || irq != 7 || index)) err = bad("-device", driver, "there is only port 0x378 with interrupt 7");
+        if (!err && o->parallel >= 0) err = bad("-device", driver, "there is a parallel port already");
+        if (!err && !id) err = bad("-device", driver, "property 'chardev' is missing");
+        if (!err) err = options_chardev_take(o, "-device isa-parallel", id, &o->parallel);
+        return err ? err : option_list_check(l);
+    }
     if (!strcmp(driver, "ide-hd") || !strcmp(driver, "ide-cd")) {
         err = options_device_ide(o, l, driver);
         return err ? err : option_list_check(l);
@@ -919,6 +930,7 @@ static int finish_chardevs(struct context *c)
                   ? options_mon(o, c->d.monitor[i])
                   : options_monitor(o, option - 1, c->d.monitor[i], strcmp(option, "monitor") != 0, pretty);
     }
+    if (!err && c->d.parallel) err = options_chardev_target(o, "-parallel", c->d.parallel, "parallel0", &o->parallel);
     if (!err && c->d.debugcon) err = options_chardev_target(o, "-debugcon", c->d.debugcon, "debugcon", &o->debugcon);
     for (int i = 0; i < c->d.object_count && !err; i++)
         if (is_rng(c->d.object[i])) err = add_object(o, c->d.object[i]);
@@ -930,6 +942,8 @@ static int finish_chardevs(struct context *c)
         option_list_free(&l);
     }
     if (err || o->nodefaults) return err;
+    if (o->parallel == CHARDEV_UNSET && (err = options_chardev_target(o, "-parallel", "null", "parallel0", &o->parallel)))
+        return err;
     /* The default serial port, and the default monitor. */
     bool use_stdio = o->nographic;
     for (int i = 0; i < o->chardev_count; i++) use_stdio &= o->chardevs[i].kind != CHARDEV_STDIO;
@@ -996,7 +1010,7 @@ int options_parse(struct options *o, int argc, char **argv)
     o->cpus = o->cores = o->threads = 1;
     o->hpet = o->acpi = o->vga = true;
     o->splash_time = o->reboot_timeout = UINT64_MAX;
-    o->debugcon = CHARDEV_UNSET;
+    o->debugcon = o->parallel = CHARDEV_UNSET;
     for (int i = 0; i < OPTIONS_SERIALS; i++) o->serial[i] = CHARDEV_UNSET;
 
     /* -nodefaults also means no VGA, unless one is asked for, wherever it stands. */

@@ -157,6 +157,7 @@ struct options {
     bool chardev_used[OPTIONS_CHARDEVS]; /* a device has it */
     int chardev_count;                   /* used entries */
     int serial[OPTIONS_SERIALS];         /* CHARDEV_* or index of chardevs[] */
+    int parallel;                        /* likewise */
     int debugcon;                        /* likewise, for -debugcon (port 0xe9 by default) */
     struct device_option devices[OPTIONS_DEVICES];
     int device_count;                    /* used entries */

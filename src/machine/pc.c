@@ -31,7 +31,9 @@
 #include "devices/isa_debug_exit.h"
 #include "devices/mc146818.h"
 #include "devices/pc_testdev.h"
+#include "devices/parallel.h"
 #include "devices/pci.h"
+#include "devices/pcspk.h"
 #include "devices/pci_testdev.h"
 #include "devices/piix3.h"
 #include "devices/piix3_ide.h"
@@ -235,6 +237,8 @@ static bool create_bridges(struct machine *m, const struct firmware *bios)
     return pc->piix3 && add(m, piix3_device(pc->piix3));
 }
 
+static struct audio *audio_of(struct machine *m, int ref) { return m->audios[ref >= 0 ? ref : OPTIONS_AUDIOS]; }
+
 static bool create_timers(struct machine *m)
 {
     struct pc *pc = m->pc;
@@ -249,7 +253,8 @@ static bool create_timers(struct machine *m)
         irq8 = hpet_rtc_input(pc->hpet);
     }
     struct i8254 *pit = i8254_create(m->io, irq0, m->clock);
-    if (!add(m, pit ? i8254_device(pit) : NULL)) return false;
+    if (!add(m, pit ? i8254_device(pit) : NULL) || !add(m, pcspk_create(pit, audio_of(m, m->options->pcspk_audio))))
+        return false;
     pc->rtc = mc146818_create(m->io, irq8, m->clock);
     if (!add(m, pc->rtc ? mc146818_device(pc->rtc) : NULL)) return false;
     mc146818_on_set(pc->rtc, control_clock_set, m);
@@ -279,9 +284,7 @@ static bool create_legacy(struct machine *m)
 
 static struct chardev *chardev_of(struct machine *m, int ref) { return ref >= 0 ? chardev_port(m->chardevs[ref]) : NULL; }
 
-static struct audio *audio_of(struct machine *m, int ref) { return m->audios[ref >= 0 ? ref : OPTIONS_AUDIOS]; }
-
-static bool create_serial_ports(struct machine *m)
+static bool create_ports(struct machine *m)
 {
     static const u16 bases[OPTIONS_SERIALS] = {0x3f8, 0x2f8, 0x3e8, 0x2e8};
     static const int irqs[OPTIONS_SERIALS] = {4, 3, 4, 3};
@@ -291,7 +294,7 @@ static bool create_serial_ports(struct machine *m)
         if (!add(m, uart16550_create(m->io, bases[i], isa_line(m->pc, irqs[i]), m->clock, chardev_of(m, ref))))
             return false;
     }
-    return true;
+    return m->options->parallel < 0 || add(m, parallel_create(m->io, 0x378, isa_line(m->pc, 7), chardev_of(m, m->options->parallel)));
 }
 
 static struct virtio_slot virtio_slot(struct machine *m, const struct virtio_place *p)
@@ -718,7 +721,7 @@ bool pc_create(struct machine *m)
               create_bridges(m, &bios) &&
               create_timers(m) &&
               create_legacy(m) &&
-              create_serial_ports(m) &&
+              create_ports(m) &&
               create_drives(m) &&
               create_pci_devices(m, &vga_bios) &&
               create_usb(m) &&

@@ -1,5 +1,6 @@
 #!/bin/bash
-# tests/boot/sound.sh: Linux's snd-intel8x0 plays tones at two rates, and they are in the WAV file as they were made.
+# tests/boot/sound.sh: Linux's snd-intel8x0 plays tones at two rates, and they are in the WAV file as they were made; the
+# console's bell beeps by pcspkr, and lp prints.
 cd "$(dirname "$0")/../.." || exit 1
 . scripts/lib.sh
 . scripts/lib-guest.sh
@@ -7,7 +8,7 @@ cd "$(dirname "$0")/../.." || exit 1
 scripts/get-guests linux-amd64 initramfs-amd64 || exit 1
 
 dir=$(mktemp -d) || exit 1
-sound_initramfs "$dir/initramfs" linux-image-amd64 $sound_ac97_modules
+sound_initramfs "$dir/initramfs" linux-image-amd64 $sound_ac97_modules pcspkr parport parport_pc lp
 
 # play RATE HZ: a guest that plays a tone of 2 s and amplitude 10000.
 play() {
@@ -35,4 +36,30 @@ END
 
 play 44100 440
 play 48000 1000
+
+cat >"$dir/tree/root/beep.sh" <<'END'
+for module in /modules/*.ko; do insmod $module; done
+printf '\033[10;700]\033[11;1000]\a' >/dev/tty1
+head -c 5000 /bin/busybox >/dev/lp0
+dmesg | grep -o 'lp0: using parport0'
+sleep 2
+END
+(cd "$dir/tree" && find . | cpio -o -H newc -R 0:0 --quiet) | cat "$dir/initramfs" - >"$dir/all"
+guest_start sound-speaker -m 256 -kernel guests/vmlinuz-amd64 -initrd "$dir/all" -no-reboot \
+    -audiodev "wav,id=w,path=$dir/out.wav" -machine pcspk-audiodev=w -parallel "file:$dir/printed" \
+    -append "console=tty1 console=ttyS0 calque.run=\"sh /root/beep.sh\" calque.poweroff"
+trap 'guest_kill; rm -rf "$dir"' EXIT
+guest_expect 150 'calque-guest: ready'
+guest_expect 30 '^lp0: using parport0' 'calque-guest: status 0'
+guest_end 30
+head -c 5000 guests/busybox-amd64/bin/busybox | cmp - "$dir/printed" || exit 1
+python3 - "$dir/out.wav" <<'END' || exit 1
+import array, sys, wave
+with wave.open(sys.argv[1]) as w:
+    left, rate = array.array("h", w.readframes(w.getnframes()))[::2], w.getframerate()
+rises = [i for i in range(1, len(left)) if left[i - 1] < 0 <= left[i]]
+hertz = (len(rises) - 1) / ((rises[-1] - rises[0]) / rate) if len(rises) > 600 else 0
+print(f"the speaker: {hertz:.1f} Hz, {len(rises)} periods")
+sys.exit(not 697 < hertz < 703)
+END
 guest_pass
