@@ -259,9 +259,16 @@ bool mmu_load_pdptes(struct cpu *cpu, u64 cr3)
 
 /* ---- the TLB: maintenance ---- */
 
-static void forget_stack(struct cpu *cpu)
+static void forget_recent(struct tlb *t)
 {
-    for (unsigned n = 0; n < TLB_CONTEXTS; n++) cpu->tlbs[n].stack_tag = TLB_NO_STACK;
+    if (t->recent_empty) return;
+    for (unsigned n = 0; n < TLB_RECENT; n++) t->recent[n].tag = TLB_NO_PAGE;
+    t->recent_empty = true;
+}
+
+static void forget_all_recent(struct cpu *cpu)
+{
+    for (unsigned n = 0; n < TLB_CONTEXTS; n++) forget_recent(&cpu->tlbs[n]);
 }
 
 /* A generation nobody has yet. */
@@ -294,8 +301,9 @@ void tlb_switch_space(struct cpu *cpu, unsigned pcid, bool keep)
     t->spaces[n].pcid = (u16)pcid;
     t->spaces[n].gen = (u16)gen;
     cpu->tlbs[TLB_USER].gen = cpu->tlbs[TLB_SUPERVISOR].gen = gen;
-    cpu->tlbs[TLB_USER].stack_tag = cpu->tlbs[TLB_SUPERVISOR].stack_tag = TLB_NO_STACK;
-    if (kernel->local) kernel->stack_tag = TLB_NO_STACK;
+    forget_recent(&cpu->tlbs[TLB_USER]);
+    forget_recent(&cpu->tlbs[TLB_SUPERVISOR]);
+    if (kernel->local) forget_recent(kernel);
     kernel->local = false;
 }
 
@@ -343,7 +351,7 @@ void tlb_flush_page(struct cpu *cpu, gla lin)
     }
     for (unsigned n = 0; n < TLB_CONTEXTS; n++)
         cpu->tlbs[n].e[tlb_index(lin)] = (struct tlb_entry){0};
-    forget_stack(cpu);
+    forget_all_recent(cpu);
     struct tlb2_entry *e = t->e[tlb2_set(lin)];
     for (unsigned n = 0; n < TLB2_WAYS; n++)
         if (!((e[n].tag ^ lin) >> GUEST_PAGE_SHIFT)) e[n].tag = 0;
@@ -353,7 +361,7 @@ void tlb_flush_page(struct cpu *cpu, gla lin)
 void tlb_protect_code(struct cpu *cpu, u64 ram_offset)
 {
     u64 host = (u64)(uintptr_t)(cpu->ram->host + ram_offset);
-    forget_stack(cpu);
+    forget_all_recent(cpu);
     for (unsigned c = 0; c < TLB_CONTEXTS; c++) {
         for (unsigned n = 0; n < TLB_ENTRIES; n++) {
             struct tlb_entry *e = &cpu->tlbs[c].e[n];

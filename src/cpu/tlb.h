@@ -28,16 +28,23 @@ struct tlb_entry {
     u64 addend; /* host address = linear address + addend */
 };
 
+/* The translator's: a page that some of its accesses found last. All are forgotten whenever a page is. */
+struct tlb_recent {
+    u64 tag;    /* its linear address, or TLB_NO_PAGE */
+    u64 addend; /* as in an entry */
+    u64 since;  /* the host's TSC when somebody last looked how fast it is missed */
+    s32 left;   /* misses until that is next */
+};
+#define TLB_RECENT  128u   /* half of them found for writing; the first one last through the stack pointer */
+#define TLB_NO_PAGE 0x800u /* no linear address, also not with bits 6-11 masked off (access.c) */
+
 struct tlb {
-    u64 gen; /* current generation, 1..TLB_GEN_MAX */
-    bool local; /* TLB_SUPERVISOR_SMAP: has entries of pages that are not global; else they stay over loads of CR3 */
-    /* The translator's: the page that was last written through the stack pointer; forgotten whenever a page is. */
-    u64 stack_tag;    /* its linear address, or TLB_NO_STACK */
-    u64 stack_addend; /* as in an entry */
+    u64 gen;           /* current generation, 1..TLB_GEN_MAX */
+    bool local;        /* TLB_SUPERVISOR_SMAP: has entries of pages that are not global; else they stay over loads of CR3 */
+    bool recent_empty; /* none of recent[] has a page */
+    struct tlb_recent recent[TLB_RECENT];
     struct tlb_entry e[TLB_ENTRIES];
 };
-
-#define TLB_NO_STACK 0x800u /* no linear address with bits 4-11 masked off */
 
 /* The second level, for mmu.c: what page walks found, whoever asked. Its tags have the generation in the low bits, too: that of
  * the address space, or for a global page TLB2_GLOBAL and the generation of global pages. */

@@ -108,10 +108,13 @@ static void emit_compare(struct tr *t, struct stub *s, u8 *retry, const struct s
     emit_compare_page(t, s, retry, lin, wide, write);
 }
 
-static bool is_rip_relative(const struct sum *a)
+/* RIP-relative, and its place in the page is known: the page's address. */
+static bool known_place(const struct tr *t, const struct sum *a, unsigned size, struct sum *page)
 {
-    return a->has_extra && a->m.reg == H_NONE && a->m.index == H_NONE && a->extra.reg == H_NONE &&
-           a->extra.disp == (s32)offsetof(struct cpu, page_rip);
+    const s32 offset = a->m.disp & (s32)GUEST_PAGE_MASK;
+    *page = (struct sum){.m = rm_mem(H_NONE, a->m.disp - offset), .extra = a->extra, .has_extra = true};
+    return a->has_extra && a->m.reg == H_NONE && a->m.index == H_NONE && a->extra.disp == (s32)offsetof(struct cpu, page_rip) &&
+           offset + size <= GUEST_PAGE_SIZE && !(t->align && (offset & (t->align - 1)));
 }
 
 /* Probe a sum, up to the addend in T_A. */
@@ -119,10 +122,8 @@ static void emit_probe_entry(struct tr *t, struct stub *s, const struct sum *a, 
 {
     struct emit *e = &t->e;
     u8 *retry = e->p;
-    const s32 offset = a->m.disp & (s32)GUEST_PAGE_MASK;
-    if (is_rip_relative(a) && offset + size <= GUEST_PAGE_SIZE && !(t->align && offset & (t->align - 1))) {
-        /* The place in the page is known. */
-        const struct sum page = {.m = rm_mem(H_NONE, a->m.disp - offset), .extra = a->extra, .has_extra = true};
+    struct sum page;
+    if (known_place(t, a, size, &page)) {
         emit_sum(t, true, T_B, &page, 0);
         emit_index(t, T_B);
         emit_compare_page(t, s, retry, a, true, write);
@@ -138,41 +139,124 @@ static void emit_probe_entry(struct tr *t, struct stub *s, const struct sum *a, 
     emit_compare(t, s, retry, a, true, write);
 }
 
-/* Through the stack pointer: first try the page that was last written so. An operand that is not aligned does not match. */
-static void emit_probe_stack(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write)
+/* The same with a sum that is cut to 32 bits. */
+static void emit_probe_cut(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write)
 {
     struct emit *e = &t->e;
-    emit_sum(t, true, T_B, a, 0);
-    emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE | ((s32)size - 1));
-    emit_op(e, E_W, 0, 0x3b, T_B, rm_gs(TLB_FIELD(t, stack_tag)));
-    t->others[t->nothers] = (struct other_page){.stub = s, .site = emit_jump(e, CC_NE), .lin = *a, .size = (u8)size, .align = t->align, .write = write};
-    emit_load(e, T_A, rm_gs(TLB_FIELD(t, stack_addend)));
-    t->others[t->nothers++].back = e->p;
+    u8 *retry = e->p;
+    emit_sum(t, false, T_A, a, 0);
+    emit_index(t, T_A);
+    emit_sum(t, false, T_B, a, 0);
+    if (compared_byte(t, size)) emit_lea(e, true, T_B, rm_mem(T_B, compared_byte(t, size)));
+    emit_compare(t, s, retry, a, false, write);
+}
+
+/* ---- recent pages ----
+ *
+ * Most accesses through a base register find the page that the last one through it found. So a block looks there first: in
+ * one of tlb.recent[], whose place is known when the block is translated, so that the host's loads do not wait for the address. What
+ * is not found there is probed out of line, and remembered. A place that misses too often gets a jump there instead. */
+
+static struct rm recent_field(const struct tr *t, unsigned slot, size_t field)
+{
+    return rm_gs(TLB_FIELD(t, recent) + slot * sizeof(struct tlb_recent) + field);
+}
+
+static bool is_stack(const struct sum *a) { return a->m.reg == H_GSP && a->m.index == H_NONE && !a->has_extra; }
+
+/* The recent page to look at for an address. */
+static unsigned recent_slot(struct tr *t, const struct sum *a, bool write)
+{
+    if (is_stack(a)) return 0;
+    for (unsigned n = 0; n < t->nrecents; n++) {
+        const struct recent *r = &t->recents[n];
+        const struct rm *m = &r->lin.m, *o = &a->m;
+        if (r->write == write && m->reg == o->reg && m->index == o->index && (m->index == H_NONE || m->scale == o->scale) &&
+            r->lin.has_extra == a->has_extra && (!a->has_extra || r->lin.extra.disp == a->extra.disp) &&
+            (m->disp ^ o->disp) >> GUEST_PAGE_SHIFT == 0)
+            return r->slot;
+    }
+    const u8 slot = (u8)(write ? 1 + t->bt->recents[1]++ % (TLB_RECENT / 2 - 1)
+                               : TLB_RECENT / 2 + t->bt->recents[0]++ % (TLB_RECENT / 2));
+    if (t->nrecents < MAX_RECENTS) t->recents[t->nrecents++] = (struct recent){.lin = *a, .write = write, .slot = slot};
+    return slot;
+}
+
+static bool has_recent(unsigned size) { return size <= 64 && !(size & (size - 1)); }
+
+/* Up to the addend in T_A; `cut`: to the host address, of a sum of 32 bits. An operand that is not aligned does not match. */
+static void emit_probe_recent(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write, bool cut)
+{
+    struct emit *e = &t->e;
+    const unsigned slot = recent_slot(t, a, write);
+    struct other_page *o = &t->others[t->nothers++];
+    *o = (struct other_page){.stub = s, .start = e->p, .lin = *a, .size = (u8)size, .align = (u8)t->align,
+                             .slot = (u8)slot, .write = write, .cut = cut};
+    struct sum page;
+    const bool known = known_place(t, a, size, &page);
+    if (cut) {
+        emit_sum(t, false, T_A, a, 0);
+        emit_store(e, T_A, rm_reg(T_B));
+    } else {
+        emit_sum(t, true, T_B, known ? &page : a, 0);
+    }
+    if (!known) emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE | ((s32)size - 1));
+    emit_op(e, E_W, 0, 0x3b, T_B, recent_field(t, slot, offsetof(struct tlb_recent, tag)));
+    o->site = emit_jump(e, CC_NE);
+    emit_op(e, E_W, 0, cut ? 0x03 : 0x8b, T_A, recent_field(t, slot, offsetof(struct tlb_recent, addend)));
+    o->back = e->p;
 }
 
 void emit_other_page(struct tr *t, const struct other_page *o)
 {
     struct emit *e = &t->e;
-    emit_patch(o->site, e->p);
+    u8 *probe = e->p;
+    emit_patch(o->site, probe);
     t->align = o->align;
-    emit_probe_entry(t, o->stub, &o->lin, o->size, o->write);
-    if (o->write) {
-        emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
-        emit_store(e, T_B, rm_gs(TLB_FIELD(t, stack_tag)));
-        emit_store(e, T_A, rm_gs(TLB_FIELD(t, stack_addend)));
+    if (o->cut) emit_probe_cut(t, o->stub, &o->lin, o->size, o->write);
+    else emit_probe_entry(t, o->stub, &o->lin, o->size, o->write);
+    if (!o->slot && !o->write) {
+        emit_jump_to(e, CC_ALWAYS, o->back);
+        return;
+    }
+    u8 *probed = e->p;
+    emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
+    emit_store(e, T_B, recent_field(t, o->slot, offsetof(struct tlb_recent, tag)));
+    emit_store(e, T_A, recent_field(t, o->slot, offsetof(struct tlb_recent, addend)));
+    emit_op(e, 0, 0, 0xc6, 0, rm_gs(TLB_FIELD(t, recent_empty)));
+    emit8(e, 0);
+    u8 *rare = NULL;
+    if (o->slot) {
+        emit_op(e, 0, 0, 0x83, 5, recent_field(t, o->slot, offsetof(struct tlb_recent, left))); /* sub dword, 1 */
+        emit8(e, 1);
+        rare = emit_jump(e, CC_S);
+    }
+    u8 *again = e->p;
+    if (o->cut) {
+        emit_sum(t, false, T_B, &o->lin, 0);
+        emit_op(e, E_W, 0, 0x03, T_A, rm_reg(T_B));
     }
     emit_jump_to(e, CC_ALWAYS, o->back);
+    if (o->write && !o->align) miss_direct(t, o->size, again);
+    if (o->slot) {
+        struct look *look = code_memory_data(&t->bt->code, sizeof *look);
+        *look = (struct look){.start = o->start, .probe = probe, .probed = probed, .again = o->cut ? again : o->back};
+        emit_patch(rare, e->p);
+        emit_near(e, 0x8d, T_B, look);
+        emit_mov_imm64(e, T_A, t->context * TLB_RECENT + o->slot);
+        emit_call(t, t->bt->missed);
+        emit_jump_to(e, CC_ALWAYS, again);
+    }
 }
-
 /* Probe a sum; no part wraps before the sum does. */
 static void emit_probe_sum(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write)
 {
     struct emit *e = &t->e;
-    if (a->m.reg == H_GSP && a->m.index == H_NONE && !a->has_extra && size <= 16 && !(size & (size - 1)))
-        emit_probe_stack(t, s, a, size, write);
-    else {
+    if (has_recent(size)) {
+        emit_probe_recent(t, s, a, size, write, false);
+    } else {
         emit_probe_entry(t, s, a, size, write);
-        if (write && !t->align) miss_direct(t, size);
+        if (write && !t->align) miss_direct(t, size, t->e.p);
     }
     if (a->has_extra) emit_op(e, E_W, 0, 0x03, T_A, a->extra);
     t->at = with_register(t, T_A, a->m);
@@ -193,13 +277,11 @@ static void emit_probe_wrapped(struct tr *t, struct stub *s, const struct sum *a
         stub_miss(t, s, retry, a, false, write);
         emit_mov_imm64(e, T_A, lin);
         emit_op(e, E_W, 0, 0x03, T_A, rm_gs(entry + offsetof(struct tlb_entry, addend)));
+    } else if (has_recent(size)) {
+        emit_probe_recent(t, s, a, size, write, true);
     } else {
-        emit_sum(t, false, T_A, a, 0);
-        emit_index(t, T_A);
-        emit_sum(t, false, T_B, a, 0);
-        if (compared_byte(t, size)) emit_lea(e, true, T_B, rm_mem(T_B, compared_byte(t, size)));
-        emit_compare(t, s, retry, a, false, write);
-        if (write && !t->align) miss_direct(t, size);
+        emit_probe_cut(t, s, a, size, write);
+        if (write && !t->align) miss_direct(t, size, e->p);
         emit_sum(t, false, T_B, a, 0);
         emit_op(e, E_W, 0, 0x03, T_A, rm_reg(T_B));
     }

@@ -167,6 +167,16 @@ static inline void emit_patch(u8 *site, const u8 *target)
 }
 static inline void emit_jump_to(struct emit *e, unsigned cc, const u8 *target) { emit_patch(emit_jump(e, cc), target); }
 
+/* An instruction with an operand in the same code memory: [RIP + displacement]. */
+static inline void emit_near(struct emit *e, unsigned code, unsigned reg, const void *operand)
+{
+    emit8(e, 0x48 | (reg & 8 ? 4 : 0));
+    emit8(e, code);
+    emit8(e, (reg & 7) << 3 | 5);
+    emit32(e, 0);
+    emit_patch(e->p - 4, operand);
+}
+
 #define CC_AE 3u
 #define CC_E 4u
 #define CC_NE 5u

@@ -12,16 +12,6 @@ static bool branch_target(const struct tr *t, s32 *off)
     return true;
 }
 
-/* An instruction with an operand in the same code memory: [RIP + displacement]. */
-static void emit_near(struct emit *e, unsigned code, unsigned reg, const void *operand)
-{
-    emit8(e, 0x48 | (reg & 8 ? 4 : 0));
-    emit8(e, code);
-    emit8(e, (reg & 7) << 3 | 5);
-    emit32(e, 0);
-    emit_patch(e->p - 4, operand);
-}
-
 /* Does the instruction at this page offset cross into the next page? */
 static bool crosses_at(const struct tr *t, s32 off)
 {

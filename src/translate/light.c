@@ -4,6 +4,7 @@
 #include "cpu/exec.h"
 #include "cpu/fpu_live.h"
 #include "cpu/run.h"
+#include "translate/emit.h"
 #include "translate/translate.h"
 
 /* A store to a page that holds code, but not where it stores: its addend, or 0. */
@@ -37,6 +38,24 @@ u64 light_fill(struct cpu *cpu, u64 addr, u64 a)
     if (e->write_tag == ((addr & ~GUEST_PAGE_MASK) | cpu->tlb->gen | TLB_CODE) && (addend = beside_code(cpu, addr, a >> 8))) return addend;
     if (mmu_fill(cpu, addr, (unsigned)(a & 0xff))) return cpu->fpu_live == live;
     return cpu->fpu_live == live ? beside_code(cpu, addr, a >> 8) : 0;
+}
+
+u64 light_missed(struct cpu *cpu, u64 addr, u64 a)
+{
+    enum { MISSES = 256, CYCLES = 100 }; /* fewer than that between misses: it costs more than it gains */
+    const struct bt *bt = cpu->engine;
+    const struct look *l = (const struct look *)(void *)code_memory_rw(&bt->code, (void *)(uintptr_t)addr);
+    struct tlb_recent *r = &cpu->tlbs[a / TLB_RECENT].recent[a % TLB_RECENT];
+    const u64 now = __builtin_ia32_rdtsc();
+    if (now - r->since < MISSES * CYCLES) {
+        struct emit e = {.p = l->start};
+        emit_jump_to(&e, CC_ALWAYS, l->probe);
+        e.p = l->probed;
+        emit_jump_to(&e, CC_ALWAYS, l->again);
+    }
+    r->since = now;
+    r->left = MISSES - 1;
+    return r->addend;
 }
 
 u64 light_fpu_load(struct cpu *cpu, u64 addr, u64 a)

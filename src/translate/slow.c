@@ -25,10 +25,10 @@ void stub_miss(struct tr *t, struct stub *s, u8 *retry, const struct sum *lin, b
         (struct miss){.stub = s, .site = emit_jump(&t->e, CC_NE), .retry = retry, .lin = *lin, .wide = wide, .write = write};
 }
 
-void miss_direct(struct tr *t, unsigned size)
+void miss_direct(struct tr *t, unsigned size, u8 *go_on)
 {
     struct miss *m = &t->misses[t->nmisses - 1];
-    m->direct = t->e.p;
+    m->direct = go_on;
     m->size = (u8)size;
 }
 

@@ -123,6 +123,7 @@ void translate_thunks(struct bt *bt)
     emit_op(e, 0, 0, 0xff, 4, rm_reg(T_A));
 
     bt->fill = emit_light(e, bt, light_fill);
+    bt->missed = emit_light(e, bt, light_missed);
     bt->rdtsc = emit_light(e, bt, light_rdtsc);
     bt->fpu_load = emit_light(e, bt, light_fpu_load);
     bt->find = emit_light(e, bt, light_find);

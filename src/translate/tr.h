@@ -17,6 +17,7 @@ enum { T_A = H_15, T_B = H_14, H_GSP = H_12, H_G12 = H_13 };
 #define MAX_STUBS 256
 #define MAX_MISSES 256
 #define MAX_EXITS 8
+#define MAX_RECENTS 32
 
 /* An out-of-line path. */
 struct stub {
@@ -51,13 +52,21 @@ struct miss {
     u8 size;
 };
 
-/* A stack access that is not to the page last written so: the full probe. */
+/* An access whose page is not the recent one that it looks at: the full probe. */
 struct other_page {
     struct stub *stub;
-    u8 *site, *back; /* the jump to it, and where to go on */
+    u8 *start, *site, *back; /* of the look; the jump to it; where to go on */
     struct sum lin;
     u8 size, align;
+    u8 slot;         /* in tlb.recent[] */
+    bool write, cut; /* cut: the sum is of 32 bits */
+};
+
+/* Accesses of the block that look at the same recent page. */
+struct recent {
+    struct sum lin; /* of the first of them */
     bool write;
+    u8 slot; /* in tlb.recent[] */
 };
 
 /* A direct jump's way out. */
@@ -98,6 +107,8 @@ struct tr {
     unsigned nmisses;
     struct other_page others[MAX_MISSES];
     unsigned nothers;
+    struct recent recents[MAX_RECENTS];
+    unsigned nrecents;
     struct exit_jump exits[MAX_EXITS];
     unsigned nexits;
     struct find find;
@@ -171,8 +182,8 @@ void stub_from(struct tr *t, struct stub *s, unsigned cc);
 /* Emit the jump (not equal) of a TLB probe that missed. A light function (light.h) fills the TLB, then the code at `retry` runs
  * again, with all registers as they are here, but T_A unknown and T_B the linear address; or the stub is taken. */
 void stub_miss(struct tr *t, struct stub *s, u8 *retry, const struct sum *lin, bool wide, bool write);
-/* The probe has just ended: its miss may give an addend for this one store. Not if that is remembered. */
-void miss_direct(struct tr *t, unsigned size);
+/* The probe has just ended: its miss may give an addend for this one store, to go on with there. */
+void miss_direct(struct tr *t, unsigned size, u8 *go_on);
 void emit_miss(struct tr *t, const struct miss *m);
 /* Call a thunk. */
 void emit_call(struct tr *t, const u8 *thunk);
@@ -200,7 +211,7 @@ void emit_probe(struct tr *t, struct stub *s, unsigned base, s32 disp, unsigned 
 void emit_probe_run(struct tr *t, struct stub *s, unsigned base, bool write);
 /* For BT and its kind with a register for the bit: probe the unit the bit is in, and leave its number there in cpu->target. */
 void emit_bit_address(struct tr *t, struct stub *s, bool write);
-/* What follows the block's own code for its stack accesses. */
+/* What follows the block's own code for its accesses to recent pages. */
 void emit_other_page(struct tr *t, const struct other_page *o);
 /* The probed operand must be aligned. Uses T_B. */
 void emit_aligned(struct tr *t, struct stub *s, unsigned size);

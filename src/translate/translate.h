@@ -25,6 +25,12 @@ struct link {
 };
 #define NO_PAGE 1ull
 
+/* A look at a recent page of the TLB (access.c), and how to go without: jumps from `start` to `probe`, and from `probed` to `again`.
+ * All in the writable view. */
+struct look {
+    u8 *start, *probe, *probed, *again;
+};
+
 /* A block's host code. Lies in the same region of code memory. */
 struct translation {
     struct block *block;      /* NULL: dead */
@@ -45,11 +51,12 @@ struct bt {
     u8 *find;       /* T_B is a RIP: called, returns its jump_entry in T_A, or 0 */
     u8 *slow;       /* r14 is the struct insn, r15 its block's offset: runs its handler */
     u8 *denied;     /* r14 is a struct block whose instructions need the vector state live, when it cannot be: interprets it */
-    u8 *fill, *fpu_load, *rdtsc; /* light functions */
+    u8 *fill, *missed, *fpu_load, *rdtsc; /* light functions */
     u8 *settle;     /* computes flags that are pending (flags.c) */
     bool bmi2;      /* the host has RORX */
     unsigned hot;   /* interpretations before a block is translated */
     struct check *check; /* -d check (check.c); else NULL */
+    unsigned recents[2]; /* places in tlb.recent[] given out: for reading, for writing */
     s32 unpush;     /* with an exception from a link: what the stack pointer must move back */
     u64 translated, evictions, bytes, host_bytes, cold_bytes; /* statistics: blocks, regions given up, bytes of the guest's code, the host's, and of that out of line */
     u64 links, finds, entries;  /* light look-ups of direct and of indirect jumps, entries from the run loop */
