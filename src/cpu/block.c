@@ -395,6 +395,7 @@ static struct block *crossing_block(struct cpu *cpu, struct block_cache *in, gla
     if (!fetch_page(cpu, next, &tail_offset, &phys)) return NULL;
     const u64 tail = tail_offset >> GUEST_PAGE_SHIFT;
     cpu_code_seen(cpu, next);
+    if (b && b->dead) b = NULL; /* the page walk has set a bit in one of its pages */
     if (b && b->tail == tail) return b;
     if (b) kill_tails(cpu, in, in->pages[b->tail]);
     struct code_page *p = code_page(cpu, in, ram_offset >> GUEST_PAGE_SHIFT), *q = code_page(cpu, in, tail);

@@ -142,9 +142,12 @@ static int bt_create(struct cpu *cpu)
     bt->hot = HOT;
     bt->cache.discard = discard;
     set_up_code(cpu, bt);
-    if (log_enabled(LOG_CHECK) && !(bt->check = check_create(cpu))) goto fail_code;
+    err = -ENOMEM;
+    if (log_enabled(LOG_CHECK) && !(bt->check = check_create(cpu))) goto fail_cache;
     cpu->engine = bt;
     return 0;
+fail_cache:
+    block_cache_destroy(&bt->cache, cpu);
 fail_code:
     code_memory_destroy(&bt->code);
 fail:

@@ -95,6 +95,7 @@ u64 light_link(struct cpu *cpu, u64 addr, u64 a)
     struct block *to;
     bt->links++;
     cpu->rip = rip;
+    if (l->from->dead) return 0; /* a page walk in it has set a bit in its page; what leads to others is given up already */
     if (l->within) {
         to = block_at(bt->cache.pages[l->from->page], (unsigned)l->target, mode);
         if (to && block_crosses(to)) return 0;
@@ -108,7 +109,7 @@ u64 light_link(struct cpu *cpu, u64 addr, u64 a)
         to = find(cpu, bt, rip, l->to);
         forward = rip > cpu->page_rip + l->from->offset;
     }
-    if (!to || !to->host) return 0;
+    if (!to || !to->host || l->from->dead) return 0;
     forward &= !l->poll;
     translate_link(bt, l, to, forward);
     if (!l->within) {

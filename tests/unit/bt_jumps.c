@@ -273,3 +273,56 @@ Test(interp, an_instruction_that_crosses_a_page_follows_the_mapping_of_both_page
     cr_assert_eq(cpu->cr2, two);
     cr_assert_eq(stack64(1), one + 0xffe);
 }
+
+/* ---- code in a page of page tables: an accessed bit, which the walk sets, is a write to it ---- */
+
+static void written(void *opaque, u64 offset, u64 size)
+{
+    (void)opaque;
+    cpu->engine_ops->invalidate(cpu, offset, size);
+}
+
+static void expect_no_dead_code(void)
+{
+    for (unsigned n = 0; n < CODE_REGIONS; n++) {
+        for (const struct translation *t = bt()->translations[n]; t; t = t->next) {
+            if (!t->block) continue;
+            cr_assert_not(t->block->dead, "a dead block has been translated");
+            for (const struct link *l = t->in; l; l = l->next) cr_assert_not(l->from->dead, "a dead block leads to it");
+        }
+    }
+}
+
+Test(interp, a_block_that_a_page_walk_kills_while_it_runs_is_not_linked)
+{
+    const gpa table = PAGES + 0x3000;
+    long_mode();
+    ram_on_code_write(ram, written, NULL);
+    /* movabs rbx, the table's entry 257; mov eax, [257 * 4096]; jmp +0x29 */
+    CODE_AT(table + 0x806, 0x48, 0xbb, 7, 0, 5, 0, 0, 0, 0, 0, 0x8b, 4, 0x25, 0, 0x10, 0x10, 0, 0xeb, 0x27);
+    CODE_AT(table + 0x840, 0xf4);
+    write64(0x50000, 1234);
+    from(table + 0x840);
+    cr_assert_eq(run(), -1);
+    cr_assert_eq(result(table + 0x806), 1234);
+    cr_assert(ram->host[table + 0x808] & 0x20);
+    expect_no_dead_code();
+}
+
+Test(interp, a_crossing_block_that_the_walk_to_its_second_page_kills_is_not_translated)
+{
+    const gpa table = PAGES + 0x3000;
+    long_mode();
+    ram_on_code_write(ram, written, NULL);
+    bt_set_threshold(cpu, 2);
+    CODE_AT(table + 0xffe, 0xb8, 1); /* mov eax, 1; hlt */
+    CODE_AT(0x50000, 0, 0, 0, 0xf4);
+    map(0x1fd000, table);
+    for (unsigned n = 0; n < 4; n++) {
+        map(0x1fe000, 0x50000);
+        tlb_flush_page(cpu, 0x1fe000);
+        cr_assert_eq(result(0x1fdffe), 1);
+        cr_assert(ram->host[table + 0xff0] & 0x20);
+        expect_no_dead_code();
+    }
+}
