@@ -210,6 +210,33 @@ Test(interp, a_push_over_code_on_the_page_of_the_stack)
     cr_assert_eq(cpu->regs[R_BX], 2);
 }
 
+/* What a place in tlb.recent[] knows for reading is not used for writing, however many blocks there are; and it is forgotten. */
+Test(interp, recent_pages_are_for_what_they_were_found_for)
+{
+    long_mode();
+    cpu->cr0 |= CR0_WP;
+    cpu_update_mode(cpu);
+    const u64 entry = PAGES + 0x3000 + 8 * 0x20;
+    u8 code[4 * TLB_RECENT + 3];
+    for (unsigned n = 0; n < TLB_RECENT; n++) memcpy(code + 4 * n, (const u8[]){0x8b, 0x06, 0xeb, 0x00}, 4); /* mov eax, [rsi]; jmp $+2 */
+    memcpy(code + 4 * TLB_RECENT, (const u8[]){0x89, 0x06, 0xf4}, 3);                                 /* mov [rsi], eax; hlt */
+    bus_write_block(mem, CODE, code, sizeof code);
+    for (unsigned n = 0; n < 4; n++) { /* writable at first */
+        write64(entry, 0x20000 | (n < 2 ? 7 : 5));
+        if (n == 2) tlb_flush_page(cpu, 0x20000);
+        again();
+        cr_expect_eq(run(), n < 2 ? -1 : EXC_PF, "run %u", n);
+    }
+    /* Other places for a page that was never writable. */
+    write64(entry + 8, 0x21005);
+    cpu->engine_ops->invalidate(cpu, CODE, sizeof code);
+    for (unsigned n = 0; n < 2; n++) {
+        again();
+        cpu->regs[R_SI] = 0x21000;
+        cr_expect_eq(run(), EXC_PF, "run %u", n);
+    }
+}
+
 /* A tag of another generation, to which the low bits of an address make up the difference, is not the current one's. */
 Test(interp, a_misaligned_operand_does_not_match_another_generation)
 {
