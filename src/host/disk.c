@@ -12,12 +12,67 @@
 
 #define BACKING_DEPTH 32
 
+/* ---- O_DIRECT: buffers, offsets and sizes have to be aligned, or there is EINVAL ---- */
+
+#define DIRECT_ALIGN  512u /* of offsets, in the file */
+#define DIRECT_BOUNCE (1u << 20)
+
+static bool is_direct(int fd) { return errno == EINVAL && fcntl(fd, F_GETFL) & O_DIRECT; }
+
+/* DEVIATION: where blocks are larger than DIRECT_ALIGN, all goes through the page cache from then on. */
+static void give_up_direct(int fd) { fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) & ~O_DIRECT); }
+
+static int plain_io(int fd, u64 offset, u8 *buf, size_t size, bool write)
+{
+    size_t done = 0;
+    while (done < size) {
+        ssize_t n = write ? pwrite(fd, buf + done, size - done, (off_t)(offset + done))
+                          : pread(fd, buf + done, size - done, (off_t)(offset + done));
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && is_direct(fd)) {
+            give_up_direct(fd);
+            continue;
+        }
+        if (n < 0) return -errno;
+        if (n == 0 && write) return -ENOSPC;
+        if (n == 0) break;
+        done += (size_t)n;
+    }
+    memset(buf + done, 0, size - done); /* behind the end; nothing when all was moved */
+    return 0;
+}
+
+/* Through an aligned buffer; a write of parts of blocks reads the others first. */
+static int bounce(int fd, u64 offset, u8 *buf, size_t size, bool write)
+{
+    u8 *aligned = aligned_alloc(4096, DIRECT_BOUNCE);
+    int err = aligned ? 0 : -ENOMEM;
+    while (size && !err) {
+        u64 within = offset % DIRECT_ALIGN;
+        size_t n = MIN(size, (size_t)(DIRECT_BOUNCE - DIRECT_ALIGN));
+        size_t whole = (within + n + DIRECT_ALIGN - 1) / DIRECT_ALIGN * DIRECT_ALIGN;
+        if (!write || whole != n) err = plain_io(fd, offset - within, aligned, whole, false);
+        if (!err && write) {
+            memcpy(aligned + within, buf, n);
+            err = plain_io(fd, offset - within, aligned, whole, true);
+        } else if (!err) {
+            memcpy(buf, aligned + within, n);
+        }
+        buf += n;
+        offset += n;
+        size -= n;
+    }
+    free(aligned);
+    return err;
+}
+
 int disk_pread(int fd, u64 offset, void *buf, size_t size)
 {
     u8 *to = buf;
     while (size) {
         ssize_t n = pread(fd, to, size, (off_t)offset);
         if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && is_direct(fd)) return bounce(fd, offset, to, size, false);
         if (n < 0) return -errno;
         if (n == 0) {
             memset(to, 0, size);
@@ -36,6 +91,7 @@ int disk_pwrite(int fd, u64 offset, const void *buf, size_t size)
     while (size) {
         ssize_t n = pwrite(fd, from, size, (off_t)offset);
         if (n < 0 && errno == EINTR) continue;
+        if (n < 0 && is_direct(fd)) return bounce(fd, offset, (u8 *)from, size, true);
         if (n < 0) return -errno;
         if (n == 0) return -ENOSPC;
         from += n;
@@ -137,10 +193,14 @@ static int probe(int fd, const struct disk_config *c, enum disk_format *format)
 
 static int open_file(const struct disk_config *c, bool write)
 {
-    int fd = open(c->path, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK);
+    int fd = open(c->path, (write ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NONBLOCK | (c->direct ? O_DIRECT : 0));
     struct stat st;
     if (fd < 0) {
         int err = -errno;
+        if (err == -EINVAL && c->direct) {
+            fprintf(stderr, "calque: %s %s: its file system does not know O_DIRECT (cache=none, directsync)\n", c->option, c->path);
+            return err;
+        }
         fprintf(stderr, "calque: %s %s: %s\n", c->option, c->path, strerror(errno));
         return err;
     }

@@ -38,6 +38,8 @@ struct disk_config {
     bool snapshot;           /* writes go to a temporary file */
     bool unsafe;             /* cache=unsafe: flushes are ignored */
     bool discard;            /* discard=unmap */
+    bool direct;             /* cache=none and directsync: past the host's page cache */
+    bool ignore_read_errors, ignore_write_errors; /* rerror=, werror=ignore: the guest is told that all is well */
     void (*on_error)(void *opaque, const struct block_request *r); /* a request failed, with the machine lock; may be NULL */
     void *opaque;            /* its first argument */
 };
@@ -74,7 +76,7 @@ struct disk *disk_open_backing(const struct disk_config *config, int depth);
 
 /* ---- helpers ---- */
 
-/* All bytes; what is behind the end of the file reads as zero. 0 or -errno. */
+/* All bytes; what is behind the end of the file reads as zero. 0 or -errno. The file may be open with O_DIRECT. */
 int disk_pread(int fd, u64 offset, void *buf, size_t size);
 int disk_pwrite(int fd, u64 offset, const void *buf, size_t size);
 /* Tell other programs, by locks on bytes of the file, that it is read or written; refuse what does not go

@@ -23,6 +23,7 @@ struct disk_queue {
     struct disk *disk;           /* only the worker uses it */
     bool unsafe;                 /* flushes do nothing */
     char *option, *path;         /* for messages */
+    bool ignore_read_errors, ignore_write_errors; /* of flushes and discards, too */
     bool failed;                 /* an error was reported on stderr */
     void (*on_error)(void *, const struct block_request *); /* hears of all, NULL: nobody does */
     void *error_opaque;          /* its first argument */
@@ -100,13 +101,19 @@ static void execute(struct disk_queue *q, struct block_request *r)
         r->error = q->block.discards && d->ops->discard ? d->ops->discard(d, r->offset, r->size) : 0;
         break;
     }
-    if (r->error && !q->failed) {
+    if (!r->error) return;
+    bool ignore = r->op == BLOCK_READ ? q->ignore_read_errors : q->ignore_write_errors;
+    if (!q->failed) {
         static const char *const names[] = {"read", "write", "flush", "discard"};
-        fprintf(
-            stderr, "calque: %s %s: %s error at byte %llu: %s; the guest is told of this and later ones\n",
-            q->option, q->path, names[r->op], (unsigned long long)(r->offset + r->good), strerror(-r->error));
+        fprintf(stderr, "calque: %s %s: %s error at byte %llu: %s; the guest is %s of this and later ones\n", q->option,
+                q->path, names[r->op], (unsigned long long)(r->offset + r->good), strerror(-r->error),
+                ignore ? "not told" : "told");
         q->failed = true;
     }
+    if (!ignore) return;
+    if (r->op == BLOCK_READ) memset(r->buf + r->good, 0, r->size - r->good);
+    r->error = 0;
+    r->good = r->size;
 }
 
 /* After a write: what the format keeps in memory goes to the file when nobody asks for anything, for the sake
@@ -202,6 +209,8 @@ struct block *disk_queue_create(struct disk *d, const struct disk_config *config
                               .discards = config->discard && d->ops->discard};
     q->disk = d;
     q->unsafe = config->unsafe;
+    q->ignore_read_errors = config->ignore_read_errors;
+    q->ignore_write_errors = config->ignore_write_errors;
     q->on_error = config->on_error;
     q->error_opaque = config->opaque;
     q->option = strdup(config->option);

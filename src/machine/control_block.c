@@ -64,7 +64,7 @@ static json_t *block_info(const struct drive_option *d, const struct block *b, c
                              "write_threshold", 0);
     static const char *const limits[] = {"bps", "bps_rd", "bps_wr", "iops", "iops_rd", "iops_wr"};
     for (size_t i = 0; i < ARRAY_LEN(limits); i++) json_object_set_new(info, limits[i], json_integer(0));
-    json_object_set_new(info, "cache", json_pack("{sbsbsb}", "writeback", !d->write_through, "direct", false, "no-flush",
+    json_object_set_new(info, "cache", json_pack("{sbsbsb}", "writeback", !d->write_through, "direct", d->direct, "no-flush",
                                                  d->unsafe));
     json_object_set_new(info, "image", image_info(b));
     return info;
@@ -80,6 +80,7 @@ static json_t *query_block(struct machine *m, json_t *args, struct control_error
         const struct block *b = *pc_drive(m, i);
         char buf[32];
         const char *name = drive_name(d, buf, sizeof(buf));
+        if (d->interface == DRIVE_NONE && d->taken) continue; /* a node below another one */
         bool open = false, locked = false;
         bool floppy = d->interface == DRIVE_FLOPPY;
         bool tray = d->interface == DRIVE_IDE && piix3_ide_tray(pc_ide(m), d->index, &open, &locked);

@@ -474,6 +474,12 @@ static int opt_drive(struct context *c, const char *option, const char *arg)
     return options_drive(c->o, arg);
 }
 
+static int opt_blockdev(struct context *c, const char *option, const char *arg)
+{
+    (void)option;
+    return options_blockdev(c->o, arg);
+}
+
 /* ---- sound ---- */
 
 static int opt_audiodev(struct context *c, const char *option, const char *arg)
@@ -686,7 +692,9 @@ static const struct option {
     {"fda", "file", opt_disk, "floppy image; likewise -fdb"},
     {"fdb", "file", opt_disk, NULL},
     {"drive", "[file=]file[,if=ide|virtio|floppy|none][,media=disk|cdrom][,index=n][,format=raw|qcow2][,readonly=on][,snapshot=on]"
-              "[,cache=mode][,discard=unmap][,id=name][,serial=text]", opt_drive, "a drive"},
+              "[,cache=mode][,discard=unmap][,rerror=|werror=report|ignore][,id=name][,serial=text]", opt_drive, "a drive"},
+    {"blockdev", "driver=raw|qcow2|vmdk|vpc|vhdx|file,node-name=name,file=node|file.filename=file|filename=file", opt_blockdev,
+     "a drive for -device ...,drive=name"},
     {"kernel", "file", opt_kernel, "boot a Linux, Multiboot or ELF kernel"},
     {"initrd", "file", opt_initrd, "its initial RAM disk, or Multiboot modules (\"file args,file...\")"},
     {"append", "text", opt_append, "its command line"},

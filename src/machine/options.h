@@ -84,6 +84,8 @@ struct drive_option {
     bool write_through;       /* cache=: the drive's write cache starts switched off */
     bool unsafe;              /* flushes do nothing */
     bool discard;             /* discard=unmap */
+    bool direct;              /* cache=none, directsync: O_DIRECT */
+    bool ignore_read_errors, ignore_write_errors; /* rerror=, werror=ignore */
     bool taken;               /* a -device has it */
 };
 
@@ -285,6 +287,8 @@ void options_display_free(struct display_config *c);
 int options_drive_file(struct options *o, const char *option, const char *file);
 /* -drive file=FILE,... */
 int options_drive(struct options *o, const char *text);
+/* -blockdev driver=...,node-name=ID,... or the same in JSON */
+int options_blockdev(struct options *o, const char *text);
 /* -device ide-hd and ide-cd, after all -drive; keys that nobody asked for are left to the caller. */
 int options_device_ide(struct options *o, struct option_list *l, const char *driver);
 int options_device_floppy(struct options *o, struct option_list *l);

@@ -1,8 +1,9 @@
-/* -hda to -hdd, -cdrom, -fda, -fdb, -drive and the -device options of disks. */
+/* -hda to -hdd, -cdrom, -fda, -fdb, -drive, -blockdev and the -device options of disks. */
 #define _GNU_SOURCE
 #include "machine/options.h"
 
 #include <errno.h>
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -59,10 +60,11 @@ int options_drive_file(struct options *o, const char *option, const char *file)
     return *file || (!d->cdrom && d->interface == DRIVE_IDE) ? copy(&d->file, file) : 0;
 }
 
-/* cache=: when a write counts as done. Reads go through the host's page cache in all modes. */
+/* cache=: when a write counts as done, and whether the host's page cache is used. */
 static int cache_mode(struct drive_option *d, const char *mode)
 {
-    if (!strcmp(mode, "writeback") || !strcmp(mode, "none") || !strcmp(mode, "off")) return 0;
+    d->direct = !strcmp(mode, "none") || !strcmp(mode, "off") || !strcmp(mode, "directsync");
+    if (!strcmp(mode, "writeback") || (d->direct && mode[0] != 'd')) return 0;
     if (!strcmp(mode, "writethrough") || !strcmp(mode, "directsync"))
         d->write_through = true;
     else if (!strcmp(mode, "unsafe"))
@@ -73,14 +75,12 @@ static int cache_mode(struct drive_option *d, const char *mode)
 }
 
 /* Keys that may ask for what is the case anyway. */
-static int fixed_keys(struct option_list *l)
+static int fixed_keys(struct option_list *l, const char *option)
 {
     static const struct {
         const char *key, *values[4];
     } fixed[] = {
         {"aio", {"threads", "native", "io_uring"}},
-        {"werror", {"report", "enospc"}},
-        {"rerror", {"report"}},
         {"copy-on-read", {"off"}},
         {"detect-zeroes", {"off"}},
     };
@@ -90,11 +90,37 @@ static int fixed_keys(struct option_list *l)
         for (size_t k = 0; k < ARRAY_LEN(fixed[i].values) && fixed[i].values[k] && !fits; k++)
             fits = !strcmp(value, fixed[i].values[k]);
         if (!fits) {
-            fprintf(stderr, "calque: -drive: %s=%s not supported\n", fixed[i].key, value);
+            fprintf(stderr, "calque: %s: %s=%s not supported\n", option, fixed[i].key, value);
             return -EINVAL;
         }
     }
     return 0;
+}
+
+/* The keys that -drive and -blockdev share. */
+static int common_keys(struct drive_option *d, struct option_list *l, const char *option)
+{
+    const char *discard = option_list_get(l, "discard");
+    bool write_back = !d->write_through;
+    if (discard && (!strcmp(discard, "unmap") || !strcmp(discard, "on")))
+        d->discard = true;
+    else if (discard && strcmp(discard, "ignore") && strcmp(discard, "off"))
+        return refuse(option, discard, "invalid discard option");
+    int err = option_list_bool(l, "read-only", &d->readonly);
+    if (!err) err = option_list_bool(l, "cache.direct", &d->direct);
+    if (!err) err = option_list_bool(l, "cache.no-flush", &d->unsafe);
+    if (!err) err = option_list_bool(l, "cache.writeback", &write_back);
+    d->write_through = !write_back;
+    return err ? err : fixed_keys(l, option);
+}
+
+/* rerror= and werror= */
+static int error_action(struct option_list *l, const char *key, bool *ignore)
+{
+    const char *action = option_list_get(l, key);
+    *ignore = action && !strcmp(action, "ignore");
+    if (!action || *ignore || !strcmp(action, "report") || (!strcmp(action, "enospc") && key[0] == 'w')) return 0;
+    return refuse("-drive", action, "error action not supported (there are report and ignore)");
 }
 
 static int drive_keys(struct options *o, struct option_list *l)
@@ -103,7 +129,7 @@ static int drive_keys(struct options *o, struct option_list *l)
     if (!d) return -EINVAL;
     const char *file = option_list_get(l, "file"), *interface = option_list_get(l, "if");
     const char *media = option_list_get(l, "media"), *format = option_list_get(l, "format");
-    const char *cache = option_list_get(l, "cache"), *discard = option_list_get(l, "discard");
+    const char *cache = option_list_get(l, "cache");
     u64 index = UINT64_MAX, bus = 0, unit = UINT64_MAX;
 
     int err = copy(&d->file, file && *file ? file : NULL);
@@ -128,17 +154,14 @@ static int drive_keys(struct options *o, struct option_list *l)
     if (format && !disk_format_parse(format, &d->format))
         return refuse("-drive", format, "image format not supported (there are raw, qcow2, vmdk, vpc and vhdx)");
     if (cache) err = cache_mode(d, cache);
-    if (discard && (!strcmp(discard, "unmap") || !strcmp(discard, "on")))
-        d->discard = true;
-    else if (discard && strcmp(discard, "ignore") && strcmp(discard, "off"))
-        return refuse("-drive", discard, "invalid discard option");
+    if (!err) err = common_keys(d, l, "-drive");
+    if (!err) err = error_action(l, "rerror", &d->ignore_read_errors);
+    if (!err) err = error_action(l, "werror", &d->ignore_write_errors);
     if (!err) err = option_list_bool(l, "readonly", &d->readonly);
-    if (!err) err = option_list_bool(l, "read-only", &d->readonly);
     if (!err) err = option_list_bool(l, "snapshot", &d->snapshot);
     if (!err) err = option_list_number(l, "index", (floppy ? FDC_DRIVES : IDE_DRIVES) - 1, &index);
     if (!err) err = option_list_number(l, "bus", !floppy, &bus);
     if (!err) err = option_list_number(l, "unit", 1, &unit);
-    if (!err) err = fixed_keys(l);
     if (!err) err = option_list_check(l);
     if (err) return err;
     if (index != UINT64_MAX)
@@ -160,6 +183,99 @@ int options_drive(struct options *o, const char *text)
     int err = option_list_parse(&l, "-drive", text, "file");
     if (err) return err;
     err = drive_keys(o, &l);
+    option_list_free(&l);
+    return err;
+}
+
+/* ---- -blockdev ---- */
+
+/* A node of a format, on one of a file that is named or described (file.*); such a drive waits for its -device. */
+static int blockdev_keys(struct options *o, struct option_list *l)
+{
+    static const char *const ignored[] = {"file.aio", "file.locking", "file.auto-read-only", "auto-read-only", "locking",
+                                          "file.node-name", "file.discard"};
+    const char *driver = option_list_get(l, "driver"), *name = option_list_get(l, "node-name");
+    const char *on = option_list_get(l, "file"), *below = option_list_get(l, "file.driver");
+    const char *path = option_list_get(l, "filename"), *inner = option_list_get(l, "file.filename");
+    struct drive_option *file = NULL, *d = new_drive(o, "-blockdev");
+    if (!d) return -EINVAL;
+    d->interface = DRIVE_NONE;
+    if (!driver || !name) return refuse("-blockdev", driver ? "node-name" : "driver", "property missing");
+    for (struct drive_option *e = o->drives; e < d; e++) {
+        if (e->id && !strcmp(e->id, name)) return refuse("-blockdev", name, "a drive or node with that name exists");
+        if (on && e->id && !strcmp(e->id, on) && e->interface == DRIVE_NONE && !e->taken) file = e;
+    }
+    bool plain = !strcmp(driver, "file") || !strcmp(driver, "host_device");
+    if (!plain && !disk_format_parse(driver, &d->format)) return refuse("-blockdev", driver, "driver not supported");
+    if (plain) d->format = DISK_RAW;
+    if (below && strcmp(below, "file") && strcmp(below, "host_device"))
+        return refuse("-blockdev", below, "driver not supported");
+    if (on && !file) return refuse("-blockdev", on, "no such node, or it is in use");
+    int err = copy(&d->id, name);
+    if (!err && file) {
+        file->taken = true; /* it has no medium of its own any more */
+        d->readonly = file->readonly;
+        d->direct = file->direct;
+        d->unsafe = file->unsafe;
+        d->file = file->file;
+        file->file = NULL;
+    } else if (!err) {
+        if (!(plain ? path : inner)) return refuse("-blockdev", plain ? "filename" : "file", "property missing");
+        err = copy(&d->file, plain ? path : inner);
+        if (!err && !plain) err = option_list_bool(l, "file.cache.direct", &d->direct);
+        if (!err && !plain) err = option_list_bool(l, "file.read-only", &d->readonly);
+    }
+    for (size_t i = 0; i < ARRAY_LEN(ignored); i++) option_list_get(l, ignored[i]);
+    if (!err) err = common_keys(d, l, "-blockdev");
+    return err ? err : option_list_check(l);
+}
+
+/* {"a": {"b": "x"}} as a.b=x. False: there is not enough room, or something in it has no such form. */
+static bool flatten(json_t *from, const char *prefix, char *to, size_t size)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(from, key, value) {
+        char name[128];
+        snprintf(name, sizeof(name), "%s%s%s", prefix, *prefix ? "." : "", key);
+        if (json_is_object(value)) {
+            if (!flatten(value, name, to, size)) return false;
+            continue;
+        }
+        size_t n = strlen(to);
+        if (json_is_string(value)) {
+            n += (size_t)snprintf(to + n, size - n, "%s%s=", n ? "," : "", name);
+            for (const char *p = json_string_value(value); *p; p++) {
+                if (n + 3 > size) return false;
+                if (*p == ',') to[n++] = ',';
+                to[n++] = *p;
+            }
+            to[n] = 0;
+        } else if (json_is_boolean(value)) {
+            snprintf(to + n, size - n, "%s%s=%s", n ? "," : "", name, json_is_true(value) ? "on" : "off");
+        } else {
+            return false;
+        }
+        if (strlen(to) + sizeof(name) + 8 > size) return false;
+    }
+    return true;
+}
+
+int options_blockdev(struct options *o, const char *text)
+{
+    char flat[4096] = "";
+    if (*text == '{') {
+        json_error_t e;
+        json_t *json = json_loads(text, 0, &e);
+        bool good = json && flatten(json, "", flat, sizeof(flat));
+        json_decref(json);
+        if (!good) return refuse("-blockdev", text, "not understood");
+        text = flat;
+    }
+    struct option_list l;
+    int err = option_list_parse(&l, "-blockdev", text, "driver");
+    if (err) return err;
+    err = blockdev_keys(o, &l);
     option_list_free(&l);
     return err;
 }

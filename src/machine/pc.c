@@ -357,7 +357,8 @@ struct block *pc_open_image(struct machine *m, int drive, const char *option, co
 {
     const struct drive_option *d = &m->options->drives[drive];
     struct disk_config config = {.option = option, .path = file, .format = format, .readonly = readonly,
-                                 .snapshot = d->snapshot && !readonly, .unsafe = d->unsafe, .discard = d->discard,
+                                 .snapshot = d->snapshot && !readonly, .unsafe = d->unsafe, .discard = d->discard, .direct = d->direct,
+                                 .ignore_read_errors = d->ignore_read_errors, .ignore_write_errors = d->ignore_write_errors,
                                  .on_error = control_block_failed, .opaque = &m->pc->events[drive]};
     struct disk *disk = disk_open(&config);
     return disk ? disk_queue_create(disk, &config, m->loop) : NULL;

@@ -141,7 +141,8 @@ refused '-hda nosuch.img: No such file' nosuch.img
 refused '-cdrom nosuch.iso: No such file' -cdrom nosuch.iso
 refused '-hdb directory: ' -hdb directory
 refused '-hda empty.img: the image is empty' -hda empty.img
-refused '-hdc disk.vmdk: VMDK images not supported' -hdc disk.vmdk
+refused '-hdc disk.vmdk: an image of this format can only be read' -hdc disk.vmdk
+refused '-drive disk.vmdk: .*VMDK image' -drive file=disk.vmdk,readonly=on
 refused '-drive short.qcow2: damaged qcow2 header' -drive file=short.qcow2
 refused '-drive disk.img: not a qcow2 image' -drive file=disk.img,format=qcow2
 refused '-drive: vdi: image format not supported' -drive file=disk.img,format=vdi
@@ -153,6 +154,17 @@ refused 'a drive at bus=0,unit=0 \(index=0\) already' -hda disk.img -drive file=
 refused '-hdb disk.img: in use by another process' -hda disk.img -hdb disk.img
 refused 'nobody can refer to it without an id' -drive if=none,file=disk.img
 refused '-device ide-hd: d0: no such drive' -device ide-hd,drive=d0
+truncate -s 3M large.img
+refused '-fda large.img: 3145728 bytes are no floppy disk' -fda large.img
+refused '-drive: index=2' -drive if=floppy,index=2
+refused 'no place left' -device floppy -device floppy -device floppy
+refused '-device isa-fdc: device not supported' -device isa-fdc
+refused '-drive: stop: error action not supported' -drive file=disk.img,werror=stop
+refused '-blockdev: nbd: driver not supported' -blockdev driver=nbd,node-name=n
+refused '-blockdev: node-name: property missing' -blockdev driver=raw,file.filename=disk.img
+refused '-blockdev: n: no such node' -blockdev driver=raw,node-name=d,file=n
+refused '-blockdev: .*not understood' -blockdev '{"driver": ["raw"]}'
+refused "-blockdev: property 'foo' not supported" -blockdev driver=file,node-name=n,filename=disk.img,foo=1
 refused '-device ide-hd: d0: the drive is in use' -drive if=none,id=d0,file=disk.img -device ide-hd,drive=d0 -device ide-hd,drive=d0
 
 # Devices and the rest.

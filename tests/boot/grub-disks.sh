@@ -33,5 +33,7 @@ boots grub-virtio-index '\(hd0\).*\(hd1\)' -hda "$work/data.img" -snapshot \
 if command -v qemu-img >/dev/null; then
     qemu-img convert -O qcow2 -c guests/grub-rescue-usb.img "$work/usb.qcow2" || exit 1
     boots grub-qcow2 '\(hd0\)' -drive "file=$work/usb.qcow2,if=none,id=d" -device ide-hd,drive=d,bus=ide.1,unit=1,bootindex=0
+    boots grub-blockdev '\(hd0\)' -blockdev "driver=file,node-name=f,filename=$work/usb.qcow2,read-only=on" \
+        -blockdev '{"driver": "qcow2", "node-name": "d", "file": "f"}' -device ide-hd,drive=d
 fi
 rm -rf "$work"

@@ -119,6 +119,65 @@ Test(disk, host_write_error)
     disk_queue_destroy(b);
 }
 
+/* werror=ignore, rerror=ignore */
+Test(disk, errors_that_the_guest_is_not_told)
+{
+    u8 buf[4096] = {1};
+    struct rlimit old, limit;
+    struct disk_config c = {.option = "-hda", .path = path, .ignore_write_errors = true};
+    struct disk *d = disk_open(&c);
+    cr_assert(d);
+    struct block *b = disk_queue_create(d, &c, loop);
+    cr_assert(b);
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &old);
+    limit = (struct rlimit){51200 + 1024, old.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &limit);
+    size_t good = 0;
+    cr_expect_eq(run(b, BLOCK_WRITE, 51200, buf, 4096, &good), 0);
+    cr_expect_eq(good, 4096);
+    setrlimit(RLIMIT_FSIZE, &old);
+    disk_queue_destroy(b);
+}
+
+/* cache=none: whatever the buffers are, what is read and written is the same. */
+Test(disk, past_the_page_cache)
+{
+    enum { SIZE = 3 << 20 };
+    u8 *model = calloc(1, SIZE), *buf = malloc(SIZE + 64);
+    for (int i = 0; i < SIZE; i++) model[i] = (u8)(i * 7 + i / 512);
+    cr_assert_eq(truncate(path, SIZE), 0);
+    struct disk_config c = {.option = "-drive", .path = path, .format = DISK_RAW, .direct = true};
+    struct disk *d = disk_open(&c);
+    if (!d) cr_skip_test("no O_DIRECT here");
+    memcpy(buf + 3, model, SIZE);
+    cr_expect_eq(d->ops->write(d, 0, buf + 3, SIZE), 0);
+    memset(buf, 0, SIZE);
+    cr_expect_eq(d->ops->read(d, 0, buf + 17, SIZE), 0);
+    cr_expect(!memcmp(buf + 17, model, SIZE));
+    memset(model + 512 * 9, 0x5a, 1024);
+    cr_expect_eq(d->ops->write(d, 512 * 9, model + 512 * 9, 1024), 0);
+    cr_expect_eq(d->ops->flush(d), 0);
+    cr_assert_eq(disk_close(d), 0);
+    int fd = open(path, O_RDONLY);
+    cr_expect_eq(disk_pread(fd, 0, buf, SIZE), 0);
+    cr_expect(!memcmp(buf, model, SIZE));
+    close(fd);
+    /* Parts of blocks, as tables of image formats are written. */
+    fd = open(path, O_RDWR | O_DIRECT);
+    cr_assert(fd >= 0);
+    memset(model + 1000, 1, 12);
+    memset(model + 1500000, 2, 40000);
+    cr_expect_eq(disk_pwrite(fd, 1000, model + 1000, 12), 0);
+    cr_expect_eq(disk_pwrite(fd, 1500000, model + 1500000, 40000), 0);
+    cr_expect_eq(disk_pread(fd, 999, buf, SIZE - 999), 0);
+    cr_expect(!memcmp(buf, model + 999, SIZE - 999));
+    cr_expect(fcntl(fd, F_GETFL) & O_DIRECT);
+    close(fd);
+    free(model);
+    free(buf);
+}
+
 Test(disk, destroy_finishes_requests)
 {
     static u8 buf[100][512];

@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <criterion/criterion.h>
 #include <signal.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,11 +41,13 @@ static void teardown(void)
 
 TestSuite(disk_qcow2, .init = setup, .fini = teardown);
 
+static bool direct; /* cache=none */
+
 static struct disk *open_image(const char *name, bool readonly)
 {
     char path[128];
     snprintf(path, sizeof(path), "%s/%s", dir, name);
-    struct disk_config c = {.option = "-drive", .path = path, .readonly = readonly, .discard = true};
+    struct disk_config c = {.option = "-drive", .path = path, .readonly = readonly, .discard = true, .direct = direct};
     struct disk *d = disk_open(&c);
     cr_assert(d, "%s", path);
     return d;
@@ -123,6 +126,17 @@ Test(disk_qcow2, smallest_clusters_grow_the_refcount_table) { write_and_check("c
 Test(disk_qcow2, largest_clusters) { write_and_check("cluster_size=2M", true); }
 Test(disk_qcow2, refcounts_of_one_bit) { write_and_check("refcount_bits=1,cluster_size=4096", true); }
 Test(disk_qcow2, refcounts_of_64_bits) { write_and_check("refcount_bits=64,cluster_size=1024", true); }
+Test(disk_qcow2, past_the_page_cache)
+{
+    char path[128];
+    snprintf(path, sizeof(path), "%s/probe", dir);
+    int fd = open(path, O_RDWR | O_CREAT | O_DIRECT, 0600);
+    if (fd < 0) cr_skip_test("no O_DIRECT here");
+    close(fd);
+    direct = true;
+    write_and_check("cluster_size=4096", true);
+    write_and_check("compat=1.1", false);
+}
 Test(disk_qcow2, discards) { write_and_check("cluster_size=4096", true); }
 
 /* A compressed image below, and the write path onto compressed clusters. */
