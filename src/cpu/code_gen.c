@@ -1,5 +1,5 @@
 /* Keeping track of when code that is known by its linear address may have moved: struct cpu's code_gen, and what depends on it. */
-#include "cpu/cpu.h"
+#include "cpu/mmu.h"
 
 void cpu_empty_returns(struct cpu *cpu, unsigned context)
 {
@@ -34,6 +34,7 @@ void cpu_code_mode(struct cpu *cpu, unsigned context)
 {
     cpu->code_key = key(cpu);
     if (cpu->returns_mode[context] == cpu->mode_key) return;
+    if ((cpu->returns_mode[context] & 3) == CODE_64 && !cpu_code64(cpu)) tlb_forget_context(cpu, context);
     cpu_empty_returns(cpu, context);
     cpu->returns_mode[context] = cpu->mode_key;
 }

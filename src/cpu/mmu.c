@@ -358,6 +358,13 @@ void tlb_flush_page(struct cpu *cpu, gla lin)
     if (cpu_code_was_seen(cpu, lin)) cpu_code_flush(cpu);
 }
 
+void tlb_forget_context(struct cpu *cpu, unsigned context)
+{
+    struct tlb *t = &cpu->tlbs[context];
+    for (unsigned n = 0; n < TLB_ENTRIES; n++) t->e[n].read_tag = t->e[n].write_tag = t->e[n].exec_tag = 0;
+    forget_recent(t);
+}
+
 void tlb_protect_code(struct cpu *cpu, u64 ram_offset)
 {
     u64 host = (u64)(uintptr_t)(cpu->ram->host + ram_offset);
@@ -497,7 +504,7 @@ bool mmu_translate(struct cpu *cpu, gla lin, unsigned acc, gpa *out)
 
 bool mmu_fill(struct cpu *cpu, gla lin, unsigned acc)
 {
-    if (cpu_long(cpu) ? !canonical(lin) : lin != (u32)lin) return false;
+    if (cpu_code64(cpu) ? !canonical(lin) : lin != (u32)lin) return false;
     const struct who who = access_privilege(cpu, acc);
     const struct tlb *tlb = &cpu->tlbs[who.context];
     const struct tlb_entry *e = &tlb->e[tlb_index(lin)];
@@ -517,7 +524,7 @@ u8 *mmu_writable(struct cpu *cpu, gla lin)
 {
     const struct tlb_entry *e = &cpu->tlb->e[tlb_index(lin)];
     if (e->write_tag == ((lin & ~GUEST_PAGE_MASK) | cpu->tlb->gen | TLB_CODE)) return (u8 *)(uintptr_t)(lin + e->addend);
-    if (cpu_long(cpu) ? !canonical(lin) : lin != (u32)lin) return NULL;
+    if (cpu_code64(cpu) ? !canonical(lin) : lin != (u32)lin) return NULL;
     return refill(cpu, lin, ACC_WRITE, access_privilege(cpu, ACC_WRITE));
 }
 

@@ -51,6 +51,8 @@ bool seg_write(struct cpu *cpu, unsigned seg, u64 offset, const void *buf, unsig
 /* TLB maintenance. */
 void tlb_flush_all(struct cpu *cpu);
 void tlb_flush_page(struct cpu *cpu, gla lin);
+/* 64-bit code of this context (TLB_*) gave way to other code: translated 32-bit code relies on finding no address above 4 GiB. */
+void tlb_forget_context(struct cpu *cpu, unsigned context);
 /* CR3 was loaded: go on in this address space (0 without CR4.PCIDE), with what is known of it if `keep`. Global pages stay. */
 void tlb_switch_space(struct cpu *cpu, unsigned pcid, bool keep);
 /* Everything but global pages: of one address space, of all. */

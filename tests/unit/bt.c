@@ -314,3 +314,33 @@ Test(interp, segment_bases_and_selectors)
     cr_assert_eq(run(), EXC_GP);
     cr_expect_eq(stack64(1), CODE);
 }
+
+/* Compatibility mode cuts addresses to 32 bits, whatever 64-bit code has left in the registers and in the TLB. */
+Test(interp, addresses_of_compatibility_mode_after_those_of_64_bit_mode)
+{
+    long_mode();
+    /* Linear 4 GiB is at 0x50000. */
+    write64(PAGES + 0x1000 + 8 * 4, 0x60000 | 7);
+    write64(0x60000, 0x61000 | 7);
+    write64(0x61000, 0x50000 | 7);
+    write64(0x50000, 0x1111);
+    write64(0, 0x2222);
+    /* mov eax, [rcx]; hlt */
+    CODE_AT(CODE, 0x8b, 0x01, 0xf4);
+    cpu->regs[R_CX] = 1ull << 32;
+    cr_assert_eq(run(), -1);
+    cr_assert_eq(cpu->regs[R_AX], 0x1111);
+    const u16 flat = SEG_P | SEG_S | SEG_DB | SEG_G | 3;
+    for (unsigned n = 0; n < SEG_COUNT; n++) cpu->seg[n] = (struct segment){.selector = 16, .limit = ~0u, .attr = flat};
+    cpu->seg[SEG_CS].attr = flat | 8;
+    cpu_update_mode(cpu);
+    CODE_AT(CODE + 0x100, 0x8b, 0x01, 0x8b, 0x5a, 0x01, 0xf4); /* mov eax, [ecx]; mov ebx, [edx + 1]; hlt */
+    for (unsigned n = 0; n < 3; n++) {
+        cpu->rip = CODE + 0x100;
+        cpu->halted = false;
+        cpu->regs[R_DX] = 0xffffffff;
+        cr_assert_eq(run(), -1);
+        cr_assert_eq(cpu->regs[R_AX], 0x2222);
+        cr_assert_eq(cpu->regs[R_BX], 0x2222);
+    }
+}
