@@ -47,7 +47,7 @@ static const struct fdc_format formats[] = {
     {83, 2, 21, R500, 4},        {80, 2, 36, R1000, 5},
 };
 
-/* The first that holds so many bytes; an image that is not full lacks its last sectors. What is smaller than all
+/* The first that holds so many bytes; of an image that is not full, the rest reads as zeros. What is smaller than all
  * floppies of a 1.44M drive is taken for one of those, unless it fits exactly. */
 static const struct fdc_format *find_format(u64 size)
 {

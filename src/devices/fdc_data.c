@@ -2,6 +2,7 @@
  * said in fdc.c. */
 #include "devices/fdc_state.h"
 
+#include <errno.h>
 #include <string.h>
 
 #include "core/log.h"
@@ -11,6 +12,7 @@
 #define RETRIES     1000
 
 static void next_sector(struct fdc *f);
+static void request_done(struct block_request *r);
 
 /* ---- the end ---- */
 
@@ -66,7 +68,7 @@ static u64 sector_offset(const struct fdc *f, u8 sector)
 static bool on_track(const struct fdc *f, u8 sector)
 {
     const struct fdc_drive *d = &f->drives[f->t.unit];
-    return sector && sector <= d->format->sectors && sector_offset(f, sector) + FDC_SECTOR <= d->medium->size;
+    return sector && sector <= d->format->sectors;
 }
 
 /* Whether the sector with the ID that is wanted is there; else the command has failed. */
@@ -102,7 +104,14 @@ static void submit(struct fdc *f)
     f->request.op = t->writing ? BLOCK_WRITE : BLOCK_READ;
     f->request.offset = sector_offset(f, t->op == FDC_FORMAT ? f->buf[2] : t->r);
     if (t->op == FDC_FORMAT) memset(f->buf, t->fill, FDC_SECTOR);
-    block_submit(d->medium, &f->request);
+    if (f->request.offset + FDC_SECTOR <= d->medium->size) {
+        block_submit(d->medium, &f->request);
+        return;
+    }
+    /* The image is not full: the rest can be read. */
+    f->request.error = t->writing ? -EIO : 0;
+    if (!t->writing) memset(f->buf, 0, FDC_SECTOR);
+    request_done(&f->request);
 }
 
 /* ---- data between buf and the host ---- */

@@ -471,7 +471,12 @@ Test(fdc, kinds_of_disks)
     settle(s);
     program(s, 0x44, 0x10000, 4 * 512);
     SEND(s, 0xe6, 0x00, 0, 0, 18, 2, 18, 0x1b, 0xff);
-    EXPECT(s, 0x44, 0x04, 0, 0, 1, 3, 2);
+    EXPECT(s, 0x04, 0, 0, 0, 1, 4, 2);
+    compare(s, 0x10000, 17 * 512, 3 * 512);
+    for (int i = 0; i < 512; i++) cr_assert_eq(bus_read(s->mem, 0x10000 + 3 * 512 + i, 1), 0);
+    program(s, 0x48, 0x10000, 512);
+    SEND(s, 0x45, 0x04, 0, 1, 3, 2, 18, 0x1b, 0xff);
+    EXPECT(s, 0x44, 0x20, 0x20, 0, 1, 3, 2);
     finish(s);
 }
 
