@@ -289,8 +289,17 @@ void block_invalidate(struct cpu *cpu, struct block_cache *in, u64 offset, u64 s
         invalidate_range(cpu, in, offset, size);
         return;
     }
+    /* No code of these pages: new_code_page() comes before the bytes are read, as the store came before this. */
+    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    bool any = !size;
+    for (u64 page = offset >> GUEST_PAGE_SHIFT; !any && page < in->page_count && page << GUEST_PAGE_SHIFT < offset + size; page++)
+        any = __atomic_load_n(&in->pages[page], __ATOMIC_RELAXED);
+    if (!any) return;
     pthread_mutex_lock(&in->mutex);
-    if (in->queued < QUEUED_RANGES && size) {
+    const unsigned last = in->queued - 1;
+    if (in->queued && in->queued <= QUEUED_RANGES && size && in->queue[last].offset + in->queue[last].size == offset) {
+        in->queue[last].size += size;
+    } else if (in->queued < QUEUED_RANGES && size) {
         in->queue[in->queued].offset = offset;
         in->queue[in->queued].size = size;
         in->queued++;

@@ -22,7 +22,7 @@
 #define GRANULE_SHIFT   4            /* code bitmap: 16 bytes a bit */
 #define GRANULE_WORDS   (GUEST_PAGE_SIZE >> GRANULE_SHIFT >> 6)
 #define EMPTY_WRITES    256u         /* to a page whose blocks are all dead, then it counts as data */
-#define QUEUED_RANGES   64u
+#define QUEUED_RANGES   512u
 
 struct translation;
 
