@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/audio.h"
+
 #define DISK_SIZE    (8ull << 30)
 #define TIME_MAX     (2 * NS_PER_SECOND) /* of one input: what fast timers do then is bounded */
 #define REPEAT_MAX   512
@@ -157,6 +159,7 @@ static void board_destroy(struct board *b)
     apic_bus_destroy(b->apics);
     bus_destroy(b->memory);
     bus_destroy(b->ports);
+    audio_destroy(b->audio);
     if (b->display) display_destroy(b->display);
     input_destroy(b->input);
     ram_destroy(b->ram);

@@ -41,6 +41,7 @@ struct board {
     struct pci_bus *pci;                  /* bus 0 */
     struct apic_bus *apics;               /* for APICs */
     struct display *display;              /* for graphics; NULL: none */
+    struct audio *audio;                  /* for sound; NULL: none */
     struct input *input;                  /* for keyboards and pointers */
     struct netdev net;                    /* for network cards */
     struct chardev chr;                   /* for serial ports */

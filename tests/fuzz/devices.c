@@ -4,10 +4,13 @@
 #include <string.h>
 
 #include "board.h"
+#include "core/audio.h"
+#include "devices/ac97.h"
 #include "devices/acpi_pm.h"
 #include "devices/acpi_tables.h"
 #include "devices/debug_port.h"
 #include "devices/e1000.h"
+#include "devices/fdc.h"
 #include "devices/fw_cfg.h"
 #include "devices/hpet.h"
 #include "devices/i440fx.h"
@@ -19,6 +22,7 @@
 #include "devices/isa_debug_exit.h"
 #include "devices/lapic.h"
 #include "devices/mc146818.h"
+#include "devices/parallel.h"
 #include "devices/pc_testdev.h"
 #include "devices/pci_testdev.h"
 #include "devices/piix3.h"
@@ -272,7 +276,36 @@ static void create_fw_cfg(struct board *b)
     board_ports(b, 0x510, 12);
 }
 
+static void create_parallel(struct board *b)
+{
+    board_add(b, parallel_create(b->ports, 0x378, b->line, &b->chr));
+    board_ports(b, 0x378, 8);
+}
+
 /* ---- disks ---- */
+
+static void poke_fdc(struct board *b, void *opaque, struct fuzz_bytes *in)
+{
+    u8 n = (u8)fuzz_take(in, 1);
+    if (!b->disk[1].pending) fdc_change_medium(opaque, 1, n & 1 ? &b->disk[1].block : NULL);
+}
+
+static void create_fdc(struct board *b)
+{
+    struct i8237 *dma = i8237_create(b->ports, b->memory);
+    board_add(b, i8237_device(dma));
+    struct fdc *fdc = fdc_create(b->ports, b->line, dma, b->clock);
+    board_add(b, fdc_device(fdc));
+    for (unsigned i = 0; i < BOARD_DISKS; i++) {
+        b->disk[i].block.size = i ? 720u << 10 : 1440u << 10;
+        fdc_attach(fdc, i, &b->disk[i].block);
+    }
+    board_ports(b, 0x3f2, 6);
+    board_ports(b, 0, 0x10);
+    board_ports(b, 0x80, 0x10);
+    b->poke = poke_fdc;
+    b->poke_opaque = fdc;
+}
 
 static void poke_ide(struct board *b, void *opaque, struct fuzz_bytes *in)
 {
@@ -360,6 +393,12 @@ static void create_uhci(struct board *b)
     }
 }
 
+static void create_ac97(struct board *b)
+{
+    if (!(b->audio = audio_create(b->clock, NULL, 44100))) abort();
+    board_add(b, ac97_create(b->pci, -1, b->audio));
+}
+
 static void create_vga(struct board *b)
 {
     static const u8 rom[512] = {0x55, 0xaa, 1};
@@ -385,14 +424,17 @@ const struct fuzz_target fuzz_devices[] = {
     {"i8042", NULL, create_i8042},
     {"uart16550", NULL, create_uart16550},
     {"debug", NULL, create_debug},
+    {"parallel", NULL, create_parallel},
     {"fw_cfg", NULL, create_fw_cfg},
     {"ide", NULL, create_ide},
+    {"fdc", NULL, create_fdc},
     {"virtio_blk", NULL, create_virtio_blk},
     {"e1000", NULL, create_e1000},
     {"virtio_net", NULL, create_virtio_net},
     {"virtio_rng", NULL, create_virtio_rng},
     {"virtio_input", NULL, create_virtio_input},
     {"uhci", NULL, create_uhci},
+    {"ac97", NULL, create_ac97},
     {"vga", NULL, create_vga},
     {NULL, NULL, NULL},
 };
