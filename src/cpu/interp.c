@@ -146,7 +146,8 @@ enum outcome run_step(struct cpu *cpu, struct block_cache *in)
     if (rf && mnemonic != I_iret && !unfinished) cpu->eflags &= ~EFLAGS_RF;
     /* Software interrupts and SYSCALL that clear TF take no trap; POPF and IRET that clear it do. */
     /* After MOV SS and POP SS there is none: the next instruction's takes its place. */
-    if (tf && cpu->shadow != 2 && ((cpu->eflags & EFLAGS_TF) || mnemonic == I_popf || mnemonic == I_iret)) cpu->pending_debug |= DEBUG_STEP;
+    if (tf && cpu->shadow != 2 && ((cpu->eflags & EFLAGS_TF) || mnemonic == I_popf || mnemonic == I_iret))
+        cpu->pending_debug |= DEBUG_STEP;
     cpu_update_mode(cpu);
     if (cpu->pending_debug) cpu_event_set(cpu, EVENT_STEP);
     return GO_ON;

@@ -46,7 +46,7 @@ void bt_info(struct cpu *cpu, FILE *f)
     print(f, "  bytes of host code", bt->host_bytes);
     print(f, "  bytes of it out of line", bt->cold_bytes);
     print(f, "regions of code memory given up", bt->evictions);
-    print(f, "pages whose blocks died", bt->cache.kills);
+    print(f, "decoded blocks that died", bt->cache.kills);
     print(f, "entries from the run loop", bt->entries);
     print(f, "look-ups of direct jumps", bt->links);
     print(f, "look-ups of indirect jumps and returns", bt->finds);

@@ -58,7 +58,8 @@ struct bt {
     struct check *check; /* -d check (check.c); else NULL */
     unsigned recents[2]; /* places in tlb.recent[] given out: for reading, for writing */
     s32 unpush;     /* with an exception from a link: what the stack pointer must move back */
-    u64 translated, evictions, bytes, host_bytes, cold_bytes; /* statistics: blocks, regions given up, bytes of the guest's code, the host's, and of that out of line */
+    u64 translated, evictions;  /* statistics: blocks, regions given up... */
+    u64 bytes, host_bytes, cold_bytes; /* ... bytes of the guest's code, of the host's, and of that out of line */
     u64 links, finds, entries;  /* light look-ups of direct and of indirect jumps, entries from the run loop */
     u64 fills;                  /* calls of light_fill() */
     u64 refused[MNEMONIC_COUNT];    /* instructions translated to a call of their handler */
