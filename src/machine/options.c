@@ -419,7 +419,7 @@ static int opt_device(struct context *c, const char *option, const char *arg)
     if (!strcmp(arg, "help") || !strcmp(arg, "?")) {
         /* In the form that scripts look for. */
         static const char *const devices[][2] = {
-            {"AC97", "PCI"}, {"e1000", "PCI"}, {"piix3-usb-uhci", "PCI"}, {"usb-kbd", "usb-bus"}, {"usb-mouse", "usb-bus"},
+            {"AC97", "PCI"}, {"e1000", "PCI"}, {"rtl8139", "PCI"}, {"piix3-usb-uhci", "PCI"}, {"usb-kbd", "usb-bus"}, {"usb-mouse", "usb-bus"},
             {"usb-tablet", "usb-bus"}, {"floppy", "floppy-bus"}, {"ide-cd", "IDE"}, {"ide-hd", "IDE"}, {"isa-debug-exit", "ISA"}, {"isa-debugcon", "ISA"},
             {"isa-parallel", "ISA"}, {"isa-serial", "ISA"}, {"pc-testdev", "ISA"}, {"pci-testdev", "PCI"}, {"VGA", "PCI"},
             {"virtio-blk-pci", "PCI"}, {"virtio-keyboard-pci", "PCI"}, {"virtio-mouse-pci", "PCI"},
@@ -725,7 +725,7 @@ static const struct option {
     {"net", "nic|user|tap|socket|none[,prop=value...]", opt_net, NULL},
     {"object", "kind,id=id[,prop=value...]", opt_object, "filter-dump: write a network's frames to a file; rng-random, rng-builtin"},
     {"audiodev", "none|sdl|wav,id=id[,path=file][,out.frequency=n]", opt_audiodev, "where sound goes, for -device AC97,audiodev=id"},
-    {"audio", "none|sdl|wav,model=ac97|pcspk|sb16[,prop=value...]", opt_audio, "the same with that card"},
+    {"audio", "none|sdl|wav,model=ac97|pcspk[,prop=value...]", opt_audio, "the same with that card"},
     {"rtc", "[base=utc|localtime|date][,clock=host|rt|vm]", opt_rtc, "the guest's real-time clock"},
     {"S", NULL, opt_flag, "do not start before the monitor says so (cont)"},
     {"action", "[reboot=reset|shutdown][,shutdown=poweroff|pause]", opt_action, "what the guest's reset and power-off do"},

@@ -39,7 +39,6 @@ enum device_kind {
     DEVICE_VIRTIO_MOUSE,
     DEVICE_VIRTIO_TABLET,
     DEVICE_AC97,
-    DEVICE_SB16,
 };
 
 /* How a virtio device is plugged in. */
@@ -50,10 +49,9 @@ struct virtio_place {
 
 struct device_option {
     enum device_kind kind;
-    u16 iobase, iosize; /* DEBUG_EXIT and DEBUG_CONSOLE; SB16 */
-    u8 irq, dma, dma16; /* SB16: ISA interrupt and DMA channels */
+    u16 iobase, iosize; /* DEBUG_EXIT and DEBUG_CONSOLE */
     int devfn;          /* AC97: PCI address, -1: any */
-    int audio;          /* AC97, SB16: index of audios[], -1: not heard */
+    int audio;          /* AC97: index of audios[], -1: not heard */
     u8 readback;        /* DEBUG_CONSOLE */
     int chardev;        /* DEBUG_CONSOLE: index of chardevs[] or CHARDEV_NONE */
     struct virtio_place virtio; /* VIRTIO_* */
@@ -95,7 +93,7 @@ struct fw_cfg_option {
     char *string;     /* this string without its terminating zero */
 };
 
-enum nic_model { NIC_E1000, NIC_VIRTIO };
+enum nic_model { NIC_E1000, NIC_RTL8139, NIC_VIRTIO };
 
 struct nic_option {
     enum nic_model model; /* which card */

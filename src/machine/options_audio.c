@@ -94,50 +94,17 @@ int options_audiodev(struct options *o, const char *text)
 
 /* ---- cards ---- */
 
-static bool card_of(const char *driver, enum device_kind *kind)
-{
-    if (!strcasecmp(driver, "AC97"))
-        *kind = DEVICE_AC97;
-    else if (!strcmp(driver, "sb16"))
-        *kind = DEVICE_SB16;
-    else
-        return false;
-    return true;
-}
-
-bool options_audio_driver(const char *driver)
-{
-    enum device_kind kind;
-    return card_of(driver, &kind);
-}
+bool options_audio_driver(const char *driver) { return !strcasecmp(driver, "AC97"); }
 
 int options_audio_device(struct options *o, const char *driver, struct option_list *l)
 {
-    struct device_option d = {.chardev = CHARDEV_NONE, .devfn = -1, .iobase = 0x220, .irq = 5, .dma = 1, .dma16 = 5};
+    struct device_option d = {.kind = DEVICE_AC97, .chardev = CHARDEV_NONE, .devfn = -1};
     const char *id = option_list_get(l, "audiodev");
-    card_of(driver, &d.kind);
     /* A card for which nobody is named plays on the first that was given; without any, it is not heard. */
     d.audio = id ? find(o, id) : o->audio_count ? 0 : -1;
     if (id && d.audio < 0) return fail("-device", id, "no such audiodev");
     if (o->device_count == OPTIONS_DEVICES) return fail("-device", driver, "too many devices");
-    int err = 0;
-    if (d.kind == DEVICE_SB16) {
-        u64 base = d.iobase, irq = d.irq, dma = d.dma, dma16 = d.dma16;
-        err = option_list_number(l, "iobase", 0x280, &base);
-        if (!err) err = option_list_number(l, "irq", 10, &irq);
-        if (!err) err = option_list_number(l, "dma", 3, &dma);
-        if (!err) err = option_list_number(l, "dma16", 7, &dma16);
-        if (!err && ((base & 0x1f) || base < 0x220)) err = fail("-device sb16", "iobase", "0x220, 0x240, 0x260 or 0x280");
-        if (!err && irq != 2 && irq != 5 && irq != 7 && irq != 10) err = fail("-device sb16", "irq", "2, 5, 7 or 10");
-        if (!err && dma == 2) err = fail("-device sb16", "dma", "0, 1 or 3");
-        if (!err && dma16 < 5) err = fail("-device sb16", "dma16", "5, 6 or 7");
-        d.iobase = (u16)base;
-        d.irq = (u8)irq;
-        d.dma = (u8)dma;
-        d.dma16 = (u8)dma16;
-    } else {
-        err = options_pci_place(l, driver, &d.devfn);
-    }
+    int err = options_pci_place(l, driver, &d.devfn);
     if (!err) err = option_list_check(l);
     if (!err) o->devices[o->device_count++] = d;
     return err;
@@ -173,7 +140,7 @@ int options_audio(struct options *o, const char *text)
     const char *kind = option_list_get(&l, "driver"), *model = option_list_get(&l, "model");
     snprintf(id, sizeof(id), "#audio%d", o->audio_count);
     if (model && (!strcmp(model, "help") || !strcmp(model, "?"))) {
-        printf("Valid audio device model names:\nac97\npcspk\nsb16\n");
+        printf("Valid audio device model names:\nac97\npcspk\n");
         err = 1;
     } else if (!kind || !*kind || !model) {
         err = fail("-audio", text, model ? "no kind of back end" : "no model");

@@ -223,23 +223,26 @@ static bool parse_mac(const char *text, u8 mac[6])
 
 static bool is_e1000(const char *model) { return !strcmp(model, "e1000") || !strcmp(model, "e1000-82540em"); }
 
-bool options_net_driver(const char *driver) { return is_e1000(driver) || options_virtio_net(driver); }
+bool options_net_driver(const char *driver)
+{
+    return is_e1000(driver) || !strcmp(driver, "rtl8139") || options_virtio_net(driver);
+}
 
 /* A card with the properties of its list. */
 static int add_card(struct options *o, const char *model, int net, struct option_list *l)
 {
-    struct nic_option nic = {.model = NIC_E1000, .net = net, .devfn = -1, .bootindex = -1, .rom = true};
+    struct nic_option nic = {.model = is_e1000(model) ? NIC_E1000 : NIC_RTL8139, .net = net, .devfn = -1, .bootindex = -1, .rom = true};
     int err;
     if (!strcmp(model, "virtio")) model = "virtio-net-pci";
     if (!options_net_driver(model))
-        return fail(l->option, model, "network card not supported (there are e1000 and virtio-net-pci)");
+        return fail(l->option, model, "network card not supported (there are e1000, rtl8139 and virtio-net-pci)");
     if (o->nic_count == OPTIONS_NETS) return fail(l->option, model, "too many network cards");
     const char *mac = option_list_get(l, "mac"), *long_mac = option_list_get(l, "macaddr");
     if (long_mac) mac = long_mac;
     if (mac && !parse_mac(mac, nic.mac)) return fail(l->option, mac, "not a MAC address");
     if (mac && (nic.mac[0] & 1)) return fail(l->option, mac, "a multicast address is no card's");
     nic.has_mac = mac != NULL;
-    if (!is_e1000(model)) {
+    if (options_virtio_net(model)) {
         nic.model = NIC_VIRTIO;
         err = options_virtio_place(l, model, &nic.virtio);
         nic.devfn = nic.virtio.devfn;
@@ -285,7 +288,7 @@ int options_nic(struct options *o, const char *text)
     char name[16];
     o->net_said = true;
     if (model && (!strcmp(model, "help") || !strcmp(model, "?"))) {
-        printf("Available NIC models:\ne1000\nvirtio-net-pci\n");
+        printf("Available NIC models:\ne1000\nrtl8139\nvirtio-net-pci\n");
         err = 1;
     } else if (!kind || !*kind) {
         err = fail("-nic", text, "no kind of network");

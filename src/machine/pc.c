@@ -40,6 +40,7 @@
 #include "devices/port92.h"
 #include "devices/ps2_keyboard.h"
 #include "devices/ps2_mouse.h"
+#include "devices/rtl8139.h"
 #include "devices/smbios.h"
 #include "devices/uart16550.h"
 #include "devices/uhci.h"
@@ -336,7 +337,6 @@ static bool create_debug_devices(struct machine *m)
         }
         case DEVICE_PCI_TESTDEV: created = pci_testdev_create(m->pc->pci, -1); break;
         case DEVICE_AC97: created = ac97_create(m->pc->pci, d->devfn, audio_of(m, d->audio)); break;
-        case DEVICE_SB16: break;
         case DEVICE_VIRTIO_RNG: created = create_rng(m, d); break;
         case DEVICE_VIRTIO_KEYBOARD:
         case DEVICE_VIRTIO_MOUSE:
@@ -448,15 +448,19 @@ static bool create_network_cards(struct machine *m)
         const struct nic_option *nic = &o->nics[i];
         struct firmware rom = {0};
         /* Machines without the default ROM just do not boot from the network. */
-        const char *name = nic->romfile ? nic->romfile : nic->model == NIC_E1000 ? FIRMWARE_E1000 : FIRMWARE_VIRTIO_NET;
+        static const char *const roms[] = {FIRMWARE_E1000, FIRMWARE_RTL8139, FIRMWARE_VIRTIO_NET};
+        const char *name = nic->romfile ? nic->romfile : roms[nic->model];
         if (nic->rom && (nic->romfile || firmware_exists(o, name)) && !firmware_read(&rom, o, name, NIC_ROM_MAX))
             return false;
         struct netdev *net = nic->net >= 0 ? m->nets[nic->net] : NULL;
         struct virtio_slot slot = virtio_slot(m, &nic->virtio);
-        struct device *card =
-            nic->model == NIC_E1000
-                ? e1000_create(m->pc->pci, nic->devfn, m->clock, net, nic->mac, m->ram, rom.data, rom.size)
-                : virtio_net_create(&slot, m->clock, net, nic->mac, m->ram, rom.data, rom.size);
+        struct device *card;
+        if (nic->model == NIC_VIRTIO)
+            card = virtio_net_create(&slot, m->clock, net, nic->mac, m->ram, rom.data, rom.size);
+        else if (nic->model == NIC_RTL8139)
+            card = rtl8139_create(m->pc->pci, nic->devfn, m->clock, net, nic->mac, m->ram, rom.data, rom.size);
+        else
+            card = e1000_create(m->pc->pci, nic->devfn, m->clock, net, nic->mac, m->ram, rom.data, rom.size);
         firmware_free(&rom);
         if (!add(m, card)) return false;
         m->pc->nic_devfn[i] = ((struct pci_device *)card)->devfn;
