@@ -111,7 +111,8 @@ Test(options, nographic_takes_stdio)
     /* In any order, and not when something else has it. */
     PARSE("-serial", "stdio", "-nographic");
     cr_assert(o.chardevs[o.serial[0]].mux);
-    cr_assert_eq(o.chardev_count, 1);
+    cr_assert_eq(o.chardev_count, 2); /* and the parallel port's, which leads nowhere */
+    cr_assert_eq(o.chardevs[o.parallel].kind, CHARDEV_NULL);
     options_free(&o);
     PARSE("-serial", "file:x", "-nographic");
     cr_assert_eq(o.chardevs[o.serial[0]].kind, CHARDEV_FILE);
