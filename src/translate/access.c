@@ -153,7 +153,7 @@ static void emit_probe_cut(struct tr *t, struct stub *s, const struct sum *a, un
 
 /* ---- recent pages ----
  *
- * Most accesses through a base register find the page that the last one through it found. So a block looks there first: in
+ * Most accesses through a base register find the page that the last one through it found. So user code looks there first: in
  * one of tlb.recent[], whose place is known when the block is translated, so that the host's loads do not wait for the address. What
  * is not found there is probed out of line, and remembered. A place that misses too often gets a jump there instead. */
 
@@ -164,31 +164,27 @@ static struct rm recent_field(const struct tr *t, unsigned slot, size_t field)
 
 static bool is_stack(const struct sum *a) { return a->m.reg == H_GSP && a->m.index == H_NONE && !a->has_extra; }
 
-/* The recent page to look at for an address. */
-static unsigned recent_slot(struct tr *t, const struct sum *a, bool write)
+/* The recent page to look at for an address: the same wherever the same registers make it up, since they often still hold what they
+ * held in the block before. */
+static unsigned recent_slot(const struct sum *a, bool write)
 {
     if (is_stack(a)) return 0;
-    for (unsigned n = 0; n < t->nrecents; n++) {
-        const struct recent *r = &t->recents[n];
-        const struct rm *m = &r->lin.m, *o = &a->m;
-        if (r->write == write && m->reg == o->reg && m->index == o->index && (m->index == H_NONE || m->scale == o->scale) &&
-            r->lin.has_extra == a->has_extra && (!a->has_extra || r->lin.extra.disp == a->extra.disp) &&
-            (m->disp ^ o->disp) >> GUEST_PAGE_SHIFT == 0)
-            return r->slot;
-    }
-    const u8 slot = (u8)(write ? 1 + t->bt->recents[1]++ % (TLB_RECENT / 2 - 1)
-                               : TLB_RECENT / 2 + t->bt->recents[0]++ % (TLB_RECENT / 2));
-    if (t->nrecents < MAX_RECENTS) t->recents[t->nrecents++] = (struct recent){.lin = *a, .write = write, .slot = slot};
-    return slot;
+    const unsigned base = a->m.reg, index = a->m.index == H_NONE ? 0 : a->m.index + 1u, other = a->has_extra ? 5 : 0;
+    const unsigned n = base * 3 + index * 11 + other + (unsigned)(a->m.disp >> GUEST_PAGE_SHIFT) * 7;
+    return write ? 1 + n % (TLB_RECENT / 2 - 1) : TLB_RECENT / 2 + n % (TLB_RECENT / 2);
 }
 
-static bool has_recent(unsigned size) { return size <= 64 && !(size & (size - 1)); }
+/* Kernels run through much code that is used once and comes back late: but for their stack, they find no recent page. */
+static bool has_recent(const struct tr *t, const struct sum *a, unsigned size)
+{
+    return size <= 64 && !(size & (size - 1)) && (!(t->b->mode & MODE_RING0) || is_stack(a));
+}
 
 /* Up to the addend in T_A; `cut`: to the host address, of a sum of 32 bits. An operand that is not aligned does not match. */
 static void emit_probe_recent(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write, bool cut)
 {
     struct emit *e = &t->e;
-    const unsigned slot = recent_slot(t, a, write);
+    const unsigned slot = recent_slot(a, write);
     struct other_page *o = &t->others[t->nothers++];
     *o = (struct other_page){.stub = s, .start = e->p, .lin = *a, .size = (u8)size, .align = (u8)t->align,
                              .slot = (u8)slot, .write = write, .cut = cut};
@@ -252,7 +248,7 @@ void emit_other_page(struct tr *t, const struct other_page *o)
 static void emit_probe_sum(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write)
 {
     struct emit *e = &t->e;
-    if (has_recent(size)) {
+    if (has_recent(t, a, size)) {
         emit_probe_recent(t, s, a, size, write, false);
     } else {
         emit_probe_entry(t, s, a, size, write);
@@ -277,7 +273,7 @@ static void emit_probe_wrapped(struct tr *t, struct stub *s, const struct sum *a
         stub_miss(t, s, retry, a, false, write);
         emit_mov_imm64(e, T_A, lin);
         emit_op(e, E_W, 0, 0x03, T_A, rm_gs(entry + offsetof(struct tlb_entry, addend)));
-    } else if (has_recent(size)) {
+    } else if (has_recent(t, a, size)) {
         emit_probe_recent(t, s, a, size, write, true);
     } else {
         emit_probe_cut(t, s, a, size, write);

@@ -17,7 +17,6 @@ enum { T_A = H_15, T_B = H_14, H_GSP = H_12, H_G12 = H_13 };
 #define MAX_STUBS 256
 #define MAX_MISSES 256
 #define MAX_EXITS 8
-#define MAX_RECENTS 32
 
 /* An out-of-line path. */
 struct stub {
@@ -62,13 +61,6 @@ struct other_page {
     bool write, cut; /* cut: the sum is of 32 bits */
 };
 
-/* Accesses of the block that look at the same recent page. */
-struct recent {
-    struct sum lin; /* of the first of them */
-    bool write;
-    u8 slot; /* in tlb.recent[] */
-};
-
 /* A direct jump's way out. */
 struct exit_jump {
     struct link *link;
@@ -107,8 +99,6 @@ struct tr {
     unsigned nmisses;
     struct other_page others[MAX_MISSES];
     unsigned nothers;
-    struct recent recents[MAX_RECENTS];
-    unsigned nrecents;
     struct exit_jump exits[MAX_EXITS];
     unsigned nexits;
     struct find find;

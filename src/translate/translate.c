@@ -49,7 +49,7 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     t->mem = t->entry = true;
     t->pending_site = NULL;
     t->rec_len = 0;
-    t->nstubs = t->nmisses = t->nothers = t->nrecents = t->nexits = 0;
+    t->nstubs = t->nmisses = t->nothers = t->nexits = 0;
     t->poll = false;
     t->listing.count = 0;
     t->find.back = NULL;

@@ -56,7 +56,6 @@ struct bt {
     bool bmi2;      /* the host has RORX */
     unsigned hot;   /* interpretations before a block is translated */
     struct check *check; /* -d check (check.c); else NULL */
-    unsigned recents[2]; /* places in tlb.recent[] given out: for reading, for writing */
     s32 unpush;     /* with an exception from a link: what the stack pointer must move back */
     u64 translated, evictions;  /* statistics: blocks, regions given up... */
     u64 bytes, host_bytes, cold_bytes; /* ... bytes of the guest's code, of the host's, and of that out of line */
