@@ -6,7 +6,7 @@
  *   type TEXT           keys for these characters, each as a keysym alone
  *   key KEYSYM          press and release (0xff0d: return)
  *   down KEYSYM, up KEYSYM
- *   move X Y, click X Y BUTTON
+ *   move X Y, click X Y BUTTON, drag FROM-X FROM-Y TO-X TO-Y (button 1)
  *   size W H SECONDS    until the picture has that size
  *   save FILE           the picture as PPM
  *   sleep MILLISECONDS
@@ -173,8 +173,8 @@ int main(int argc, char **argv)
     connect_to(argv[1]);
     for (int i = 2; i < argc;) {
         const char *command = argv[i++];
-        char *a[3] = {"", "", ""};
-        for (int k = 0; k < 3 && i + k < argc; k++) a[k] = argv[i + k];
+        char *a[4] = {"", "", "", ""};
+        for (int k = 0; k < 4 && i + k < argc; k++) a[k] = argv[i + k];
         if (!strcmp(command, "wait")) {
             wait_text(atof(a[0]), a[1]);
             i += 2;
@@ -206,6 +206,15 @@ int main(int argc, char **argv)
             SendPointerEvent(client, atoi(a[0]), atoi(a[1]), 0);
             serve(0.1);
             i += 3;
+        } else if (!strcmp(command, "drag")) {
+            int x = atoi(a[0]), y = atoi(a[1]), dx = atoi(a[2]) - x, dy = atoi(a[3]) - y;
+            for (int step = 0; step <= 10; step++) {
+                SendPointerEvent(client, x + dx * step / 10, y + dy * step / 10, 1);
+                serve(0.1);
+            }
+            SendPointerEvent(client, x + dx, y + dy, 0);
+            serve(0.1);
+            i += 4;
         } else if (!strcmp(command, "size")) {
             double end = now() + atof(a[2]);
             while (client->width != atoi(a[0]) || client->height != atoi(a[1])) {
