@@ -1,0 +1,144 @@
+#!/bin/bash
+# bench/io.sh [--cpu] [--markdown] [--seconds N] [ITEM-REGEX]: disk, network and display of a Debian guest (scripts/make-disk-image),
+# under Calque and under QEMU's TCG, one after the other, and their ratio.
+#
+# Disks are raw files in the host's page cache: fio with direct I/O, 1 MiB pieces four at a time and 4 KiB pieces 16 at
+# a time. Networks are user mode: iperf3, one TCP connection with a server on the host. The screen is a 1024x768x32 frame
+# buffer, written as a whole again and again while a VNC client looks on. Idle is the processor time of the emulator
+# while the guest waits at its prompt.
+#   --seconds N    how long each item runs (5)
+#   --cpu          rates per second of the emulator's processor time: for a host that is busy otherwise
+#   CALQUE, QEMU   the emulators (build/calque, qemu-system-x86_64)
+cd "$(dirname "$0")/.." || exit 1
+CALQUE_ROOT=$PWD
+. scripts/lib.sh
+. scripts/lib-guest.sh
+
+cpu='' markdown='' seconds=5 only=.
+while [ $# != 0 ]; do
+    case $1 in
+        --cpu) cpu=1 ;;
+        --markdown) markdown=1 ;;
+        --seconds) seconds=$2; shift ;;
+        -*) die "unknown option: $1" ;;
+        *) only=$1 ;;
+    esac
+    shift
+done
+need_packages iperf3 libvncserver-dev >&2 || exit 1
+scripts/make-disk-image amd64 >&2 || exit 1
+work=$(mktemp -d) || exit 1
+cc -O2 -o "$work/vnc_client" tests/boot/vnc_client.c $(pkg-config --cflags --libs libvncclient) || exit 1
+port=$((20000 + RANDOM % 10000))
+iperf3 -s -p "$port" >/dev/null 2>&1 &
+server=$!
+viewer=
+clean() {
+    guest_kill
+    # shellcheck disable=SC2086 # perhaps none
+    kill $server $viewer 2>/dev/null
+    rm -rf "$work"
+}
+trap clean EXIT
+
+# ticks: hundredths of a second of processor time that the emulator has used.
+ticks() {
+    local stat
+    read -r stat <"/proc/$guest_pid/stat"
+    # shellcheck disable=SC2086 # fields
+    set -- ${stat##*) }
+    echo $((${12} + ${13}))
+}
+
+# The items: what the guest runs. It prints a line "rate NUMBER".
+fio="fio --name=b --size=256M --direct=1 --ioengine=libaio --minimal --time_based --runtime=$seconds"
+declare -A items
+for disk in ide:sdb virtio:vda; do
+    items[disk/${disk%:*}/read-1M]="$fio --filename=/dev/${disk#*:} --rw=read --bs=1M --iodepth=4 | awk -F';' '{print \"rate\", \$7 / 1024}'"
+    items[disk/${disk%:*}/write-1M]="$fio --filename=/dev/${disk#*:} --rw=write --bs=1M --iodepth=4 | awk -F';' '{print \"rate\", \$48 / 1024}'"
+    items[disk/${disk%:*}/randread-4k]="$fio --filename=/dev/${disk#*:} --rw=randread --bs=4k --iodepth=16 | awk -F';' '{print \"rate\", \$8}'"
+    items[disk/${disk%:*}/randwrite-4k]="$fio --filename=/dev/${disk#*:} --rw=randwrite --bs=4k --iodepth=16 | awk -F';' '{print \"rate\", \$49}'"
+done
+for card in e1000:2 virtio:3; do
+    for way in out: in:-R; do
+        items[net/${card%:*}/${way%:*}]="iperf3 -c 10.0.${card#*:}.2 -p $port -t $seconds ${way#*:} -f m | awk '/receiver/{print \"rate\", \$7}'"
+    done
+done
+items[display/frames]="head -c 3145728 /dev/urandom >/dev/shm/f; s=\$(date +%s%N); n=0
+    while [ \$(date +%s%N) -lt \$((s+${seconds}000000000)) ]; do for i in 1 2 3 4 5; do cat /dev/shm/f; done; n=\$((n+5)); done >/dev/fb0
+    echo rate \$((n*1000/((\$(date +%s%N)-s)/1000000)))"
+items[idle]="sleep $((2 * seconds)); echo rate 0"
+order="disk/ide/read-1M disk/ide/write-1M disk/ide/randread-4k disk/ide/randwrite-4k disk/virtio/read-1M disk/virtio/write-1M
+    disk/virtio/randread-4k disk/virtio/randwrite-4k net/e1000/out net/e1000/in net/virtio/out net/virtio/in display/frames idle"
+declare -A unit=([disk-1M]=MiB/s [disk-4k]=requests/s [net]=Mbit/s [display]=frames/s [idle]='% of a processor')
+
+# measure MACHINE EMULATOR ARGUMENT...: all items, into rate[MACHINE ITEM].
+declare -A rate
+measure() {
+    local machine=$1 item before started used elapsed value
+    calque=$2
+    shift 2
+    calque_args=("$@")
+    truncate -s 0 "$work/ide" "$work/virtio"
+    for disk in ide virtio; do head -c 256M /dev/urandom >"$work/$disk"; done
+    guest_start "$machine" -m 1024 -snapshot -drive "file=$PWD/guests/debian-amd64.img,format=raw" \
+        -drive "file=$work/ide,format=raw,snapshot=off" -drive "file=$work/virtio,format=raw,if=virtio,snapshot=off" \
+        -netdev user,id=a -device e1000,netdev=a -netdev user,id=b,net=10.0.3.0/24 -device virtio-net-pci,netdev=b \
+        -vnc "unix:$work/vnc" >&2
+    trap clean EXIT
+    {
+        guest_expect 60 'executed automatically'
+        guest_send '\033[B\r'
+        guest_expect 400 'debian login: '
+        guest_send 'root\n'
+        guest_expect 60 'Password: '
+        guest_send 'calque\n'
+        guest_expect 60 'root@debian:~# '
+        guest_send 'export TERM=dumb; bind "set enable-bracketed-paste off"; dmesg -n 1; stty -echo; PS1=; echo res$((1+1))y\n'
+        guest_expect 30 '^res2y'
+        guest_send 'systemctl is-system-running --wait\n'
+        guest_expect 200 '^running|^degraded'
+    } >&2
+    for item in $order; do
+        [[ $item =~ $only ]] || continue
+        if [ "$item" = display/frames ]; then
+            "$work/vnc_client" "$work/vnc" sleep 1000000 &
+            viewer=$!
+        fi
+        before=$(ticks)
+        started=${EPOCHREALTIME/[.,]/}
+        guest_send "$(tr -s '\n ' '; ' <<<"${items[$item]}" | sed 's/do;/do/g; s/; *$//')\n"
+        guest_expect $((seconds * 10 + 60)) 'rate [0-9.]+' >&2
+        elapsed=$((${EPOCHREALTIME/[.,]/} - started))
+        used=$((($(ticks) - before) * 10000))
+        value=$(grep -aoE 'rate [0-9.]+' "$guest_log" | tail -n 1 | cut -d' ' -f2)
+        if [ "$item" = idle ]; then
+            value=$(awk "BEGIN { print 100 * $used / $elapsed }")
+        elif [ -n "$cpu" ]; then
+            value=$(awk "BEGIN { print $value * $elapsed / $used }")
+        fi
+        rate[$machine $item]=$value
+        echo "$machine $item $value" >&2
+        # shellcheck disable=SC2086 # perhaps none
+        [ -z "$viewer" ] || { kill $viewer; viewer=; sleep 1; }
+    done
+    guest_kill
+}
+
+measure calque "$calque" -accel bt
+measure tcg "${QEMU:-qemu-system-x86_64}" -accel tcg
+format='%-28s %-18s %12s %12s %7s\n'
+[ -z "$markdown" ] || format='| %s | %s | %s | %s | %s |\n'
+# shellcheck disable=SC2059 # the format is one of the two above
+{
+    printf "$format" item unit Calque TCG 'x TCG'
+    [ -z "$markdown" ] || printf "$format" --- --- ---: ---: ---:
+    for item in $order; do
+        [ -n "${rate[calque $item]:-}" ] || continue
+        kind=${item%%/*}
+        [ "$kind" != disk ] || kind=disk-${item##*-}
+        printf "$format" "$item" "${unit[$kind]}${cpu:+ of processor time}" \
+            "$(awk "BEGIN { printf \"%.1f\", ${rate[calque $item]} }")" "$(awk "BEGIN { printf \"%.1f\", ${rate[tcg $item]} }")" \
+            "$(awk "BEGIN { printf \"%.2f\", ${rate[calque $item]} / ${rate[tcg $item]} }")"
+    done
+}

@@ -1,0 +1,74 @@
+#!/bin/bash
+# tests/boot/slow/x11.sh [modesetting|fbdev|vesa]...: X on Debian's desktop image with that driver (all of them), seen and
+# used by a VNC client through a USB tablet and the keyboard: a terminal clicked and typed into, its window dragged, the
+# desktop's menu opened. SCREENSHOTS names a directory that takes the pictures.
+cd "$(dirname "$0")/../../.." || exit 1
+. scripts/lib.sh
+. scripts/lib-guest.sh
+need_packages libvncserver-dev || exit 1
+arch=${ARCH:-amd64}
+scripts/make-disk-image "$arch" desktop || exit 1
+work=$(mktemp -d) || exit 1
+cc -O2 -o "$work/vnc_client" tests/boot/vnc_client.c $(pkg-config --cflags --libs libvncclient) || exit 1
+client() { "$work/vnc_client" "$work/vnc" "$@" || guest_fail "VNC client: $*"; }
+
+# run SECONDS COMMAND REGEX...: in the shell on the serial port; the last line of the answer ends it.
+run() {
+    local limit=$1 command=$2
+    shift 2
+    guest_send "$(tr -s '\n ' ' ' <<<"$command"); echo fin''e\n"
+    guest_expect "$limit" "$@" '^fine'
+}
+
+# color FILE X Y: the pixel, as six digits.
+color() {
+    local width offset
+    width=$(head -n 2 "$1" | tail -n 1)
+    offset=$(head -n 3 "$1" | wc -c)
+    od -An -tx1 -N3 -j $((offset + 3 * ($3 * ${width% *} + $2))) "$1" | tr -d ' '
+}
+
+session() {
+    local driver=$1 keys=$2 shown=$3 width=${4:-1024} height=${5:-768}
+    guest_start "x11-$arch-$driver" -m 768 -hda "guests/debian-$arch-desktop.img" -snapshot -usb -device usb-tablet \
+        -vnc "unix:$work/vnc" -nic none
+    trap 'guest_kill; rm -rf "$work"' EXIT
+    guest_expect 60 'executed automatically'
+    guest_send "$keys\r"
+    guest_expect 240 'debian login: '
+    guest_send 'root\n'
+    guest_expect 60 'Password: '
+    guest_send 'calque\n'
+    guest_expect 60 'root@debian:~# '
+    guest_send 'export TERM=dumb DISPLAY=:0; bind "set enable-bracketed-paste off"; dmesg -n 4; echo res$((1+1))y\n'
+    guest_expect 60 '^res2y'
+    # Managed by openbox, and with a shell in it.
+    run 200 'for w in calque-xterm xclock; do until xprop -name $w WM_STATE 2>&1 | grep -q Normal; do sleep 1; done; done;
+        until pgrep -t pts/0 bash; do sleep 1; done; sleep 3'
+    run 30 'cat /var/log/Xorg.0.log' "$shown"
+    client size $width $height 20 click 300 200 1 type 'echo "Clicked|&Typed" >/tmp/x' key 0xff0d sleep 3000
+    run 30 'cat /tmp/x' '^Clicked.&Typed'
+    client save "$work/before.ppm" drag 280 50 480 250 sleep 3000
+    run 30 'xwininfo -name calque-xterm' 'Absolute upper-left X: +24[0-9]' 'Absolute upper-left Y: +2[56][0-9]'
+    client save "$work/dragged.ppm" click 60 430 3 sleep 3000 save "$work/menu.ppm"
+    [ -z "${SCREENSHOTS:-}" ] || cp "$work/menu.ppm" "$SCREENSHOTS/x11-$arch-$driver.ppm"
+    [ "$(color "$work/before.ppm" 100 300),$(color "$work/before.ppm" 600 500)" = ffffff,336699 ] ||
+        guest_fail "no terminal on a blue desktop"
+    [ "$(color "$work/dragged.ppm" 100 300),$(color "$work/dragged.ppm" 600 500)" = 336699,ffffff ] ||
+        guest_fail "the terminal's picture was not moved"
+    [ "$(color "$work/menu.ppm" 172 458),$(color "$work/dragged.ppm" 172 458)" = ffffff,336699 ] ||
+        guest_fail "no menu where the desktop was clicked"
+    guest_send 'poweroff\n'
+    guest_end 120
+    guest_refuse "$guest_linux_complaints"
+    guest_pass
+}
+
+for driver in ${@:-modesetting fbdev vesa}; do
+    case $driver in
+        modesetting) session $driver '' 'modeset\(0\): Output' ;;
+        fbdev) session $driver '\033[B' 'FBDEV\(0\): |modeset\(0\): using drv' ;;
+        vesa) session $driver '\033[B\033[B' 'VESA\(0\): Virtual size' 1280 720 ;; # its choice without an EDID
+        *) die "unknown driver: $driver" ;;
+    esac
+done
