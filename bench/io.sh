@@ -131,13 +131,14 @@ format='%-28s %-18s %12s %12s %7s\n'
 [ -z "$markdown" ] || format='| %s | %s | %s | %s | %s |\n'
 # shellcheck disable=SC2059 # the format is one of the two above
 {
+    [ -z "$cpu" ] || printf '%s\n\n' "Rates per second of the emulator's processor time."
     printf "$format" item unit Calque TCG 'x TCG'
     [ -z "$markdown" ] || printf "$format" --- --- ---: ---: ---:
     for item in $order; do
         [ -n "${rate[calque $item]:-}" ] || continue
         kind=${item%%/*}
         [ "$kind" != disk ] || kind=disk-${item##*-}
-        printf "$format" "$item" "${unit[$kind]}${cpu:+ of processor time}" \
+        printf "$format" "$item" "${unit[$kind]}" \
             "$(awk "BEGIN { printf \"%.1f\", ${rate[calque $item]} }")" "$(awk "BEGIN { printf \"%.1f\", ${rate[tcg $item]} }")" \
             "$(awk "BEGIN { printf \"%.2f\", ${rate[calque $item]} / ${rate[tcg $item]} }")"
     done

@@ -43,8 +43,8 @@ session() {
     guest_send 'export TERM=dumb DISPLAY=:0; bind "set enable-bracketed-paste off"; dmesg -n 4; echo res$((1+1))y\n'
     guest_expect 60 '^res2y'
     # Managed by openbox, and with a shell in it.
-    run 200 'for w in calque-xterm xclock; do until xprop -name $w WM_STATE 2>&1 | grep -q Normal; do sleep 1; done; done;
-        until pgrep -t pts/0 bash; do sleep 1; done; sleep 3'
+    run 200 'for w in calque-xterm xclock; do until timeout 5 xprop -name $w WM_STATE | grep Normal; do sleep 1; done; done;
+        until pgrep -t pts/0 bash; do sleep 1; done; sleep 2; echo managed'
     run 30 'cat /var/log/Xorg.0.log' "$shown"
     client size $width $height 20 click 300 200 1 type 'echo "Clicked|&Typed" >/tmp/x' key 0xff0d sleep 3000
     run 30 'cat /tmp/x' '^Clicked.&Typed'
