@@ -31,7 +31,7 @@ color() {
 session() {
     local driver=$1 keys=$2 shown=$3 width=${4:-1024} height=${5:-768}
     guest_start "x11-$arch-$driver" -m 768 -hda "guests/debian-$arch-desktop.img" -snapshot -usb -device usb-tablet \
-        -vnc "unix:$work/vnc" -nic none
+        -vnc "unix:$work/vnc"
     trap 'guest_kill; rm -rf "$work"' EXIT
     guest_expect 60 'executed automatically'
     guest_send "$keys\r"
@@ -48,7 +48,7 @@ session() {
     run 30 'cat /var/log/Xorg.0.log' "$shown"
     client size $width $height 20 click 300 200 1 type 'echo "Clicked|&Typed" >/tmp/x' key 0xff0d sleep 3000
     run 30 'cat /tmp/x' '^Clicked.&Typed'
-    client save "$work/before.ppm" drag 280 50 480 250 sleep 3000
+    client sleep 2000 save "$work/before.ppm" drag 280 50 480 250 sleep 3000
     run 30 'xwininfo -name calque-xterm' 'Absolute upper-left X: +24[0-9]' 'Absolute upper-left Y: +2[56][0-9]'
     client save "$work/dragged.ppm" click 60 430 3 sleep 3000 save "$work/menu.ppm"
     [ -z "${SCREENSHOTS:-}" ] || cp "$work/menu.ppm" "$SCREENSHOTS/x11-$arch-$driver.ppm"
