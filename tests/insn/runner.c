@@ -14,6 +14,7 @@
 #include "cpu/cpu.h"
 #include "cpu/cpuid.h"
 #include "cpu/engine.h"
+#include "no_devices.h"
 #include "translate/bt.h"
 
 #define RAM_SIZE  0x400000u
@@ -33,35 +34,6 @@ static void on_alarm(int sig)
 {
     (void)sig;
     cpu_event_set(alarm_cpu, EVENT_KICK);
-}
-
-static void no_lock(void *opaque) { (void)opaque; }
-static u64 zero(void *opaque)
-{
-    (void)opaque;
-    return 0;
-}
-static int no_interrupt(void *opaque)
-{
-    (void)opaque;
-    return -1;
-}
-static bool no_msr_read(void *opaque, u32 msr, u64 *value)
-{
-    (void)opaque, (void)msr, (void)value;
-    return false;
-}
-static bool no_msr_write(void *opaque, u32 msr, u64 value)
-{
-    (void)opaque, (void)msr, (void)value;
-    return false;
-}
-static void no_write(void *opaque, u64 value) { (void)opaque, (void)value; }
-static void no_ferr(void *opaque, int level) { (void)opaque, (void)level; }
-static u32 no_id(void *opaque)
-{
-    (void)opaque;
-    return 0;
 }
 
 static u64 exit_read(void *opaque, u64 offset, unsigned size)
@@ -106,11 +78,6 @@ int main(int argc, char **argv)
     }
     const char *program = argv[1 + translate];
     struct runner r = {0};
-    const struct cpu_hooks hooks = {
-        .opaque = &r, .lock = no_lock, .unlock = no_lock, .tsc = zero, .ack_interrupt = no_interrupt,
-        .apic_msr_read = no_msr_read, .apic_msr_write = no_msr_write, .cr8_read = zero, .cr8_write = no_write,
-        .ferr = no_ferr, .apic_id = no_id,
-    };
     struct cpu_model *model = NULL;
     struct ram *ram = ram_create(RAM_SIZE);
     struct bus *mem = bus_create("memory", 1ull << 52), *io = bus_create("io", 0x10000);
@@ -119,7 +86,7 @@ int main(int argc, char **argv)
     bus_add(io, "exit", PORT_EXIT, 4, 0, &exit_ops, &r);
     bus_add(io, "text", PORT_TEXT, 1, 0, &text_ops, &r);
     if (!load(ram, program)) return 2;
-    struct cpu *cpu = r.cpu = alarm_cpu = cpu_create(0, mem, io, ram, &hooks, model, translate ? &bt_engine : &interp_engine);
+    struct cpu *cpu = r.cpu = alarm_cpu = cpu_create(0, mem, io, ram, &no_devices, model, translate ? &bt_engine : &interp_engine);
     if (!cpu) return 2;
     if (translate) bt_set_threshold(cpu, 1);
     cpu->seg[SEG_CS].selector = 0x1000;

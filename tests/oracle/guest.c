@@ -15,6 +15,7 @@
 #include "cpu/cpu.h"
 #include "cpu/cpuid.h"
 #include "cpu/engine.h"
+#include "no_devices.h"
 #include "translate/bt.h"
 
 /* Guest-physical layout. */
@@ -55,7 +56,6 @@ struct guest {
     struct ram *ram;
     struct bus *mem, *io;
     struct cpu *cpu;
-    struct cpu_hooks hooks; /* no devices: everything reads as nothing */
 };
 
 static struct guest *timer_guest; /* whom the timer looks after */
@@ -66,35 +66,6 @@ static void on_timer(int sig)
     (void)sig;
     if (timer_guest && timer_seen == case_number) cpu_event_set(timer_guest->cpu, EVENT_KICK);
     timer_seen = case_number;
-}
-
-static void no_lock(void *opaque) { (void)opaque; }
-static u64 no_tsc(void *opaque)
-{
-    (void)opaque;
-    return 0;
-}
-static int no_interrupt(void *opaque)
-{
-    (void)opaque;
-    return -1;
-}
-static bool no_msr_read(void *opaque, u32 msr, u64 *value)
-{
-    (void)opaque, (void)msr, (void)value;
-    return false;
-}
-static bool no_msr_write(void *opaque, u32 msr, u64 value)
-{
-    (void)opaque, (void)msr, (void)value;
-    return false;
-}
-static void no_cr8_write(void *opaque, u64 value) { (void)opaque, (void)value; }
-static void no_ferr(void *opaque, int level) { (void)opaque, (void)level; }
-static u32 no_id(void *opaque)
-{
-    (void)opaque;
-    return 0;
 }
 
 static u64 *phys64(struct guest *g, u64 at) { return (u64 *)(void *)(g->ram->host + at); }
@@ -164,11 +135,6 @@ struct guest *guest_create(const char *engine, const struct cpu_model *model, co
     }
     struct guest *g = calloc(1, sizeof *g);
     if (!g) return NULL;
-    g->hooks = (struct cpu_hooks){
-        .opaque = g, .lock = no_lock, .unlock = no_lock, .tsc = no_tsc, .ack_interrupt = no_interrupt,
-        .apic_msr_read = no_msr_read, .apic_msr_write = no_msr_write, .cr8_read = no_tsc, .cr8_write = no_cr8_write,
-        .ferr = no_ferr, .apic_id = no_id,
-    };
     g->ram = ram_create(PHYS_SIZE);
     g->mem = bus_create("memory", 1ull << 52);
     g->io = bus_create("io", 0x10000);
@@ -177,7 +143,7 @@ struct guest *guest_create(const char *engine, const struct cpu_model *model, co
     bus_add_ram(g->mem, "ram", 0, PHYS_SIZE, 0, g->ram, offset, false);
     build_pages(g);
     build_tables(g, ldt);
-    g->cpu = cpu_create(0, g->mem, g->io, g->ram, &g->hooks, model, translate ? &bt_engine : &interp_engine);
+    g->cpu = cpu_create(0, g->mem, g->io, g->ram, &no_devices, model, translate ? &bt_engine : &interp_engine);
     if (!g->cpu) goto fail;
     if (translate) bt_set_threshold(g->cpu, 1);
     timer_guest = g;

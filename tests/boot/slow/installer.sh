@@ -1,12 +1,13 @@
 #!/bin/bash
-# tests/boot/slow/installer-amd64.sh: the Debian installer's amd64 netboot kernel and initrd, to the first dialogs on the serial
+# tests/boot/slow/installer.sh [amd64|i386]: the Debian installer's netboot kernel and initrd, to the first dialogs on the serial
 # console: the language's, and after an answer the country's.
 cd "$(dirname "$0")/../../.." || exit 1
 . scripts/lib.sh
 . scripts/lib-guest.sh
-scripts/get-guests installer-amd64 || exit 1
+installer=installer-${1:-amd64}
+scripts/get-guests "$installer" || exit 1
 
-guest_start installer-amd64 -m 1024 -no-reboot -kernel guests/installer-amd64/linux -initrd guests/installer-amd64/initrd.gz \
+guest_start "$installer" -m 1024 -no-reboot -kernel "guests/$installer/linux" -initrd "guests/$installer/initrd.gz" \
     -append 'console=ttyS0 TERM=vt102 --- quiet'
 guest_expect 400 'Select a language'
 ready=$(guest_seconds)
