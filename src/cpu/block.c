@@ -254,15 +254,26 @@ void block_bury(struct cpu *cpu, struct block_cache *in)
     in->grave_bytes = 0;
 }
 
-/* Bytes of a page were written. Code that is written again soon after (a program that patches itself) finds the page still
- * marked; one that now holds data must not make stores slow for ever. */
-static void page_written(struct cpu *cpu, struct block_cache *in, struct code_page *p, unsigned from, unsigned bytes)
+/* A store to a page with code that hit none of it. Code that is written again soon after (a program that patches itself) finds the
+ * page still marked; one that now holds data must not make stores slow for ever. */
+static void wrote_no_code(struct cpu *cpu, struct block_cache *in, struct code_page *p)
 {
     static const u64 none[GRANULE_WORDS];
+    if (!memcmp(p->map, none, sizeof none) && ++p->empty_writes >= EMPTY_WRITES) drop_page(cpu, in, p);
+}
+
+static void page_written(struct cpu *cpu, struct block_cache *in, struct code_page *p, unsigned from, unsigned bytes)
+{
     u64 hit[GRANULE_WORDS] = {0};
     mark_granules(hit, from, bytes);
     if (maps_overlap(p->map, hit)) kill_granules(cpu, in, p, hit);
-    else if (!memcmp(p->map, none, sizeof none) && ++p->empty_writes >= EMPTY_WRITES) drop_page(cpu, in, p);
+    else wrote_no_code(cpu, in, p);
+}
+
+void block_unchanged(struct cpu *cpu, struct block_cache *in, u64 offset)
+{
+    struct code_page *p = in->pages[offset >> GUEST_PAGE_SHIFT];
+    if (p) wrote_no_code(cpu, in, p);
 }
 
 /* [offset, offset + size) of RAM was written: drop the code it hits. */

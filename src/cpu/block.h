@@ -94,6 +94,8 @@ void block_cache_destroy(struct block_cache *in, struct cpu *cpu);
 /* The vCPU's thread runs from now on; it is the only one to touch the cache. */
 void block_cache_start(struct block_cache *in);
 void block_invalidate(struct cpu *cpu, struct block_cache *in, u64 offset, u64 size);
+/* The vCPU's own store left the byte at this RAM offset as it was. */
+void block_unchanged(struct cpu *cpu, struct block_cache *in, u64 offset);
 /* Apply what other threads invalidated. */
 void block_take_queue(struct cpu *cpu, struct block_cache *in);
 void block_kill_all(struct cpu *cpu, struct block_cache *in);

@@ -25,6 +25,8 @@ struct engine_ops {
     enum cpu_exit (*run)(struct cpu *cpu);
     /* Forget everything derived from guest memory [ram_offset, +size); size 0: everything. Any thread. */
     void (*invalidate)(struct cpu *cpu, u64 ram_offset, u64 size);
+    /* The vCPU itself stored to a page with code what was there already. */
+    void (*unchanged)(struct cpu *cpu, u64 ram_offset);
     /* Print what it has done, for people; while the vCPU stands still. NULL: nothing to say. */
     void (*info)(struct cpu *cpu, FILE *out);
 };

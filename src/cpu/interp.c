@@ -200,6 +200,8 @@ static enum cpu_exit interp_run(struct cpu *cpu)
 
 static void interp_invalidate(struct cpu *cpu, u64 offset, u64 size) { block_invalidate(cpu, cpu->engine, offset, size); }
 
+static void interp_unchanged(struct cpu *cpu, u64 offset) { block_unchanged(cpu, cpu->engine, offset); }
+
 static int interp_create(struct cpu *cpu)
 {
     struct block_cache *in = calloc(1, sizeof *in);
@@ -226,4 +228,5 @@ const struct engine_ops interp_engine = {
     .destroy = interp_destroy,
     .run = interp_run,
     .invalidate = interp_invalidate,
+    .unchanged = interp_unchanged,
 };

@@ -596,9 +596,12 @@ static void piece_write(struct cpu *cpu, const struct piece *p, const void *buf,
         case 8: __builtin_memcpy(p->t.host, buf, 8); break;
         default: memcpy(p->t.host, buf, size);
         }
-        if (!p->t.ram || same) return;
+        if (!p->t.ram) return;
         u8 flags = __atomic_load_n(&p->t.ram->page_flags[p->t.ram_offset >> GUEST_PAGE_SHIFT], __ATOMIC_SEQ_CST);
-        if (flags & RAM_PAGE_CODE) {
+        if (!(flags & RAM_PAGE_CODE)) return;
+        if (same) {
+            cpu->engine_ops->unchanged(cpu, p->t.ram_offset);
+        } else {
             cpu->engine_ops->invalidate(cpu, p->t.ram_offset, size);
             if (cpu->smp) ram_note_write(p->t.ram, p->t.ram_offset, size);
         }

@@ -129,6 +129,12 @@ static void bt_invalidate(struct cpu *cpu, u64 offset, u64 size)
     block_invalidate(cpu, &bt->cache, offset, size);
 }
 
+static void bt_unchanged(struct cpu *cpu, u64 offset)
+{
+    struct bt *bt = cpu->engine;
+    block_unchanged(cpu, &bt->cache, offset);
+}
+
 static int bt_create(struct cpu *cpu)
 {
     struct bt *bt = calloc(1, sizeof *bt);
@@ -172,5 +178,6 @@ const struct engine_ops bt_engine = {
     .destroy = bt_destroy,
     .run = bt_run,
     .invalidate = bt_invalidate,
+    .unchanged = bt_unchanged,
     .info = bt_info,
 };

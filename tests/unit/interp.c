@@ -124,6 +124,22 @@ Test(interp, code_that_was_run_and_then_changed_is_decoded_again)
     cr_assert_eq(cpu->regs[R_AX], 2);
 }
 
+Test(interp, a_page_of_code_that_was_cleared_is_data_although_most_stores_change_nothing)
+{
+    enum { ONCE = 0x30000 };
+    long_mode();
+    CODE_AT(ONCE, 0xf4);
+    cpu->rip = ONCE;
+    run();
+    cr_assert(ram->page_flags[ONCE >> 12] & RAM_PAGE_CODE);
+    /* mov edi, ONCE; xor eax, eax; mov ecx, 512; rep stosq; hlt */
+    CODE_AT(CODE, 0xbf, 0, 0, 3, 0, 0x31, 0xc0, 0xb9, 0, 2, 0, 0, 0xf3, 0x48, 0xab, 0xf4);
+    cpu->rip = CODE;
+    cpu->halted = false;
+    run();
+    cr_assert_not(ram->page_flags[ONCE >> 12] & RAM_PAGE_CODE);
+}
+
 Test(interp, data_beside_code_does_not_kill_the_block)
 {
     long_mode();
