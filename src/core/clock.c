@@ -1,8 +1,8 @@
 /* Guest time: nanoseconds since the machine was created, and a binary heap of the timers armed on it.
  *
  * Timers fire in the order of their deadlines, and among equal deadlines in the order they were armed.
- * Guest time follows the host's monotonic clock (or, for tests, only clock_advance()); wall-clock time is
- * guest time plus an offset, so that a host clock that is stepped does not step the guest's. */
+ * Guest time follows the host's monotonic clock (or, for tests, only clock_advance()); wall-clock time is a time of
+ * the host's, or guest time, plus an offset. */
 #include "core/clock.h"
 
 #include <assert.h>
@@ -31,7 +31,8 @@ struct clock {
     u64 host_start;             /* else: host time at guest time 0 */
     bool stopped;               /* see clock_stop(); read from other threads */
     u64 stopped_at;             /* stopped: now; read from other threads */
-    s64 wall_offset;            /* wall-clock time less guest time, ns; read from other threads */
+    enum clock_wall_source wall_source; /* what moves wall-clock time */
+    s64 wall_offset;            /* wall-clock time less its source's, ns; read from other threads */
     struct timer **heap;        /* armed timers, earliest first */
     size_t armed;               /* used entries of heap */
     size_t capacity;            /* allocated entries, enough for every timer there is */
@@ -53,12 +54,10 @@ static struct clock *create(bool manual)
     }
     c->manual = manual;
     if (!manual) {
-        struct timespec ts;
-        clock_gettime(CLOCK_REALTIME, &ts);
         tsc_time_init(&c->host);
         c->host_start = tsc_time_now(&c->host);
-        c->wall_offset = (s64)ts.tv_sec * (s64)NS_PER_SECOND + ts.tv_nsec;
     }
+    c->wall_source = manual ? CLOCK_WALL_GUEST : CLOCK_WALL_HOST;
     return c;
 }
 
@@ -97,9 +96,21 @@ void clock_start(struct clock *c)
     if (c->wake) c->wake(c->wake_opaque);
 }
 
+static s64 source_now(const struct clock *c)
+{
+    if (c->wall_source == CLOCK_WALL_GUEST) return (s64)clock_now(c);
+    struct timespec ts;
+    clock_gettime(c->wall_source == CLOCK_WALL_HOST ? CLOCK_REALTIME : CLOCK_MONOTONIC, &ts);
+    return (s64)ts.tv_sec * (s64)NS_PER_SECOND + ts.tv_nsec;
+}
+
+static s64 wall_ns(const struct clock *c) { return source_now(c) + __atomic_load_n(&c->wall_offset, __ATOMIC_RELAXED); }
+
+s64 clock_wall_lead(const struct clock *c) { return wall_ns(c) - (s64)clock_now(c); }
+
 s64 clock_wall(const struct clock *c, u32 *ns)
 {
-    s64 wall = (s64)clock_now(c) + __atomic_load_n(&c->wall_offset, __ATOMIC_RELAXED);
+    s64 wall = wall_ns(c);
     s64 seconds = wall / (s64)NS_PER_SECOND, rest = wall % (s64)NS_PER_SECOND;
     if (rest < 0) { /* before 1970: towards minus infinity, so that ns stays positive */
         rest += (s64)NS_PER_SECOND;
@@ -111,7 +122,14 @@ s64 clock_wall(const struct clock *c, u32 *ns)
 
 void clock_set_wall(struct clock *c, s64 seconds)
 {
-    __atomic_store_n(&c->wall_offset, seconds * (s64)NS_PER_SECOND - (s64)clock_now(c), __ATOMIC_RELAXED);
+    __atomic_store_n(&c->wall_offset, seconds * (s64)NS_PER_SECOND - source_now(c), __ATOMIC_RELAXED);
+}
+
+void clock_set_wall_source(struct clock *c, enum clock_wall_source source)
+{
+    s64 wall = wall_ns(c);
+    c->wall_source = source;
+    c->wall_offset = wall - source_now(c);
 }
 
 /* ---- the heap ---- */

@@ -20,8 +20,18 @@ void clock_destroy(struct clock *c);
 u64 clock_now(const struct clock *c);
 /* Wall-clock time for the RTC: seconds since 1970-01-01 UTC plus ns in *ns (may be NULL). */
 s64 clock_wall(const struct clock *c, u32 *ns);
-/* Set the offset between guest time and wall-clock time (-rtc base=..., and fake clocks). */
+/* ns that wall-clock time is ahead of guest time: it changes where the one stands or is stepped and the other is not. */
+s64 clock_wall_lead(const struct clock *c);
+/* Set wall-clock time (-rtc base=..., and fake clocks). */
 void clock_set_wall(struct clock *c, s64 seconds);
+/* What moves wall-clock time: the host's wall clock, steps included, unless something else is said. It does not stop
+ * with clock_stop(). Manual clocks know guest time only. */
+enum clock_wall_source {
+    CLOCK_WALL_HOST,      /* the host's wall clock */
+    CLOCK_WALL_MONOTONIC, /* the host's time, without steps */
+    CLOCK_WALL_GUEST,     /* guest time: it stops, too */
+};
+void clock_set_wall_source(struct clock *c, enum clock_wall_source source);
 /* Time stands still, and timers with it, until clock_start(). With the machine lock, and no vCPU running. */
 void clock_stop(struct clock *c);
 void clock_start(struct clock *c);

@@ -3,8 +3,9 @@
  * Models the time and calendar registers in both formats, SET, the divider chain, update cycles with UIP, the
  * alarm, periodic and update-ended interrupts, and the century byte at 0x32. The registers are the counters,
  * as in the chip: they are carried forward lazily, by the update cycles that have passed at each access. The
- * divider chain is a 32,768 Hz count from a base time; updates and periodic events are multiples on it.
- * Leaves out daylight saving time (DSE is stored) and the square wave pin.
+ * divider chain is a 32,768 Hz count from a base time; updates and periodic events are multiples on it. A battery keeps
+ * the chip going: when the wall clock is stepped, or has gone on while guest time stood still, the chain and the registers
+ * are moved by as much. Memory, and the time, survive a reset; there is no file for them. The square wave pin leads nowhere.
  *
  * DEVIATION: when DM or 24/12 change, the registers are converted to the new format, where the chip asks the
  * program to write them anew; a program that follows the data sheet sees no difference.
@@ -46,6 +47,7 @@ enum {
 #define B_SQWE    0x08
 #define B_DM      0x04
 #define B_24      0x02
+#define B_DSE     0x01
 #define C_IRQF    0x80
 #define C_PF      0x40
 #define C_AF      0x20
@@ -56,6 +58,8 @@ enum {
 #define CRYSTAL_HZ 32768
 #define UPDATE_NS                                                                                            \
     2228000 /* UIP is set 244 us before an update cycle, which takes 1984 us [MC146818] "Update Cycle" */
+
+#define STEP_NS 50000000 /* differences of clocks below this are not followed */
 
 struct mc146818 {
     struct device dev;          /* what the machine sees */
@@ -71,6 +75,10 @@ struct mc146818 {
     u64 divider_base;           /* time at which the divider chain stood at 0, ns; may lie ahead (wraps) */
     u64 updates;                /* update cycles of the divider chain accounted for */
     u64 periods;                /* periodic events of the divider chain accounted for */
+    s64 wall_lead;              /* clock_wall_lead() that the registers have followed */
+    bool slew;                  /* make up for lost periodic events */
+    u64 lost;                   /* slew: events to make up for */
+    bool fell_back;             /* daylight saving: this night's hour was repeated */
 };
 
 /* ---- formats ---- */
@@ -197,18 +205,39 @@ static bool alarm_within(const struct mc146818 *r, s64 t, u64 n)
     return false;
 }
 
+static void move(struct mc146818 *r, s64 seconds)
+{
+    s64 total = time_of_day(r) + seconds;
+    s64 days = (total >= 0 ? total : total - 86399) / 86400;
+    set_time_of_day(r, (unsigned)(total - days * 86400));
+    if (!days) return;
+    r->reg[REG_WEEKDAY] = encode(r, (unsigned)(((decode(r, r->reg[REG_WEEKDAY]) - 1 + days) % 7 + 7) % 7 + 1));
+    set_date(r, date(r) + days);
+}
+
+/* It has become two o'clock. [MC146818] "DSE": on the last Sunday in April it is three at once, on the last Sunday in
+ * October it is one again, one time. */
+static void save_daylight(struct mc146818 *r)
+{
+    unsigned month = decode(r, r->reg[REG_MONTH]), day = decode(r, r->reg[REG_DAY]);
+    bool sunday = decode(r, r->reg[REG_WEEKDAY]) == 1, back = sunday && month == 10 && day > 24 && !r->fell_back;
+    if (sunday && month == 4 && day > 23) move(r, 3600);
+    if (back) move(r, -3600);
+    r->fell_back = back;
+}
+
 /* n update cycles. */
 static void advance(struct mc146818 *r, u64 n)
 {
-    s64 t = time_of_day(r);
     r->reg[REG_C] |= C_UF;
-    if (!(r->reg[REG_C] & C_AF) && alarm_within(r, t, n)) r->reg[REG_C] |= C_AF;
-    s64 total = t + (s64)n;
-    set_time_of_day(r, total % 86400);
-    s64 days = total / 86400;
-    if (!days) return;
-    r->reg[REG_WEEKDAY] = encode(r, (decode(r, r->reg[REG_WEEKDAY]) + 6 + days) % 7 + 1);
-    set_date(r, date(r) + days);
+    while (n) {
+        s64 t = time_of_day(r);
+        u64 step = r->reg[REG_B] & B_DSE ? MIN(n, (u64)(t < 7200 ? 7200 - t : 86400 - t)) : n;
+        if (!(r->reg[REG_C] & C_AF) && alarm_within(r, t, step)) r->reg[REG_C] |= C_AF;
+        move(r, (s64)step);
+        if (r->reg[REG_B] & B_DSE && t < 7200 && t + (s64)step == 7200) save_daylight(r);
+        n -= step;
+    }
 }
 
 static void update_irq(struct mc146818 *r)
@@ -219,30 +248,6 @@ static void update_irq(struct mc146818 *r)
     else
         r->reg[REG_C] &= ~C_IRQF;
     irq_set(&r->irq, on);
-}
-
-/* Account for all that has happened until now. */
-static void sync(struct mc146818 *r)
-{
-    if (updating(r)) {
-        u64 number = update_number(r);
-        if (number > r->updates) advance(r, number - r->updates);
-        r->updates = number;
-    }
-    u32 ticks = period_ticks(r);
-    if (ticks) {
-        u64 number = period_number(r, ticks);
-        if (number > r->periods) r->reg[REG_C] |= C_PF;
-        r->periods = number;
-    }
-}
-
-/* The settings may have changed: count from now on. */
-static void restart(struct mc146818 *r)
-{
-    r->updates = divider_runs(r) ? update_number(r) : 0;
-    u32 ticks = period_ticks(r);
-    r->periods = ticks ? period_number(r, ticks) : 0;
 }
 
 static void rearm(struct mc146818 *r)
@@ -256,16 +261,81 @@ static void rearm(struct mc146818 *r)
     /* With PF set nothing can be added to the interrupt; it is seen again after C is read. */
     if (ticks && (b & B_PIE) && !(r->reg[REG_C] & C_PF)) {
         unsigned __int128 at = (unsigned __int128)(r->periods + 1) * ticks * NS_PER_SECOND;
-        timer_arm(r->period_timer, r->divider_base + (u64)((at + CRYSTAL_HZ - 1) / CRYSTAL_HZ));
+        u64 deadline = r->divider_base + (u64)((at + CRYSTAL_HZ - 1) / CRYSTAL_HZ);
+        /* What was lost comes in between, so that the guest catches up at about twice the rate. */
+        if (r->lost) deadline = MIN(deadline, clock_now(r->clock) + muldiv64(ticks, NS_PER_SECOND / 2, CRYSTAL_HZ));
+        timer_arm(r->period_timer, deadline);
     } else {
         timer_cancel(r->period_timer);
     }
 }
 
-static void timer_fired(void *opaque)
+static void sync_updates(struct mc146818 *r)
+{
+    if (!updating(r)) return;
+    u64 number = update_number(r);
+    if (number > r->updates) advance(r, number - r->updates);
+    r->updates = number;
+}
+
+/* The wall clock may have been stepped, or gone on without guest time. */
+static void follow_wall(struct mc146818 *r)
+{
+    s64 lead = clock_wall_lead(r->clock), step = lead - r->wall_lead;
+    if (step > -STEP_NS && step < STEP_NS) return;
+    r->wall_lead = lead;
+    if (step < 0) {
+        s64 seconds = (step - (s64)NS_PER_SECOND + 1) / (s64)NS_PER_SECOND;
+        if (updating(r)) move(r, seconds);
+        step -= seconds * (s64)NS_PER_SECOND;
+    }
+    r->divider_base -= (u64)step;
+    u32 ticks = period_ticks(r);
+    r->periods = ticks ? period_number(r, ticks) : 0; /* periodic events of that time happened to nobody */
+    sync_updates(r);
+    rearm(r);
+}
+
+/* Account for all that has happened until now. */
+static void sync(struct mc146818 *r)
+{
+    sync_updates(r);
+    u32 ticks = period_ticks(r);
+    if (ticks) {
+        u64 number = period_number(r, ticks);
+        if (number > r->periods) {
+            if (r->slew && r->reg[REG_B] & B_PIE) r->lost += number - r->periods - !(r->reg[REG_C] & C_PF);
+            r->reg[REG_C] |= C_PF;
+        }
+        r->periods = number;
+    }
+    follow_wall(r);
+}
+
+/* The settings may have changed: count from now on. */
+static void restart(struct mc146818 *r)
+{
+    r->updates = divider_runs(r) ? update_number(r) : 0;
+    u32 ticks = period_ticks(r);
+    r->periods = ticks ? period_number(r, ticks) : 0;
+}
+
+static void update_fired(void *opaque)
 {
     struct mc146818 *r = opaque;
     sync(r);
+    update_irq(r);
+    rearm(r);
+}
+
+static void period_fired(void *opaque)
+{
+    struct mc146818 *r = opaque;
+    sync(r);
+    if (r->lost && !(r->reg[REG_C] & C_PF)) {
+        r->lost--;
+        r->reg[REG_C] |= C_PF;
+    }
     update_irq(r);
     rearm(r);
 }
@@ -312,6 +382,7 @@ static void convert(struct mc146818 *r, u8 new_b)
 static void write_a(struct mc146818 *r, u8 value)
 {
     bool ran = divider_runs(r);
+    u32 ticks = period_ticks(r);
     u8 changed = (r->reg[REG_A] ^ value) & ~A_UIP;
     r->reg[REG_A] = value & ~A_UIP;
     if (!changed) return;
@@ -319,6 +390,8 @@ static void write_a(struct mc146818 *r, u8 value)
         /* [MC146818] "Divider Control": the first update comes half a second after the release. */
         r->divider_base = clock_now(r->clock) - NS_PER_SECOND / 2;
     }
+    u32 new_ticks = period_ticks(r);
+    r->lost = new_ticks ? muldiv64(r->lost, ticks, new_ticks) : 0; /* as much time as before */
     restart(r);
 }
 
@@ -327,6 +400,7 @@ static void write_b(struct mc146818 *r, u8 value)
     if (value & B_SET) value &= ~B_UIE; /* [MC146818] "UIE": cleared by SET */
     if ((value ^ r->reg[REG_B]) & (B_DM | B_24)) convert(r, value);
     bool released = (r->reg[REG_B] & B_SET) && !(value & B_SET);
+    if (!(value & B_PIE)) r->lost = 0;
     r->reg[REG_B] = value;
     if (released) r->updates = update_number(r);
 }
@@ -384,7 +458,7 @@ u8 mc146818_get_cmos(const struct mc146818 *r, u8 index) { return r->reg[index &
 
 bool mc146818_nmi_masked(const struct mc146818 *r) { return r->index & 0x80; }
 
-void mc146818_set_from_wall(struct mc146818 *r)
+static void set_from_wall(struct mc146818 *r)
 {
     u32 ns = 0;
     s64 wall = clock_wall(r->clock, &ns);
@@ -394,8 +468,8 @@ void mc146818_set_from_wall(struct mc146818 *r)
     r->reg[REG_WEEKDAY] =
         encode(r, ((days + 4) % 7 + 7) % 7 + 1); /* 1970-01-01 was a Thursday; Sunday is 1 */
     r->divider_base = clock_now(r->clock) - ns;
+    r->wall_lead = clock_wall_lead(r->clock);
     restart(r);
-    rearm(r);
 }
 
 static void mc146818_reset(struct device *d)
@@ -406,6 +480,7 @@ static void mc146818_reset(struct device *d)
     r->reg[REG_B] &= ~(B_PIE | B_AIE | B_UIE | B_SQWE);
     r->reg[REG_C] = 0;
     r->index = 0;
+    r->lost = 0;
     update_irq(r);
     rearm(r);
 }
@@ -423,7 +498,7 @@ static const struct device_class mc146818_class = {"mc146818", mc146818_reset, m
 
 struct device *mc146818_device(struct mc146818 *r) { return &r->dev; }
 
-struct mc146818 *mc146818_create(struct bus *ports, struct irq_line irq8, struct clock *clock)
+struct mc146818 *mc146818_create(struct bus *ports, struct irq_line irq8, struct clock *clock, bool slew)
 {
     struct mc146818 *r = calloc(1, sizeof(*r));
     if (!r) {
@@ -433,12 +508,13 @@ struct mc146818 *mc146818_create(struct bus *ports, struct irq_line irq8, struct
     r->dev.cls = &mc146818_class;
     r->clock = clock;
     r->irq = irq8;
-    r->update_timer = timer_create_on(clock, timer_fired, r);
-    r->period_timer = timer_create_on(clock, timer_fired, r);
+    r->slew = slew;
+    r->update_timer = timer_create_on(clock, update_fired, r);
+    r->period_timer = timer_create_on(clock, period_fired, r);
     r->region = bus_add(ports, "mc146818", 0x70, 2, 0, &mc146818_ops, r);
     r->reg[REG_A] = 0x26; /* as every BIOS leaves it: 32,768 Hz crystal, 1024 Hz periodic rate */
     r->reg[REG_B] = B_24;
-    mc146818_set_from_wall(r);
+    set_from_wall(r);
     return r;
 }
 

@@ -9,6 +9,9 @@
  * belongs to the 8259s. The board has an I/O APIC, to which the wires also go directly, not through the
  * router.
  *
+ * DEVIATION: a soft reset by port 0xcf9 (SRST clear) reaches not only the processor: whoever provides `reset` is told
+ * which it is, and resets the board for both.
+ *
  * Reference: [PIIX3] Intel 82371FB/82371SB PCI ISA IDE Xcelerator data sheet. */
 #include "devices/piix3.h"
 

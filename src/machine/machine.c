@@ -162,6 +162,7 @@ static void set_clock(struct machine *m)
         localtime_r(&now, &local);
         clock_set_wall(m->clock, now + local.tm_gmtoff);
     }
+    clock_set_wall_source(m->clock, m->options->rtc_clock);
 }
 
 static bool open_networks(struct machine *m)

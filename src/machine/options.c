@@ -575,9 +575,18 @@ static int opt_rtc(struct context *c, const char *option, const char *arg)
             if (!c->o->rtc_fixed) err = bad(option, arg, "invalid date");
         }
     }
-    if (!err && clock && strcmp(clock, "host") && strcmp(clock, "rt") && strcmp(clock, "vm"))
+    if (clock && !strcmp(clock, "vm"))
+        c->o->rtc_clock = CLOCK_WALL_GUEST;
+    else if (clock && !strcmp(clock, "rt"))
+        c->o->rtc_clock = CLOCK_WALL_MONOTONIC;
+    else if (clock && !strcmp(clock, "host"))
+        c->o->rtc_clock = CLOCK_WALL_HOST;
+    else if (!err && clock)
         err = bad(option, arg, "invalid clock");
-    if (!err && fix && strcmp(fix, "none") && strcmp(fix, "slew")) err = bad(option, arg, "invalid driftfix");
+    if (!err && fix) {
+        c->o->rtc_slew = !strcmp(fix, "slew");
+        if (!c->o->rtc_slew && strcmp(fix, "none")) err = bad(option, arg, "invalid driftfix");
+    }
     if (!err) err = option_list_check(&l);
     option_list_free(&l);
     return err;
@@ -726,7 +735,7 @@ static const struct option {
     {"object", "kind,id=id[,prop=value...]", opt_object, "filter-dump: write a network's frames to a file; rng-random, rng-builtin"},
     {"audiodev", "none|sdl|wav,id=id[,path=file][,out.frequency=n]", opt_audiodev, "where sound goes, for -device AC97,audiodev=id"},
     {"audio", "none|sdl|wav,model=ac97|pcspk[,prop=value...]", opt_audio, "the same with that card"},
-    {"rtc", "[base=utc|localtime|date][,clock=host|rt|vm]", opt_rtc, "the guest's real-time clock"},
+    {"rtc", "[base=utc|localtime|date][,clock=host|rt|vm][,driftfix=none|slew]", opt_rtc, "the guest's real-time clock"},
     {"S", NULL, opt_flag, "do not start before the monitor says so (cont)"},
     {"action", "[reboot=reset|shutdown][,shutdown=poweroff|pause]", opt_action, "what the guest's reset and power-off do"},
     {"no-reboot", NULL, opt_flag, "exit instead of rebooting"},

@@ -2,6 +2,7 @@
 #ifndef MACHINE_OPTIONS_H
 #define MACHINE_OPTIONS_H
 
+#include "core/clock.h"
 #include "core/types.h"
 #include "cpu/cpuid.h"
 #include "host/audio_open.h"
@@ -189,6 +190,8 @@ struct options {
     bool rtc_localtime;          /* base=localtime */
     bool rtc_fixed;              /* base=DATE */
     s64 rtc_base;                /* that date, seconds since 1970 UTC */
+    enum clock_wall_source rtc_clock; /* clock= */
+    bool rtc_slew;               /* driftfix=slew */
 
     bool has_uuid;               /* -uuid was given */
     u8 uuid[16];                 /* in the order of the text form */

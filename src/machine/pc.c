@@ -159,7 +159,7 @@ static void reset_line(void *opaque, int n, int level)
 
 static void piix3_reset_control(void *opaque, bool hard)
 {
-    (void)hard; /* as on other emulated boards of this kind, a soft reset resets the board, too */
+    (void)hard; /* see piix3.c */
     machine_request_reset(opaque, CAUSE_GUEST_RESET);
 }
 
@@ -256,7 +256,7 @@ static bool create_timers(struct machine *m)
     struct i8254 *pit = i8254_create(m->io, irq0, m->clock);
     if (!add(m, pit ? i8254_device(pit) : NULL) || !add(m, pcspk_create(pit, audio_of(m, m->options->pcspk_audio))))
         return false;
-    pc->rtc = mc146818_create(m->io, irq8, m->clock);
+    pc->rtc = mc146818_create(m->io, irq8, m->clock, m->options->rtc_slew);
     if (!add(m, pc->rtc ? mc146818_device(pc->rtc) : NULL)) return false;
     mc146818_on_set(pc->rtc, control_clock_set, m);
     return true;

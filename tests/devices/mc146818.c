@@ -13,16 +13,18 @@ struct setup {
 #define MS 1000000ull
 
 /* 2023-12-31 23:59:58 UTC, a Sunday. */
-static struct setup *start(void)
+static struct setup *start_with(bool slew)
 {
     struct setup *s = calloc(1, sizeof(*s));
     s->ports = bus_create("ports", 0x10000);
     s->clock = clock_create_manual();
     s->irq.clock = s->clock;
     clock_set_wall(s->clock, 1704067198);
-    s->rtc = mc146818_create(s->ports, probe_line(&s->irq), s->clock);
+    s->rtc = mc146818_create(s->ports, probe_line(&s->irq), s->clock, slew);
     return s;
 }
+
+static struct setup *start(void) { return start_with(false); }
 
 static void finish(struct setup *s)
 {
@@ -304,4 +306,86 @@ Test(mc146818, tells_when_it_is_set)
     put(s, 0x00, 0x00);
     cr_assert_eq(calls, 2);
     finish(s);
+}
+
+Test(mc146818, follows_the_wall_clock)
+{
+    struct setup *s = start();
+    clock_set_wall(s->clock, 1704067198 + 3 * 86400 + 5);
+    cr_assert_eq(date(s), 0x20240104, "the machine stood for three days");
+    cr_assert_eq(time_of_day(s), 0x000003);
+    cr_assert_eq(get(s, 6), 5);
+    cr_assert(get(s, 0x0c) & 0x10, "the update that came of it");
+    clock_set_wall(s->clock, 1704067198 - 60);
+    cr_assert_eq(date(s), 0x20231231);
+    cr_assert_eq(time_of_day(s), 0x235858);
+    cr_assert_eq(get(s, 6), 1);
+
+    put(s, 4, 0x12); /* what the guest set stays set */
+    clock_set_wall(s->clock, 1704067198 - 30);
+    cr_assert_eq(time_of_day(s), 0x125928);
+    clock_advance(s->clock, NS_PER_SECOND);
+    cr_assert_eq(time_of_day(s), 0x125929);
+    finish(s);
+}
+
+Test(mc146818, interrupts_after_a_step_of_the_wall_clock)
+{
+    struct setup *s = start();
+    put(s, 0x0a, 0x2f); /* every half second */
+    put(s, 0x0b, 0x52); /* PIE, UIE */
+    get(s, 0x0c);
+    clock_set_wall(s->clock, 1704067198 - 86400);
+    clock_advance(s->clock, NS_PER_SECOND / 2);
+    cr_assert_eq(get(s, 0x0c), 0xc0);
+    clock_advance(s->clock, NS_PER_SECOND / 2);
+    cr_assert_eq(get(s, 0x0c), 0xd0);
+    cr_assert_eq(time_of_day(s), 0x235959);
+    cr_assert_eq(date(s), 0x20231230);
+    finish(s);
+}
+
+Test(mc146818, daylight_saving)
+{
+    static const struct {
+        u8 month, day, hour, minutes; /* where it starts, in 2022 */
+        u32 then;                     /* the time ten minutes later */
+    } cases[] = {
+        {0x04, 0x24, 0x01, 0x55, 0x030500}, {0x04, 0x17, 0x01, 0x55, 0x020500}, {0x05, 0x29, 0x01, 0x55, 0x020500},
+        {0x10, 0x30, 0x01, 0x55, 0x010500}, {0x10, 0x23, 0x01, 0x55, 0x020500},
+    };
+    struct setup *s = start();
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        put(s, 0x0b, 0x83); /* SET, 24/12, DSE */
+        put(s, 9, 0x22), put(s, 8, cases[i].month), put(s, 7, cases[i].day), put(s, 6, 1);
+        put(s, 4, cases[i].hour), put(s, 2, cases[i].minutes), put(s, 0, 0);
+        put(s, 0x0b, 0x03);
+        clock_advance(s->clock, 600 * NS_PER_SECOND);
+        cr_assert_eq(time_of_day(s), cases[i].then, "case %zu: %06x", i, time_of_day(s));
+        if (cases[i].then != 0x010500) continue;
+        clock_advance(s->clock, 3600 * NS_PER_SECOND);
+        cr_assert_eq(time_of_day(s), 0x020500, "once only");
+    }
+    finish(s);
+}
+
+Test(mc146818, lost_interrupts_come_later)
+{
+    for (int slew = 0; slew < 2; slew++) {
+        struct setup *s = start_with(slew);
+        put(s, 0x0a, 0x2a); /* 64 Hz */
+        put(s, 0x0b, 0x42); /* PIE */
+        get(s, 0x0c);
+        clock_advance(s->clock, NS_PER_SECOND / 2); /* the guest is away for 32 of them */
+        int ticks = 0;
+        for (u64 ns = 0; ns < NS_PER_SECOND; ns += MS) {
+            if (s->irq.level) ticks += get(s, 0x0c) >> 6 & 1;
+            clock_advance(s->clock, MS);
+        }
+        if (slew)
+            cr_assert(ticks >= 95 && ticks <= 97, "all of one and a half seconds: %d", ticks);
+        else
+            cr_assert(ticks == 64, "of one second: %d", ticks);
+        finish(s);
+    }
 }

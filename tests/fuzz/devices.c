@@ -85,7 +85,7 @@ static void create_i8254(struct board *b)
 
 static void create_mc146818(struct board *b)
 {
-    board_add(b, mc146818_device(mc146818_create(b->ports, b->line, b->clock)));
+    board_add(b, mc146818_device(mc146818_create(b->ports, b->line, b->clock, true)));
     board_ports(b, 0x70, 4);
 }
 

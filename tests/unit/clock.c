@@ -306,6 +306,30 @@ Test(clock, wall_time_is_set_and_runs_with_the_clock)
     clock_destroy(c);
 }
 
+Test(clock, wall_time_goes_on_while_the_clock_is_stopped)
+{
+    static const struct {
+        enum clock_wall_source source; /* what wall-clock time follows */
+        bool goes_on;                  /* so it does */
+    } cases[] = {{CLOCK_WALL_HOST, true}, {CLOCK_WALL_MONOTONIC, true}, {CLOCK_WALL_GUEST, false}};
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct clock *c = clock_create();
+        clock_set_wall(c, 1000000000);
+        clock_set_wall_source(c, cases[i].source);
+        cr_assert_eq(clock_wall(c, NULL), 1000000000);
+        s64 lead = clock_wall_lead(c);
+        clock_stop(c);
+        nanosleep(&(struct timespec){.tv_nsec = 20000000}, NULL);
+        clock_start(c);
+        s64 gone = clock_wall_lead(c) - lead;
+        if (cases[i].goes_on)
+            cr_assert(gone >= 19000000, "%lld", (long long)gone);
+        else
+            cr_assert_eq(gone, 0);
+        clock_destroy(c);
+    }
+}
+
 Test(clock, host_clock_follows_the_host)
 {
     struct clock *c = clock_create();

@@ -184,8 +184,12 @@ Test(options, boot_and_clock)
     cr_assert_eq(o.reboot_timeout, UINT64_MAX);
     cr_assert(o.rtc_fixed);
     cr_assert_eq(o.rtc_base, 1150560081);
+    cr_assert_eq(o.rtc_clock, CLOCK_WALL_GUEST);
+    cr_assert(!o.rtc_slew);
     options_free(&o);
-    PARSE("-boot", "c", "-rtc", "base=2000-01-01");
+    PARSE("-boot", "c", "-rtc", "base=2000-01-01,driftfix=slew");
+    cr_assert_eq(o.rtc_clock, CLOCK_WALL_HOST);
+    cr_assert(o.rtc_slew);
     cr_assert_str_eq(o.boot_order, "c");
     cr_assert_eq(o.rtc_base, 946684800);
 }
