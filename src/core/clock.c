@@ -106,7 +106,11 @@ static s64 source_now(const struct clock *c)
 
 static s64 wall_ns(const struct clock *c) { return source_now(c) + __atomic_load_n(&c->wall_offset, __ATOMIC_RELAXED); }
 
-s64 clock_wall_lead(const struct clock *c) { return wall_ns(c) - (s64)clock_now(c); }
+s64 clock_wall_lead(const struct clock *c)
+{
+    s64 source = c->wall_source == CLOCK_WALL_GUEST ? 0 : source_now(c) - (s64)clock_now(c);
+    return source + __atomic_load_n(&c->wall_offset, __ATOMIC_RELAXED);
+}
 
 s64 clock_wall(const struct clock *c, u32 *ns)
 {
