@@ -210,6 +210,7 @@ struct cpu {
     u8 sipi_vector;
     u32 index;             /* vCPU number */
     bool smp;              /* other vCPUs share the memory */
+    u8 pauses;             /* PAUSE instructions, modulo 256 */
     bool in_guest;         /* run() is executing: __atomic accesses; others read it */
     u64 locked_offset;     /* RAM offset of a locked operation in a page that holds code, to be reported after it */
     u8 locked_size;        /* its bytes; 0: nothing to report */
@@ -266,6 +267,9 @@ static inline void cpu_event_clear(struct cpu *cpu, u32 bits) { __atomic_fetch_a
 void cpu_raise_nmi(struct cpu *cpu);
 void cpu_raise_init(struct cpu *cpu);
 void cpu_raise_sipi(struct cpu *cpu, u8 vector);
+/* PAUSE: the guest may wait for another vCPU, which may need the host CPU this one is on. Runs while the guest's vector state is
+ * live (fpu_live.h). */
+void cpu_pause(struct cpu *cpu);
 /* A halted vCPU should run again. */
 bool cpu_has_work(const struct cpu *cpu);
 

@@ -1,8 +1,6 @@
 /* Data movement: MOV and its relatives, stack, exchanges, port I/O. */
 #include "cpu/exec_local.h"
 
-#include <sched.h>
-
 #define BY_SIZE(prefix)      {prefix##8, prefix##16, prefix##32, prefix##64}
 #define BY_WIDE_SIZE(prefix) {NULL, prefix##16, prefix##32, prefix##64}
 
@@ -385,13 +383,10 @@ HANDLER(cache_line)
     return mem_read8(cpu, i->seg, insn_ea(cpu, i), &v);
 }
 
-/* The guest waits for another vCPU: that one may need the host CPU this one is on. */
 HANDLER(pause_hint)
 {
-    if (cpu->smp)
-        sched_yield();
-    else
-        __builtin_ia32_pause();
+    (void)i;
+    cpu_pause(cpu);
     return true;
 }
 

@@ -1,6 +1,7 @@
 /* A vCPU's life cycle, its flags, and the state derived from control registers and segments. */
 #include "cpu/cpu.h"
 
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -178,6 +179,13 @@ void cpu_raise_sipi(struct cpu *cpu, u8 vector)
 {
     cpu->sipi_vector = vector;
     cpu_event_set(cpu, EVENT_SIPI);
+}
+
+__attribute__((target("general-regs-only"))) void cpu_pause(struct cpu *cpu)
+{
+    enum { SPINS = 32 }; /* some microseconds: as long as a vCPU that runs holds most locks */
+    if (++cpu->pauses % SPINS || !cpu->smp) __builtin_ia32_pause();
+    else sched_yield();
 }
 
 bool cpu_has_work(const struct cpu *cpu)

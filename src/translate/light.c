@@ -74,6 +74,14 @@ u64 light_rdtsc(struct cpu *cpu, u64 addr, u64 a)
     return 0;
 }
 
+u64 light_pause(struct cpu *cpu, u64 addr, u64 a)
+{
+    (void)addr;
+    (void)a;
+    cpu_pause(cpu);
+    return 0;
+}
+
 /* Code of cpu->rip that can be gone on with at once, without the run loop. */
 static u64 go_on(struct cpu *cpu)
 {

@@ -20,6 +20,8 @@ light_fn light_missed;
 light_fn light_fpu_load;
 /* RDTSC: RAX and RDX. */
 light_fn light_rdtsc;
+/* PAUSE among several vCPUs. */
+light_fn light_pause;
 /* addr: a struct link, in the executable view. The host code of its target, page_rip set, the jump patched; or 0: cpu->rip is set,
  * and an exception recorded if the target cannot be an address. */
 light_fn light_link;

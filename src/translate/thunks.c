@@ -125,6 +125,7 @@ void translate_thunks(struct bt *bt)
     bt->fill = emit_light(e, bt, light_fill);
     bt->missed = emit_light(e, bt, light_missed);
     bt->rdtsc = emit_light(e, bt, light_rdtsc);
+    bt->pause = emit_light(e, bt, light_pause);
     bt->fpu_load = emit_light(e, bt, light_fpu_load);
     bt->find = emit_light(e, bt, light_find);
     const u8 *light = emit_light(e, bt, light_link);

@@ -51,7 +51,7 @@ struct bt {
     u8 *find;       /* T_B is a RIP: called, returns its jump_entry in T_A, or 0 */
     u8 *slow;       /* r14 is the struct insn, r15 its block's offset: runs its handler */
     u8 *denied;     /* r14 is a struct block whose instructions need the vector state live, when it cannot be: interprets it */
-    u8 *fill, *missed, *fpu_load, *rdtsc; /* light functions */
+    u8 *fill, *missed, *fpu_load, *rdtsc, *pause; /* light functions */
     u8 *settle;     /* computes flags that are pending (flags.c) */
     bool bmi2;      /* the host has RORX */
     unsigned hot;   /* interpretations before a block is translated */
