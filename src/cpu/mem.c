@@ -32,7 +32,7 @@ bool seg_linear(struct cpu *cpu, unsigned seg, u64 offset, unsigned size, bool w
     if (size == 0) size = 1;
     if (cpu_code64(cpu)) {
         *lin = offset + cpu->win[seg].base;
-        if (!canonical(*lin) || !canonical(*lin + size - 1)) return segment_fault(cpu, seg);
+        if (!canonical(*lin)) return segment_fault(cpu, seg);
     } else {
         if (!segment_allows(cpu, s, offset, size, write)) return segment_fault(cpu, seg);
         *lin = (u32)(s->base + offset);
@@ -41,7 +41,8 @@ bool seg_linear(struct cpu *cpu, unsigned seg, u64 offset, unsigned size, bool w
     if (cpu->cpl == 3 && (cpu->cr0 & CR0_AM) && (cpu->eflags & EFLAGS_AC) && size <= 10 &&
         (*lin & ((size == 10 ? 8 : size) - 1)))
         return raise_err(cpu, EXC_AC, 0);
-    return true;
+    /* Alignment comes before the second page: so do processors. */
+    return !cpu_code64(cpu) || canonical(*lin + size - 1) || segment_fault(cpu, seg);
 }
 
 /* Data breakpoints: R/W 1 writes, 3 reads and writes, 2 ports (SDM vol 3B 17.2.4). Mark those that [start, start + size)

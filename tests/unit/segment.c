@@ -99,6 +99,22 @@ Test(segment, null_stack_segment_in_64_bit_mode)
     FAULTS(EXC_GP, 0, MOV_SS_AX);
 }
 
+Test(segment, alignment_is_checked_between_the_first_and_the_last_byte)
+{
+    env_long(3);
+    cpu->cr0 |= CR0_AM;
+    cpu->eflags |= EFLAGS_AC;
+    cpu_update_mode(cpu);
+    ax(0x7fffffffffff); /* goes on in an address that is not canonical */
+    FAULTS(EXC_AC, 0, 0x8b, 0x18);
+    ax(0x8000000000001);
+    FAULTS(EXC_GP, 0, 0x8b, 0x18);
+    cpu->eflags &= ~(u64)EFLAGS_AC;
+    cpu_update_mode(cpu);
+    ax(0x7fffffffffff);
+    FAULTS(EXC_GP, 0, 0x8b, 0x18);
+}
+
 Test(segment, expand_down)
 {
     env_protected(0);
