@@ -104,15 +104,14 @@ Test(segment, alignment_is_checked_between_the_first_and_the_last_byte)
     env_long(3);
     cpu->cr0 |= CR0_AM;
     cpu->eflags |= EFLAGS_AC;
-    cpu_update_mode(cpu);
-    ax(0x7fffffffffff); /* goes on in an address that is not canonical */
-    FAULTS(EXC_AC, 0, 0x8b, 0x18);
-    ax(0x8000000000001);
-    FAULTS(EXC_GP, 0, 0x8b, 0x18);
+    gla lin;
+    cr_assert_not(seg_linear(cpu, SEG_DS, 0x7fffffffffff, 4, false, &lin)); /* goes on in an address that is not canonical */
+    cr_expect_eq(cpu->exc.vector, EXC_AC);
+    cr_assert_not(seg_linear(cpu, SEG_DS, 0x8000000000001, 4, false, &lin));
+    cr_expect_eq(cpu->exc.vector, EXC_GP);
     cpu->eflags &= ~(u64)EFLAGS_AC;
-    cpu_update_mode(cpu);
-    ax(0x7fffffffffff);
-    FAULTS(EXC_GP, 0, 0x8b, 0x18);
+    cr_assert_not(seg_linear(cpu, SEG_SS, 0x7fffffffffff, 4, false, &lin));
+    cr_expect_eq(cpu->exc.vector, EXC_SS);
 }
 
 Test(segment, expand_down)
