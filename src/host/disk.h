@@ -30,6 +30,14 @@ struct disk {
 
 enum disk_format { DISK_AUTO, DISK_RAW, DISK_QCOW2, DISK_VMDK, DISK_VHD /* VHDX, too */ };
 
+/* What becomes of a request that failed. */
+enum disk_action {
+    DISK_REPORT, /* the guest is told */
+    DISK_IGNORE, /* the guest is told that all is well */
+    DISK_STOP,   /* it waits for disk_queue_retry(), and all later ones behind it */
+    DISK_ENOSPC, /* STOP where the host's disk is full, else REPORT */
+};
+
 struct disk_config {
     const char *option;      /* "-hda", for messages */
     const char *path;        /* the image */
@@ -39,8 +47,9 @@ struct disk_config {
     bool unsafe;             /* cache=unsafe: flushes are ignored */
     bool discard;            /* discard=unmap */
     bool direct;             /* cache=none and directsync: past the host's page cache */
-    bool ignore_read_errors, ignore_write_errors; /* rerror=, werror=ignore: the guest is told that all is well */
-    void (*on_error)(void *opaque, const struct block_request *r); /* a request failed, with the machine lock; may be NULL */
+    enum disk_action read_error, write_error; /* rerror=, and werror= for all others */
+    /* A request failed, and DISK_REPORT or DISK_STOP is what is done; with the machine lock; may be NULL. */
+    void (*on_error)(void *opaque, const struct block_request *r, enum disk_action done);
     void *opaque;            /* its first argument */
 };
 
@@ -58,6 +67,9 @@ struct block *disk_queue_create(struct disk *d, const struct disk_config *config
 /* Finish all requests, write everything back, close the disk. Requests' done() is still called. */
 int disk_queue_destroy(struct block *b);
 
+/* The error of the request that waits because of DISK_STOP, else 0; and have it tried again. With the machine lock. */
+int disk_queue_stuck(struct block *b);
+void disk_queue_retry(struct block *b);
 /* The image's file, and the name of its format. */
 const char *disk_queue_path(const struct block *b);
 const char *disk_queue_format(const struct block *b);

@@ -23,9 +23,9 @@ struct disk_queue {
     struct disk *disk;           /* only the worker uses it */
     bool unsafe;                 /* flushes do nothing */
     char *option, *path;         /* for messages */
-    bool ignore_read_errors, ignore_write_errors; /* of flushes and discards, too */
+    enum disk_action read_error, write_error; /* what follows; the latter for flushes and discards, too */
     bool failed;                 /* an error was reported on stderr */
-    void (*on_error)(void *, const struct block_request *); /* hears of all, NULL: nobody does */
+    void (*on_error)(void *, const struct block_request *, enum disk_action); /* as in disk_config */
     void *error_opaque;          /* its first argument */
     pthread_t thread;            /* the worker */
     bool started;                /* it exists */
@@ -33,6 +33,8 @@ struct disk_queue {
     pthread_cond_t work;         /* waiting is not empty, or stop is set */
     struct request_list waiting; /* for the worker */
     struct request_list over;    /* for the event loop */
+    struct block_request *stuck; /* DISK_STOP: the failed request, for which the worker waits; NULL: none */
+    bool stuck_told;             /* on_error knows of it */
     bool written;                /* by the worker since it was last idle */
     bool stop;                   /* the worker ends when nothing waits */
     int event;                   /* eventfd: over is not empty */
@@ -101,19 +103,34 @@ static void execute(struct disk_queue *q, struct block_request *r)
         r->error = q->block.discards && d->ops->discard ? d->ops->discard(d, r->offset, r->size) : 0;
         break;
     }
-    if (!r->error) return;
-    bool ignore = r->op == BLOCK_READ ? q->ignore_read_errors : q->ignore_write_errors;
+}
+
+/* It has failed. With the lock. */
+static enum disk_action judge(struct disk_queue *q, struct block_request *r)
+{
+    static const char *const names[] = {"read", "write", "flush", "discard"};
+    static const char *const effects[] = {[DISK_REPORT] = "the guest is told", [DISK_IGNORE] = "the guest is not told",
+                                          [DISK_STOP] = "the machine stops"};
+    enum disk_action action = r->op == BLOCK_READ ? q->read_error : q->write_error;
+    if (action == DISK_ENOSPC) action = r->error == -ENOSPC ? DISK_STOP : DISK_REPORT;
+    if (action == DISK_STOP && q->stop) action = DISK_REPORT; /* there is no later */
     if (!q->failed) {
-        static const char *const names[] = {"read", "write", "flush", "discard"};
-        fprintf(stderr, "calque: %s %s: %s error at byte %llu: %s; the guest is %s of this and later ones\n", q->option,
-                q->path, names[r->op], (unsigned long long)(r->offset + r->good), strerror(-r->error),
-                ignore ? "not told" : "told");
+        fprintf(stderr, "calque: %s %s: %s error at byte %llu: %s; %s, of this and later ones\n", q->option, q->path,
+                names[r->op], (unsigned long long)(r->offset + r->good), strerror(-r->error), effects[action]);
         q->failed = true;
     }
-    if (!ignore) return;
+    if (action != DISK_IGNORE) return action;
     if (r->op == BLOCK_READ) memset(r->buf + r->good, 0, r->size - r->good);
     r->error = 0;
     r->good = r->size;
+    return action;
+}
+
+static void tell_loop(struct disk_queue *q)
+{
+    static const u64 one = 1;
+    while (write(q->event, &one, sizeof(one)) < 0 && errno == EINTR)
+        continue;
 }
 
 /* After a write: what the format keeps in memory goes to the file when nobody asks for anything, for the sake
@@ -132,7 +149,6 @@ static void idle(struct disk_queue *q)
 
 static void *worker(void *opaque)
 {
-    static const u64 one = 1;
     struct disk_queue *q = opaque;
     pthread_mutex_lock(&q->lock);
     for (;;) {
@@ -145,16 +161,21 @@ static void *worker(void *opaque)
                 pthread_cond_wait(&q->work, &q->lock);
             continue;
         }
-        pthread_mutex_unlock(&q->lock);
-        execute(q, r);
-        if (r->op != BLOCK_READ) q->written = true;
-        pthread_mutex_lock(&q->lock);
+        do {
+            pthread_mutex_unlock(&q->lock);
+            execute(q, r);
+            if (r->op != BLOCK_READ) q->written = true;
+            pthread_mutex_lock(&q->lock);
+            if (!r->error || judge(q, r) != DISK_STOP) break;
+            q->stuck = r;
+            q->stuck_told = false;
+            tell_loop(q);
+            while (q->stuck && !q->stop) pthread_cond_wait(&q->work, &q->lock);
+            q->stuck = NULL;
+        } while (true);
         bool first = !q->over.first;
         list_append(&q->over, r);
-        if (first) {
-            while (write(q->event, &one, sizeof(one)) < 0 && errno == EINTR)
-                continue;
-        }
+        if (first) tell_loop(q);
     }
     pthread_mutex_unlock(&q->lock);
     return NULL;
@@ -175,10 +196,14 @@ static void complete(struct disk_queue *q)
 {
     for (;;) {
         pthread_mutex_lock(&q->lock);
-        struct block_request *r = list_take(&q->over);
+        struct block_request *r = list_take(&q->over), *stuck = q->stuck_told ? NULL : q->stuck;
+        if (!r && stuck) q->stuck_told = true;
         pthread_mutex_unlock(&q->lock);
-        if (!r) return;
-        if (r->error && q->on_error) q->on_error(q->error_opaque, r);
+        if (!r) {
+            if (stuck && q->on_error) q->on_error(q->error_opaque, stuck, DISK_STOP);
+            return;
+        }
+        if (r->error && q->on_error) q->on_error(q->error_opaque, r, DISK_REPORT);
         r->done(r);
     }
 }
@@ -209,8 +234,8 @@ struct block *disk_queue_create(struct disk *d, const struct disk_config *config
                               .discards = config->discard && d->ops->discard};
     q->disk = d;
     q->unsafe = config->unsafe;
-    q->ignore_read_errors = config->ignore_read_errors;
-    q->ignore_write_errors = config->ignore_write_errors;
+    q->read_error = config->read_error;
+    q->write_error = config->write_error;
     q->on_error = config->on_error;
     q->error_opaque = config->opaque;
     q->option = strdup(config->option);
@@ -235,6 +260,24 @@ struct block *disk_queue_create(struct disk *d, const struct disk_config *config
         return NULL;
     }
     return &q->block;
+}
+
+int disk_queue_stuck(struct block *b)
+{
+    struct disk_queue *q = (struct disk_queue *)b;
+    pthread_mutex_lock(&q->lock);
+    int error = q->stuck ? q->stuck->error : 0;
+    pthread_mutex_unlock(&q->lock);
+    return error;
+}
+
+void disk_queue_retry(struct block *b)
+{
+    struct disk_queue *q = (struct disk_queue *)b;
+    pthread_mutex_lock(&q->lock);
+    q->stuck = NULL;
+    pthread_cond_signal(&q->work);
+    pthread_mutex_unlock(&q->lock);
 }
 
 const char *disk_queue_path(const struct block *b) { return ((const struct disk_queue *)b)->path; }

@@ -8,6 +8,7 @@
 #include <jansson.h>
 
 #include "core/types.h"
+#include "host/disk.h"
 
 struct machine;
 
@@ -70,8 +71,7 @@ struct drive_events {
     struct machine *machine; /* where it is */
     int drive;               /* its index */
 };
-struct block_request;
 void control_tray_moved(void *drive_events, bool open);
-void control_block_failed(void *drive_events, const struct block_request *r);
+void control_block_failed(void *drive_events, const struct block_request *r, enum disk_action action);
 
 #endif

@@ -86,7 +86,9 @@ static json_t *query_block(struct machine *m, json_t *args, struct control_error
         bool tray = d->interface == DRIVE_IDE && piix3_ide_tray(pc_ide(m), d->index, &open, &locked);
         json_t *item = json_pack("{sssssbsb}", "device", name, "type", "unknown", "removable", d->cdrom || floppy, "locked", locked);
         if (d->interface != DRIVE_NONE) json_object_set_new(item, "qdev", json_string(name));
-        if (d->interface != DRIVE_NONE) json_object_set_new(item, "io-status", json_string("ok"));
+        int stuck = b ? disk_queue_stuck(*pc_drive(m, i)) : 0;
+        if (d->interface != DRIVE_NONE)
+            json_object_set_new(item, "io-status", json_string(!stuck ? "ok" : stuck == -ENOSPC ? "nospace" : "failed"));
         if (tray) json_object_set_new(item, "tray_open", json_boolean(open));
         if (b) json_object_set_new(item, "inserted", block_info(d, b, name));
         json_array_append_new(list, item);
@@ -225,15 +227,16 @@ void control_tray_moved(void *opaque, bool open)
     control_event(x->machine, "DEVICE_TRAY_MOVED", json_pack("{sssbss}", "device", name, "tray-open", open, "id", name));
 }
 
-void control_block_failed(void *opaque, const struct block_request *r)
+void control_block_failed(void *opaque, const struct block_request *r, enum disk_action action)
 {
     struct drive_events *x = opaque;
     char buf[32];
     const char *name = drive_name(&x->machine->options->drives[x->drive], buf, sizeof(buf));
     control_event(x->machine, "BLOCK_IO_ERROR",
                   json_pack("{sssssssssbss}", "device", name, "node-name", name, "operation",
-                            r->op == BLOCK_READ ? "read" : "write", "action", "report", "nospace", r->error == -ENOSPC,
+                            r->op == BLOCK_READ ? "read" : "write", "action", action == DISK_STOP ? "stop" : "report", "nospace", r->error == -ENOSPC,
                             "reason", strerror(-r->error)));
+    if (action == DISK_STOP) machine_stop(x->machine, RUN_IO_ERROR);
 }
 
 const struct control_command control_block[] = {

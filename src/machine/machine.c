@@ -389,12 +389,13 @@ bool machine_cont(struct machine *m)
     show_running(m);
     clock_start(m->clock);
     release(m);
+    pc_retry_drives(m);
     return true;
 }
 
 const char *machine_state_name(const struct machine *m)
 {
-    static const char *const names[] = {"running", "prelaunch", "paused", "shutdown"};
+    static const char *const names[] = {"running", "prelaunch", "paused", "shutdown", "io-error"};
     return names[m->state];
 }
 

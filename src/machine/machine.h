@@ -46,6 +46,7 @@ enum run_state {
     RUN_PRELAUNCH, /* it has not begun: -S, or a reset while it stood still */
     RUN_PAUSED,    /* the user said so */
     RUN_SHUTDOWN,  /* the guest switched itself off, and -no-shutdown keeps us */
+    RUN_IO_ERROR,  /* a disk request failed, and is tried again when it goes on (werror=stop) */
 };
 
 /* Causes of resets and of the end, as control_event() reports them; those of the guest start with "guest-". */
@@ -151,6 +152,8 @@ bool pc_create(struct machine *m);
 void pc_destroy(struct machine *m);
 /* Finish what the disks' back ends have to do; devices must not be used any more. */
 void pc_close_drives(struct machine *m);
+/* The disks' requests that failed and wait are tried again. */
+void pc_retry_drives(struct machine *m);
 /* Reset what is not a device. */
 void pc_reset(struct machine *m);
 /* Open an image for a drive of the options. NULL with a message. */

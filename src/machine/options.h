@@ -84,7 +84,7 @@ struct drive_option {
     bool unsafe;              /* flushes do nothing */
     bool discard;             /* discard=unmap */
     bool direct;              /* cache=none, directsync: O_DIRECT */
-    bool ignore_read_errors, ignore_write_errors; /* rerror=, werror=ignore */
+    enum disk_action read_error, write_error; /* rerror=, werror= */
     bool taken;               /* a -device has it */
 };
 
@@ -295,6 +295,8 @@ int options_device_ide(struct options *o, struct option_list *l, const char *dri
 int options_device_floppy(struct options *o, struct option_list *l);
 /* Take -drive if=none,id=ID for a device: its index in drives[]. */
 int options_drive_take(struct options *o, const char *option, const char *id, int *ref);
+/* rerror= and werror= of a -drive or -device. */
+int options_drive_errors(struct drive_option *d, const char *option, struct option_list *l);
 /* Give all drives their places. */
 int options_drive_finish(struct options *o);
 void options_drive_free(struct options *o);

@@ -28,6 +28,7 @@ static struct drive_option *new_drive(struct options *o, const char *option)
     d->index = -1;
     d->bootindex = -1;
     d->virtio.devfn = -1;
+    d->write_error = DISK_ENOSPC;
     d->option = strdup(option);
     return d;
 }
@@ -114,13 +115,24 @@ static int common_keys(struct drive_option *d, struct option_list *l, const char
     return err ? err : fixed_keys(l, option);
 }
 
-/* rerror= and werror= */
-static int error_action(struct option_list *l, const char *key, bool *ignore)
+static int error_action(const char *option, struct option_list *l, const char *key, enum disk_action *action)
 {
-    const char *action = option_list_get(l, key);
-    *ignore = action && !strcmp(action, "ignore");
-    if (!action || *ignore || !strcmp(action, "report") || (!strcmp(action, "enospc") && key[0] == 'w')) return 0;
-    return refuse("-drive", action, "error action not supported (there are report and ignore)");
+    static const char *const names[] = {[DISK_REPORT] = "report", [DISK_IGNORE] = "ignore", [DISK_STOP] = "stop",
+                                        [DISK_ENOSPC] = "enospc"};
+    const char *name = option_list_get(l, key);
+    if (!name || !strcmp(name, "auto")) return 0;
+    for (size_t i = 0; i < ARRAY_LEN(names) - (*key == 'r'); i++) { /* a full disk can be read */
+        if (strcmp(name, names[i])) continue;
+        *action = (enum disk_action)i;
+        return 0;
+    }
+    return refuse(option, name, "invalid error action");
+}
+
+int options_drive_errors(struct drive_option *d, const char *option, struct option_list *l)
+{
+    int err = error_action(option, l, "rerror", &d->read_error);
+    return err ? err : error_action(option, l, "werror", &d->write_error);
 }
 
 static int drive_keys(struct options *o, struct option_list *l)
@@ -155,8 +167,7 @@ static int drive_keys(struct options *o, struct option_list *l)
         return refuse("-drive", format, "image format not supported (there are raw, qcow2, vmdk, vpc and vhdx)");
     if (cache) err = cache_mode(d, cache);
     if (!err) err = common_keys(d, l, "-drive");
-    if (!err) err = error_action(l, "rerror", &d->ignore_read_errors);
-    if (!err) err = error_action(l, "werror", &d->ignore_write_errors);
+    if (!err) err = options_drive_errors(d, "-drive", l);
     if (!err) err = option_list_bool(l, "readonly", &d->readonly);
     if (!err) err = option_list_bool(l, "snapshot", &d->snapshot);
     if (!err) err = option_list_number(l, "index", (floppy ? FDC_DRIVES : IDE_DRIVES) - 1, &index);
@@ -317,6 +328,7 @@ int options_device_ide(struct options *o, struct option_list *l, const char *dri
         return refuse(option, "drive", "property missing");
     }
     if (!cdrom && !d->file) return refuse(option, id, "the drive is empty");
+    if ((err = options_drive_errors(d, option, l))) return err;
     if (cdrom) d->cdrom = d->readonly = true;
     d->interface = DRIVE_IDE;
     d->index = -1;

@@ -127,6 +127,7 @@ static int blk_device(struct options *o, const char *driver, struct option_list 
     }
     if (err) return err;
     if (bootindex != UINT64_MAX) d->bootindex = (int)bootindex;
+    if ((err = options_drive_errors(d, option, l))) return err;
     if (serial) {
         free(d->serial);
         d->serial = strdup(serial);

@@ -358,7 +358,7 @@ struct block *pc_open_image(struct machine *m, int drive, const char *option, co
     const struct drive_option *d = &m->options->drives[drive];
     struct disk_config config = {.option = option, .path = file, .format = format, .readonly = readonly,
                                  .snapshot = d->snapshot && !readonly, .unsafe = d->unsafe, .discard = d->discard, .direct = d->direct,
-                                 .ignore_read_errors = d->ignore_read_errors, .ignore_write_errors = d->ignore_write_errors,
+                                 .read_error = d->read_error, .write_error = d->write_error,
                                  .on_error = control_block_failed, .opaque = &m->pc->events[drive]};
     struct disk *disk = disk_open(&config);
     return disk ? disk_queue_create(disk, &config, m->loop) : NULL;
@@ -775,6 +775,12 @@ void pc_print_irqs(struct machine *m, FILE *out)
     fprintf(out, "IRQ statistics for isa:\n");
     for (int i = 0; i < 16; i++)
         if (m->pc->isa_count[i]) fprintf(out, "%2d: %llu\n", i, (unsigned long long)m->pc->isa_count[i]);
+}
+
+void pc_retry_drives(struct machine *m)
+{
+    for (int i = 0; m->pc && i < m->options->drive_count; i++)
+        if (m->pc->drives[i]) disk_queue_retry(m->pc->drives[i]);
 }
 
 struct block **pc_drive(struct machine *m, int drive) { return &m->pc->drives[drive]; }

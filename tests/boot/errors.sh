@@ -159,7 +159,7 @@ refused '-fda large.img: 3145728 bytes are no floppy disk' -fda large.img
 refused '-drive: index=2' -drive if=floppy,index=2
 refused 'no place left' -device floppy -device floppy -device floppy
 refused '-device isa-fdc: device not supported' -device isa-fdc
-refused '-drive: stop: error action not supported' -drive file=disk.img,werror=stop
+refused '-drive: enospc: invalid error action' -drive file=disk.img,rerror=enospc
 refused '-blockdev: nbd: driver not supported' -blockdev driver=nbd,node-name=n
 refused '-blockdev: node-name: property missing' -blockdev driver=raw,file.filename=disk.img
 refused '-blockdev: n: no such node' -blockdev driver=raw,node-name=d,file=n

@@ -124,7 +124,7 @@ Test(disk, errors_that_the_guest_is_not_told)
 {
     u8 buf[4096] = {1};
     struct rlimit old, limit;
-    struct disk_config c = {.option = "-hda", .path = path, .ignore_write_errors = true};
+    struct disk_config c = {.option = "-hda", .path = path, .write_error = DISK_IGNORE};
     struct disk *d = disk_open(&c);
     cr_assert(d);
     struct block *b = disk_queue_create(d, &c, loop);
@@ -138,6 +138,59 @@ Test(disk, errors_that_the_guest_is_not_told)
     cr_expect_eq(good, 4096);
     setrlimit(RLIMIT_FSIZE, &old);
     disk_queue_destroy(b);
+}
+
+static int errors_told; /* calls of on_error */
+
+static void note_error(void *opaque, const struct block_request *r, enum disk_action action)
+{
+    (void)opaque;
+    cr_expect_eq(r->error, -EFBIG);
+    if (action == DISK_STOP) errors_told++;
+}
+
+/* werror=stop: the request waits, later ones do, too, and it is tried again until it succeeds or the disk is closed. */
+Test(disk, errors_that_wait)
+{
+    u8 buf[4096] = {1}, back[4096];
+    struct rlimit old, limit;
+    struct disk_config c = {.option = "-hda", .path = path, .write_error = DISK_STOP, .on_error = note_error};
+    struct disk *d = disk_open(&c);
+    cr_assert(d);
+    struct block *b = disk_queue_create(d, &c, loop);
+    cr_assert(b);
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &old);
+    limit = (struct rlimit){51200 + 1024, old.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &limit);
+    struct block_request w = {.op = BLOCK_WRITE, .offset = 51200, .buf = buf, .size = 4096, .done = done};
+    struct block_request r = {.op = BLOCK_READ, .offset = 51200, .buf = back, .size = 4096, .done = done};
+    over = 0;
+    block_submit(b, &w);
+    block_submit(b, &r);
+    for (int times = 1; times <= 3; times++) {
+        while (errors_told < times) event_loop_run_once(loop);
+        cr_expect_eq(errors_told, times);
+        cr_expect_eq(disk_queue_stuck(b), -EFBIG);
+        cr_expect_eq(over, 0);
+        if (times < 3) disk_queue_retry(b);
+    }
+    setrlimit(RLIMIT_FSIZE, &old);
+    disk_queue_retry(b);
+    while (over < 2) event_loop_run_once(loop);
+    cr_expect_eq(w.error, 0);
+    cr_expect_eq(w.good, 4096);
+    cr_expect_eq(memcmp(buf, back, 4096), 0, "the read came after it");
+    cr_expect_eq(disk_queue_stuck(b), 0);
+
+    setrlimit(RLIMIT_FSIZE, &limit);
+    over = 0;
+    block_submit(b, &w);
+    while (errors_told < 4) event_loop_run_once(loop);
+    disk_queue_destroy(b);
+    cr_expect_eq(over, 1);
+    cr_expect_eq(w.error, -EFBIG);
+    setrlimit(RLIMIT_FSIZE, &old);
 }
 
 /* cache=none: whatever the buffers are, what is read and written is the same. */

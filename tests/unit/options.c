@@ -36,14 +36,15 @@ Test(options, floppies_and_blockdev)
 {
     PARSE("-fda", "a.img", "-drive", "if=floppy", "-blockdev", "driver=file,node-name=f,filename=x,,y,read-only=on",
           "-blockdev", "{\"driver\": \"qcow2\", \"node-name\": \"q\", \"file\": \"f\", \"cache\": {\"direct\": true}}",
-          "-device", "ide-hd,drive=q,unit=1", "-drive", "file=z,cache=directsync,rerror=ignore,werror=report,if=virtio");
+          "-device", "ide-hd,drive=q,unit=1,rerror=stop", "-drive", "file=z,cache=directsync,rerror=ignore,werror=stop,if=virtio");
     const struct drive_option *d = o.drives;
     cr_assert(d[0].interface == DRIVE_FLOPPY && d[0].index == 0 && !strcmp(d[0].file, "a.img"));
     cr_assert(d[1].interface == DRIVE_FLOPPY && d[1].index == 1 && !d[1].file);
     cr_assert(d[2].interface == DRIVE_NONE && d[2].taken && !d[2].file);
     cr_assert(d[3].interface == DRIVE_IDE && d[3].index == 1 && d[3].format == DISK_QCOW2 && d[3].readonly && d[3].direct);
     cr_assert_str_eq(d[3].file, "x,y");
-    cr_assert(d[4].direct && d[4].write_through && d[4].ignore_read_errors && !d[4].ignore_write_errors);
+    cr_assert(d[4].direct && d[4].write_through && d[4].read_error == DISK_IGNORE && d[4].write_error == DISK_STOP);
+    cr_assert(d[3].read_error == DISK_STOP && d[3].write_error == DISK_ENOSPC);
 }
 
 Test(options, memory_sizes)
