@@ -390,10 +390,11 @@ static struct code_page *code_page(struct cpu *cpu, struct block_cache *in, u64 
     return in->pages[page] ? in->pages[page] : new_code_page(cpu, in, page);
 }
 
-static void add_block(struct block_cache *in, struct code_page *p, struct block *b, unsigned offset)
+static void add_block(const struct cpu *cpu, struct block_cache *in, struct code_page *p, struct block *b, unsigned offset)
 {
     b->offset = (u16)offset;
     b->page = p->page;
+    b->place = block_place(cpu, cpu->rip, offset);
     b->next = p->buckets[offset % PAGE_BUCKETS];
     p->buckets[offset % PAGE_BUCKETS] = b;
     block_depends(p, b, offset, b->bytes);
@@ -424,7 +425,7 @@ static struct block *crossing_block(struct cpu *cpu, struct block_cache *in, gla
     memcpy(code, cpu->ram->host + ram_offset, first);
     memcpy(code + first, cpu->ram->host + tail_offset, sizeof code - first);
     if (!p || !q || !(b = decode_block(cpu, code, sizeof code, 1))) return NULL;
-    add_block(in, p, b, offset);
+    add_block(cpu, in, p, b, offset);
     if (!block_crosses(b)) return b; /* written meanwhile by another vCPU */
     b->tail = tail;
     b->next_tail = q->tails;
@@ -438,14 +439,14 @@ static struct block *cached_block(struct cpu *cpu, struct block_cache *in, gla l
 {
     unsigned offset = (unsigned)(ram_offset & GUEST_PAGE_MASK);
     struct code_page *p = in->pages[ram_offset >> GUEST_PAGE_SHIFT];
-    struct block *b = p ? block_at(p, offset, cpu->mode_key) : NULL;
+    struct block *b = p ? block_at(p, offset, cpu->mode_key, block_place(cpu, cpu->rip, offset)) : NULL;
     if (b && !block_crosses(b)) return b;
     if (!b) {
         while (in->bytes > in->limit && in->oldest != p) drop_page(cpu, in, in->oldest);
         if (!p && !(p = new_code_page(cpu, in, ram_offset >> GUEST_PAGE_SHIFT))) return NULL;
         b = decode_block(cpu, cpu->ram->host + ram_offset, GUEST_PAGE_SIZE - offset, BLOCK_MAX);
         if (b) {
-            add_block(in, p, b, offset);
+            add_block(cpu, in, p, b, offset);
             return b;
         }
     }

@@ -43,6 +43,7 @@ struct block {
     u16 bytes;          /* guest bytes covered */
     u16 count;          /* instructions, without the sentinel */
     u8 mode;            /* cpu->mode_key it was decoded for */
+    u64 place;          /* ... and block_place() */
     bool dead;          /* what it depends on was written */
     struct insn insns[];
 };
@@ -109,10 +110,11 @@ bool exec_block_end(struct cpu *cpu, const struct insn *i);
 /* The handler of instructions that do not exist. */
 bool exec_undefined(struct cpu *cpu, const struct insn *i);
 
-static inline gla block_lin(const struct cpu *cpu)
+static inline gla code_lin(const struct cpu *cpu, u64 rip)
 {
-    return cpu->code_size == CODE_64 ? cpu->rip : (u32)(cpu->seg[SEG_CS].base + cpu->rip);
+    return cpu->code_size == CODE_64 ? rip : (u32)(cpu->seg[SEG_CS].base + rip);
 }
+static inline gla block_lin(const struct cpu *cpu) { return code_lin(cpu, cpu->rip); }
 
 static inline struct jump_entry *jump_slot(struct block_cache *in, gla lin)
 {
@@ -130,11 +132,19 @@ static inline gla next_page(const struct cpu *cpu, gla lin)
 }
 
 /* A block of a page that was decoded already. */
-static inline struct block *block_at(const struct code_page *p, unsigned offset, u8 mode)
+static inline struct block *block_at(const struct code_page *p, unsigned offset, u8 mode, u64 place)
 {
     struct block *b = p->buckets[offset % PAGE_BUCKETS];
-    while (b && (b->offset != offset || b->mode != mode)) b = b->next;
+    while (b && (b->offset != offset || b->mode != mode || b->place != place)) b = b->next;
     return b;
+}
+
+/* What a block with this RIP and page offset depends on besides mode_key. Segmented code: how its page lies in the code segment, so
+ * that within the page nothing is left to ask. The RIP of the page's start in the lower half, it may lie before the segment's, and
+ * the segment's limit in the upper half. */
+static inline u64 block_place(const struct cpu *cpu, u64 rip, unsigned offset)
+{
+    return (cpu->mode_key & MODE_FLAT) || cpu_code64(cpu) ? 0 : (u32)(rip - offset) | cpu->code_limit << 32;
 }
 
 /* The block at the current CS:RIP; NULL: an exception is recorded. */

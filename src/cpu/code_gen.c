@@ -15,7 +15,25 @@ void cpu_forget_returns(struct cpu *cpu)
 
 static u64 key(const struct cpu *cpu)
 {
-    return (cpu->mode_key & MODE_RING0 ? cpu->code_gen_kernel : cpu->code_gen) | (u64)cpu->mode_key << 56;
+    return (cpu->mode_key & MODE_RING0 ? cpu->code_gen_kernel : cpu->code_gen) | cpu->code_tag << 14 | (u64)cpu->mode_key << 56;
+}
+
+/* The number of the current code segment among those that segmented code has run in: the same base and limit, the same number. */
+static u64 segment_number(struct cpu *cpu)
+{
+    enum { PROBES = 16 };
+    if ((cpu->mode_key & MODE_FLAT) || cpu_code64(cpu)) return 0;
+    /* No limit is 80000000h, so that this is never 0. */
+    const u64 segment = ((u64)(u32)cpu->code_limit << 32 | (u32)cpu->seg[SEG_CS].base) ^ 1ull << 63;
+    const unsigned first = (unsigned)(segment * 0x9e3779b97f4a7c15ull >> 32);
+    for (unsigned k = 0; k < PROBES; k++) {
+        const unsigned n = 1 + (first + k) % (CODE_SEGMENTS - 1);
+        if (!cpu->code_segments[n]) cpu->code_segments[n] = segment;
+        if (cpu->code_segments[n] == segment) return n;
+    }
+    for (unsigned n = 0; n < CODE_SEGMENTS; n++) cpu->code_segments[n] = 0;
+    cpu_code_flush(cpu);
+    return segment_number(cpu);
 }
 
 void cpu_code_switch(struct cpu *cpu, u64 gen)
@@ -32,6 +50,7 @@ void cpu_code_switch(struct cpu *cpu, u64 gen)
 
 void cpu_code_mode(struct cpu *cpu, unsigned context)
 {
+    cpu->code_tag = segment_number(cpu) << 32;
     cpu->code_key = key(cpu);
     if (cpu->returns_mode[context] == cpu->mode_key) return;
     if ((cpu->returns_mode[context] & 3) == CODE_64 && !cpu_code64(cpu)) tlb_forget_context(cpu, context);

@@ -151,11 +151,15 @@ struct return_entry {
     void *host; /* in the caller's translated code; ... then cpu->return_other, as a guest may return to 0 */
 };
 #define RETURN_ENTRIES 64u
+#define CODE_SEGMENTS 1024u /* that segmented code can run in before all is forgotten */
 #define CODE_SEEN_WORDS 256u
 
 /* cpu->mode_key: enum code_size in bits 0-1, the TLB context in bits 2-3, and: */
 #define MODE_FLAT 0x10u /* translated code may ignore ES, SS, DS and the limit of CS, and alignment checks */
 #define MODE_RING0 0x40u /* CPL 0: privileged instructions need no check */
+/* Without MODE_FLAT, but in 64-bit code: */
+#define MODE_STACK32 0x20u /* SS.B: the stack pointer is ESP, else SP */
+#define MODE_64K     0x80u /* ES, SS and DS may be read and written up to 64 KiB at least, and start at multiples of 16 */
 
 struct store_log;
 struct cpu_model; /* what CPUID reports; cpuid.h */
@@ -222,7 +226,9 @@ struct cpu {
     u64 code_gen_kernel;       /* the same for CPL 0, whose code usually is in all address spaces */
     bool code_local;           /* CPL 0 may have run code of one address space only: a page that is not global */
     u64 code_gen_last, code_gen_floor; /* the last one given; older ones than this never come back */
-    u64 code_key;              /* the one of the current CPL, and mode_key in the highest byte */
+    u64 code_key;              /* the one of the current CPL; in bits 46-55 the number of CS, in 56-63 mode_key */
+    u64 code_segments[CODE_SEGMENTS]; /* by number: base and limit of CS (code_gen.c); 0: none */
+    u64 code_tag;              /* number of the current CS, shifted left by 32; 0: flat or 64-bit code */
     u64 code_seen[CODE_SEEN_WORDS];         /* the linear pages, hashed, that code was looked up in since the floor was raised */
     u64 insn_count;        /* instructions retired (approximately: counted by blocks) */
 

@@ -59,6 +59,19 @@ static bool is_flat(const struct cpu *cpu, bool aligned_only)
     return true;
 }
 
+/* MODE_STACK32 and MODE_64K. */
+static unsigned segmented_mode(const struct cpu *cpu)
+{
+    static const u8 segs[3] = {SEG_ES, SEG_SS, SEG_DS};
+    if (cpu->code_size == CODE_64) return 0;
+    unsigned mode = MODE_64K | (cpu->seg[SEG_SS].attr & SEG_DB ? MODE_STACK32 : 0);
+    for (unsigned n = 0; n < 3; n++) {
+        const struct segment_window *w = &cpu->win[segs[n]];
+        if ((w->base & 15) || w->read_end < 0x10000 || w->write_end < 0x10000) mode &= ~MODE_64K;
+    }
+    return mode;
+}
+
 void cpu_update_mode(struct cpu *cpu)
 {
     const struct segment *cs = &cpu->seg[SEG_CS];
@@ -80,15 +93,14 @@ void cpu_update_mode(struct cpu *cpu)
         for (unsigned n = 0; n < SEG_COUNT; n++) update_window(cpu, n, aligned_only);
     }
 
-    const bool flat = is_flat(cpu, aligned_only);
+    const unsigned segments = is_flat(cpu, aligned_only) ? MODE_FLAT : segmented_mode(cpu);
     for (unsigned n = 0; n < SEG_COUNT && cpu->log; n++) cpu->win[n].write_end = 0;
 
     unsigned context = cpu->cpl == 3                                             ? TLB_USER
                        : (cpu->cr4 & CR4_SMAP) && !(cpu->eflags & EFLAGS_AC)     ? TLB_SUPERVISOR_SMAP
                                                                                  : TLB_SUPERVISOR;
     cpu->tlb = &cpu->tlbs[context];
-    cpu->mode_key = (u8)(cpu->code_size | context << 2 | (flat ? MODE_FLAT : 0) |
-                         (cpu->cpl ? 0 : MODE_RING0));
+    cpu->mode_key = (u8)(cpu->code_size | context << 2 | segments | (cpu->cpl ? 0 : MODE_RING0));
     cpu_code_mode(cpu, context);
 
     /* DR7: Ln/Gn at bits 2n, 2n+1; R/Wn at 16+4n (SDM vol 3B 17.2.4). */

@@ -14,17 +14,28 @@ bool address_ok(const struct tr *t)
         if (i->addrsize == 4) return i->base != REG_RIP;
         return i->addrsize == 8;
     }
-    return i->addrsize == 4 && i->seg != SEG_CS;
+    return t->segmented || i->seg != SEG_CS;
 }
 
-/* In a segment that need not be flat where MODE_FLAT is set. */
-static bool has_base(const struct insn *i) { return i->seg == SEG_FS || i->seg == SEG_GS; }
+/* In a segment that need not be flat. */
+static bool has_base(const struct tr *t, unsigned seg) { return t->segmented || seg == SEG_FS || seg == SEG_GS; }
+
+static struct rm window(unsigned seg, size_t field)
+{
+    return rm_gs(offsetof(struct cpu, win) + seg * sizeof(struct segment_window) + field);
+}
+static struct rm window_base(unsigned seg) { return window(seg, offsetof(struct segment_window, base)); }
+static struct rm window_end(unsigned seg, bool write)
+{
+    return window(seg, write ? offsetof(struct segment_window, write_end) : offsetof(struct segment_window, read_end));
+}
 
 /* The operand's offset in its segment as a sum; false: too many parts in memory. */
 static bool sum_of(const struct tr *t, struct sum *a)
 {
     const struct insn *i = t->i;
-    *a = (struct sum){.m = {.kind = RM_MEM, .reg = H_NONE, .index = H_NONE, .scale = i->scale, .disp = (s32)i->disp}};
+    *a = (struct sum){.m = {.kind = RM_MEM, .reg = H_NONE, .index = H_NONE, .scale = i->scale, .disp = (s32)i->disp},
+                      .half = i->addrsize == 2};
     if (t->is64 && (i->disp != (s32)i->disp || i->disp > INT32_MAX - 2 * (s32)GUEST_PAGE_SIZE)) return false;
     if (i->base == REG_RIP) {
         a->extra = STATE(page_rip);
@@ -56,9 +67,28 @@ static struct rm with_register(struct tr *t, unsigned reg, struct rm m)
     return m;
 }
 
+/* m cut to 16 bits, and what is added. */
+static void emit_half_sum(struct tr *t, unsigned reg, const struct sum *a)
+{
+    struct emit *e = &t->e;
+    const bool base = a->m.reg != H_NONE, index = a->m.index != H_NONE;
+    if (!base && !index) {
+        emit_mov_imm64(e, reg, (u16)a->m.disp);
+    } else {
+        const bool plain = base && !index && !a->m.disp;
+        if (!plain) emit_lea(e, false, reg, a->m);
+        emit_load_size(e, 2, reg, rm_reg(plain ? a->m.reg : reg));
+    }
+    if (a->has_extra) emit_op(e, 0, 0, 0x03, reg, a->extra);
+}
+
 void emit_sum(struct tr *t, bool wide, unsigned reg, const struct sum *a, s32 plus)
 {
     struct rm m = a->m;
+    if (a->half) {
+        emit_half_sum(t, reg, a);
+        return;
+    }
     if (a->has_extra) {
         emit_load(&t->e, reg, a->extra);
         m = with_register(t, reg, m);
@@ -162,7 +192,10 @@ static struct rm recent_field(const struct tr *t, unsigned slot, size_t field)
     return rm_gs(TLB_FIELD(t, recent) + slot * sizeof(struct tlb_recent) + field);
 }
 
-static bool is_stack(const struct sum *a) { return a->m.reg == H_GSP && a->m.index == H_NONE && !a->has_extra; }
+static bool is_stack(const struct sum *a)
+{
+    return a->m.reg == H_GSP && a->m.index == H_NONE && (!a->has_extra || a->segment);
+}
 
 /* The recent page to look at for an address: the same wherever the same registers make it up, since they often still hold what they
  * held in the block before. */
@@ -170,14 +203,22 @@ static unsigned recent_slot(const struct sum *a, bool write)
 {
     if (is_stack(a)) return 0;
     const unsigned base = a->m.reg, index = a->m.index == H_NONE ? 0 : a->m.index + 1u, other = a->has_extra ? 5 : 0;
-    const unsigned n = base * 3 + index * 11 + other + (unsigned)(a->m.disp >> GUEST_PAGE_SHIFT) * 7;
+    const unsigned n = base * 3 + index * 11 + (a->segment ? a->segment * 23u : other) + (unsigned)(a->m.disp >> GUEST_PAGE_SHIFT) * 7;
     return write ? 1 + n % (TLB_RECENT / 2 - 1) : TLB_RECENT / 2 + n % (TLB_RECENT / 2);
 }
 
-/* Kernels run through much code that is used once and comes back late: but for their stack, they find no recent page. */
+/* Kernels run through much code that is used once and comes back late: but for their stack, they find no recent page. In segmented
+ * code CPL 0 is mostly real mode. */
 static bool has_recent(const struct tr *t, const struct sum *a, unsigned size)
 {
-    return size <= 64 && !(size & (size - 1)) && (!(t->b->mode & MODE_RING0) || is_stack(a));
+    return size <= 64 && !(size & (size - 1)) && (!(t->b->mode & MODE_RING0) || is_stack(a) || t->segmented);
+}
+
+/* Operands that are aligned cannot exceed the limit of the segment: so those that find a recent page need no other check. */
+static bool within_64k(const struct tr *t, const struct sum *a, unsigned size)
+{
+    return a->half && (t->b->mode & MODE_64K) && has_recent(t, a, size) &&
+           (a->segment == 1 + SEG_ES || a->segment == 1 + SEG_SS || a->segment == 1 + SEG_DS);
 }
 
 /* Up to the addend in T_A; `cut`: to the host address, of a sum of 32 bits. An operand that is not aligned does not match. */
@@ -209,18 +250,27 @@ void emit_other_page(struct tr *t, const struct other_page *o)
     u8 *probe = e->p;
     emit_patch(o->site, probe);
     t->align = o->align;
+    if (o->size > 1 && within_64k(t, &o->lin, o->size)) {
+        struct sum offset = o->lin;
+        offset.has_extra = false;
+        emit_sum(t, false, T_B, &offset, 0);
+        emit_alu_imm(e, false, 7, T_B, 0x10000 - (s32)o->size);
+        stub_from(t, o->stub, CC_A);
+    }
     if (o->cut) emit_probe_cut(t, o->stub, &o->lin, o->size, o->write);
     else emit_probe_entry(t, o->stub, &o->lin, o->size, o->write);
-    if (!o->slot && !o->write) {
+    if (!o->slot && !o->write && !o->cut) {
         emit_jump_to(e, CC_ALWAYS, o->back);
         return;
     }
     u8 *probed = e->p;
-    emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
-    emit_store(e, T_B, recent_field(t, o->slot, offsetof(struct tlb_recent, tag)));
-    emit_store(e, T_A, recent_field(t, o->slot, offsetof(struct tlb_recent, addend)));
-    emit_op(e, 0, 0, 0xc6, 0, rm_gs(TLB_FIELD(t, recent_empty)));
-    emit8(e, 0);
+    if (o->slot || o->write) { /* the stack's has been found for writing */
+        emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
+        emit_store(e, T_B, recent_field(t, o->slot, offsetof(struct tlb_recent, tag)));
+        emit_store(e, T_A, recent_field(t, o->slot, offsetof(struct tlb_recent, addend)));
+        emit_op(e, 0, 0, 0xc6, 0, rm_gs(TLB_FIELD(t, recent_empty)));
+        emit8(e, 0);
+    }
     u8 *rare = NULL;
     if (o->slot) {
         emit_op(e, 0, 0, 0x83, 5, recent_field(t, o->slot, offsetof(struct tlb_recent, left))); /* sub dword, 1 */
@@ -263,7 +313,7 @@ static void emit_probe_wrapped(struct tr *t, struct stub *s, const struct sum *a
 {
     struct emit *e = &t->e;
     u8 *retry = e->p;
-    if (a->m.reg == H_NONE && a->m.index == H_NONE) { /* an absolute address: its entry is known now */
+    if (a->m.reg == H_NONE && a->m.index == H_NONE && !a->has_extra && !a->half) { /* an absolute address: its entry is known now */
         const u32 lin = (u32)a->m.disp;
         const size_t entry = TLB_FIELD(t, e) + tlb_index(lin) * sizeof(struct tlb_entry);
         if (t->align && (lin & (t->align - 1u))) stub_from(t, s, CC_ALWAYS);
@@ -335,25 +385,49 @@ void emit_offset(struct tr *t, bool wide, unsigned reg)
     }
 }
 
-void emit_probe(struct tr *t, struct stub *s, unsigned base, s32 disp, unsigned size, bool write)
+/* T_B is the offset of `size` bytes in a segment: check its limit. Uses T_A. */
+static void emit_limit(struct tr *t, struct stub *s, unsigned seg, unsigned size, bool write)
 {
-    const struct sum a = {.m = rm_mem(base, disp)};
-    emit_probe_sum(t, s, &a, size, write);
+    emit_lea(&t->e, true, T_A, rm_mem(T_B, (s32)size));
+    emit_op(&t->e, E_W, 0, 0x3b, T_A, window_end(seg, write));
+    stub_from(t, s, CC_A);
+}
+
+/* Probe an offset in a segment of segmented code. */
+static void emit_probe_segment(struct tr *t, struct stub *s, const struct sum *offset, unsigned seg, unsigned size, bool write)
+{
+    struct sum a = *offset;
+    a.extra = window_base(seg);
+    a.has_extra = true;
+    a.segment = (u8)(1 + seg);
+    if (!within_64k(t, &a, size)) {
+        emit_sum(t, false, T_B, offset, 0);
+        emit_limit(t, s, seg, size, write);
+    }
+    emit_probe_wrapped(t, s, &a, size, write);
+}
+
+void emit_stack(struct tr *t, struct stub *s, unsigned base, s32 disp, unsigned size, bool write)
+{
+    const struct sum a = {.m = rm_mem(base, disp), .half = t->half_stack};
+    if (t->segmented) emit_probe_segment(t, s, &a, SEG_SS, size, write);
+    else emit_probe_sum(t, s, &a, size, write);
+}
+
+void emit_element(struct tr *t, struct stub *s, unsigned seg, unsigned base, unsigned size, bool write)
+{
+    const struct sum a = {.m = rm_mem(base, 0), .half = t->i->addrsize == 2};
+    if (t->segmented) emit_probe_segment(t, s, &a, seg, size, write);
+    else emit_probe_sum(t, s, &a, size, write);
 }
 
 /* Probe the offset in T_B in the operand's segment. */
 static void emit_probe_offset(struct tr *t, struct stub *s, unsigned size, bool write)
 {
     struct emit *e = &t->e;
-    const size_t win = offsetof(struct cpu, win) + t->i->seg * sizeof(struct segment_window);
-    if (has_base(t->i)) {
-        if (!t->is64) {
-            emit_lea(e, true, T_A, rm_mem(T_B, (s32)size));
-            emit_op(e, E_W, 0, 0x3b, T_A, rm_gs(win + (write ? offsetof(struct segment_window, write_end)
-                                                             : offsetof(struct segment_window, read_end))));
-            stub_from(t, s, CC_A);
-        }
-        emit_op(e, t->is64 ? E_W : 0, 0, 0x03, T_B, rm_gs(win + offsetof(struct segment_window, base)));
+    if (has_base(t, t->i->seg)) {
+        if (!t->is64) emit_limit(t, s, t->i->seg, size, write);
+        emit_op(e, t->is64 ? E_W : 0, 0, 0x03, T_B, window_base(t->i->seg));
     }
     emit_probe_register(t, s, size, write);
 }
@@ -367,11 +441,15 @@ void emit_probe_run(struct tr *t, struct stub *s, unsigned base, bool write)
 void emit_address(struct tr *t, struct stub *s, unsigned size, bool write)
 {
     const struct insn *i = t->i;
-    const bool based = has_base(i);
+    const bool based = has_base(t, i->seg);
     struct sum a;
+    if (t->segmented && sum_of(t, &a)) {
+        emit_probe_segment(t, s, &a, i->seg, size, write);
+        return;
+    }
     if (t->is64 && i->addrsize == 8 && sum_of(t, &a) && !(based && a.has_extra)) {
         if (based) {
-            a.extra = rm_gs(offsetof(struct cpu, win) + i->seg * sizeof(struct segment_window) + offsetof(struct segment_window, base));
+            a.extra = window_base(i->seg);
             a.has_extra = true;
         }
         emit_probe_sum(t, s, &a, size, write);
@@ -380,7 +458,7 @@ void emit_address(struct tr *t, struct stub *s, unsigned size, bool write)
     if (!t->is64 && !based && sum_of(t, &a)) {
         /* Near its base: what would wrap at 32 bits fails the compare. */
         const s32 near = 1 << 16;
-        if (a.m.reg != H_NONE && a.m.index == H_NONE && a.m.disp > -near && a.m.disp < near) emit_probe_sum(t, s, &a, size, write);
+        if (!a.half && a.m.reg != H_NONE && a.m.index == H_NONE && a.m.disp > -near && a.m.disp < near) emit_probe_sum(t, s, &a, size, write);
         else emit_probe_wrapped(t, s, &a, size, write);
         return;
     }
@@ -404,6 +482,7 @@ void emit_bit_address(struct tr *t, struct stub *s, bool write)
     else emit_op(e, E_W, 0, size == 4 ? 0x63 : 0x8b, T_A, from);
     emit_shift(e, 7, T_A, size == 2 ? 4 : size == 4 ? 5 : 6);
     emit_lea(e, wide, T_B, (struct rm){.kind = RM_MEM, .reg = T_B, .index = T_A, .scale = size == 2 ? 1 : size == 4 ? 2 : 3});
+    if (i->addrsize == 2) emit_load_size(e, 2, T_B, rm_reg(T_B));
     emit_probe_offset(t, s, size, write);
 }
 

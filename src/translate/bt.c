@@ -1,5 +1,5 @@
 /* The binary translator's engine: a run loop around translated blocks. Blocks are interpreted a few times before they are
- * translated; code that is not eligible (16-bit, segmented, single-stepped) stays with the interpreter.
+ * translated; code that is single-stepped stays with the interpreter, and 64-bit code that has alignment checked.
  *
  * The code memory is filled region by region; when it is full the oldest region's code is given up. */
 #define _GNU_SOURCE
@@ -50,7 +50,7 @@ void bt_make_room(struct cpu *cpu, struct bt *bt)
 
 static void discard(struct cpu *cpu, struct block *b) { translate_discard(cpu, b, true); }
 
-bool bt_eligible(const struct cpu *cpu) { return cpu->mode_key & MODE_FLAT; }
+bool bt_eligible(const struct cpu *cpu) { return (cpu->mode_key & MODE_FLAT) || !cpu_code64(cpu); }
 
 /* The block is about to be interpreted once more: translate it if it is hot. */
 static void warm(struct cpu *cpu, struct bt *bt, struct block *b)
@@ -65,7 +65,7 @@ static void warm(struct cpu *cpu, struct bt *bt, struct block *b)
 void bt_enter(struct cpu *cpu, struct bt *bt, const struct block *b, void *host)
 {
     void (*enter)(void *) = (void (*)(void *))(void *)bt->enter;
-    cpu->page_rip = cpu->rip - b->offset;
+    cpu->page_rip = (cpu->rip - b->offset) & cpu->ip_mask;
     cpu->returns_used = true;
     bt->entries++;
     enter(host);

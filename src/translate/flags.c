@@ -89,6 +89,8 @@ enum flags_fate flags_at(struct tr *t, s32 off)
     struct code_page *p = t->bt->cache.pages[t->b->page];
     const u8 *code = t->cpu->ram->host + (t->b->page << GUEST_PAGE_SHIFT);
     const s32 start = off;
+    /* Beyond the limit of CS there is a fault. */
+    if (t->segmented && (u64)(u32)(t->page_rip + (u32)off) + 8 * 15 > t->limit) return FLAGS_LIVE;
     bool faults = false;               /* something before here may fault */
     bool lost = !t->rec_len;           /* what the flags are computed from is not there any more */
     for (unsigned n = 0; n < 8 && off < (s32)GUEST_PAGE_SIZE; n++) {
@@ -102,7 +104,7 @@ enum flags_fate flags_at(struct tr *t, s32 off)
         off += len;
         switch (i.mnemonic) {
         case I_lea:
-            if (i.opsize == 2 || i.addrsize != (t->is64 ? 8 : 4)) return FLAGS_LIVE;
+            if (t->is64 && (i.opsize == 2 || i.addrsize != 8)) return FLAGS_LIVE;
             break;
         case I_mov: case I_movzx: case I_movsx: case I_movsxd: case I_cbw: case I_cwd: case I_nop: case I_not: case I_push:
         case I_pop: break;

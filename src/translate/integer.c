@@ -207,7 +207,7 @@ static bool translate_bmi(struct tr *t)
     const struct operand *o = i->operands, *dst = &o[0], *src = &o[group || v_last || i->map == 3 ? 1 : 2];
     const struct operand *v = group ? &o[0] : i->map == 3 ? NULL : &o[v_last ? 2 : 1];
     const bool mem = src->kind == OPND_MEM, wide = i->opsize == 8;
-    if (mem && !address_ok(t)) return false;
+    if (t->segmented || (mem && !address_ok(t))) return false; /* undefined in real mode */
     const struct flag_use u = flags_of(i);
     u32 written = resident(dst->reg) ? bit(host_reg(dst->reg)) : 0;
     if (two && resident(v->reg)) written |= bit(host_reg(v->reg));
@@ -238,13 +238,14 @@ static bool translate_lea(struct tr *t)
     const struct insn *i = t->i;
     struct emit *e = &t->e;
     unsigned guest = i->operands[0].reg;
-    if (i->opsize == 2 || (t->is64 ? i->addrsize == 2 || (i->addrsize == 4 && i->base == REG_RIP) : i->addrsize != 4))
-        return false;
+    if (t->is64 && (i->opsize == 2 || i->addrsize == 2 || (i->addrsize == 4 && i->base == REG_RIP))) return false;
     bool res = resident(guest);
     flags_before(t, false, res ? bit(host_reg(guest)) : 0, false);
     struct rm m;
     const bool wide = i->opsize == 8 && i->addrsize == 8;
-    if (res && address_rm(t, &m)) {
+    if (res && i->opsize == 2 && address_rm(t, &m)) {
+        emit_op(e, E_66, 0, 0x8d, host_reg(guest), m);
+    } else if (res && i->addrsize != 2 && address_rm(t, &m)) {
         emit_lea(e, wide, host_reg(guest), m);
     } else {
         emit_offset(t, wide, T_B);
@@ -285,8 +286,6 @@ static bool translate_bswap(struct tr *t)
     return true;
 }
 
-static unsigned size_prefix(unsigned size) { return size == 8 ? E_W : size == 2 ? E_66 : 0; }
-
 static bool translate_push(struct tr *t)
 {
     const struct insn *i = t->i;
@@ -302,7 +301,7 @@ static bool translate_push(struct tr *t)
         emit_op(e, w, 0, 0x8b, T_B, t->at);
         emit_store(e, T_B, STATE(target));
     }
-    emit_probe(t, s, H_GSP, -(s32)size, size, true);
+    emit_stack(t, s, H_GSP, -(s32)size, size, true);
     if (o->kind == OPND_IMM) {
         emit_op(e, w, 0, 0xc7, 0, t->at);
         emit_imm(e, i, size == 2 ? 2 : 4);
@@ -327,7 +326,7 @@ static bool translate_pop(struct tr *t)
     u32 written = bit(H_GSP) | (resident(o->reg) ? bit(host_reg(o->reg)) : 0);
     flags_before(t, true, written, false);
     struct stub *s = new_stub(t);
-    emit_probe(t, s, H_GSP, 0, size, false);
+    emit_stack(t, s, H_GSP, 0, size, false);
     const unsigned h = resident(o->reg) ? host_reg(o->reg) : T_B;
     emit_op(e, w, 0, 0x8b, h, t->at);
     if (h == T_B) emit_op(e, w, 0, 0x89, T_B, guest_mem(o->reg));
@@ -339,14 +338,13 @@ static bool translate_pop(struct tr *t)
 
 static bool translate_leave(struct tr *t)
 {
-    const unsigned size = t->is64 ? 8 : 4, w = t->is64 ? E_W : 0;
-    struct emit *e = &t->e;
-    if (t->i->opsize != size) return false;
+    const unsigned size = t->i->opsize;
+    if (!stack_size_ok(t)) return false;
     flags_before(t, true, bit(H_GSP) | bit(H_BP), false);
     struct stub *s = new_stub(t);
-    emit_probe(t, s, H_BP, 0, size, false);
-    emit_lea(e, t->is64, H_GSP, rm_mem(H_BP, (s32)size));
-    emit_op(e, w, 0, 0x8b, H_BP, t->at);
+    emit_stack(t, s, H_BP, 0, size, false);
+    emit_set_sp(t, H_BP, (s32)size);
+    emit_op(&t->e, size_prefix(size), 0, 0x8b, H_BP, t->at);
     registers_written(t, bit(H_GSP) | bit(H_BP));
     stub_back(t, s);
     return true;

@@ -7,6 +7,11 @@ static bool branch_target(const struct tr *t, s32 *off)
 {
     const struct insn *i = t->i;
     s64 target = (s64)t->b->offset + i->off + i->len + (s64)i->imm;
+    if (t->segmented) { /* a target beyond the limit is the handler's */
+        const u32 rip = t->page_rip + (u32)target, cut = i->opsize == 2 ? (u16)rip : rip;
+        *off = (s32)(cut - t->page_rip);
+        return cut <= t->limit;
+    }
     if (i->opsize == 2 || target != (s32)target) return false;
     *off = (s32)target;
     return true;
@@ -72,6 +77,7 @@ void emit_ways_out(struct tr *t)
     emit_patch(t->find.misses[1], e->p);
     emit_load(e, T_B, rm_mem(T_A, offsetof(struct jump_entry, lin)));
     emit_patch(t->find.misses[0], e->p);
+    if (t->segmented) emit_load(e, T_B, STATE(target));
     emit_call(t, t->bt->find);
     emit_op(e, E_W, 0, 0x85, T_A, rm_reg(T_A));
     emit_jump_to(e, CC_NE, t->find.back);
@@ -84,6 +90,12 @@ static void emit_indirect(struct tr *t, struct stub *s, s32 move_sp)
 {
     struct emit *e = &t->e;
     _Static_assert(sizeof(struct jump_entry) == 32, "shift below");
+    if (t->segmented) {
+        emit_alu_imm(e, false, 7, T_B, (s32)t->limit);
+        stub_from(t, s, CC_A);
+        emit_store(e, T_B, STATE(target));
+        emit_op(e, 0, 0, 0x03, T_B, STATE(win[SEG_CS].base));
+    }
     emit_store(e, T_B, rm_reg(T_A));
     emit_shift(e, 5, T_A, 13);
     emit_op(e, 0, 0, 0x33, T_A, rm_reg(T_B));
@@ -98,8 +110,13 @@ static void emit_indirect(struct tr *t, struct stub *s, s32 move_sp)
     t->find.back = e->p;
     t->find.stub = s;
     if (move_sp) emit_move_sp(t, move_sp);
-    emit_load(e, T_B, rm_mem(T_A, offsetof(struct jump_entry, lin)));
-    emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
+    if (t->segmented) {
+        emit_load(e, T_B, rm_mem(T_A, offsetof(struct jump_entry, block)));
+        emit_load32(e, T_B, rm_mem(T_B, offsetof(struct block, place)));
+    } else {
+        emit_load(e, T_B, rm_mem(T_A, offsetof(struct jump_entry, lin)));
+        emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
+    }
     emit_store(e, T_B, STATE(page_rip));
     emit_op(e, 0, 0, 0xff, 4, rm_mem(T_A, offsetof(struct jump_entry, host)));
 }
@@ -137,11 +154,17 @@ static struct rm return_entry(struct tr *t, size_t field)
 }
 
 /* A call has pushed T_B, its return address, `size` bytes below the stack pointer: remember it. Returns the displacement that
- * emit_return_point() needs; NULL: not remembered. Uses T_A and T_B. */
+ * emit_return_point() needs; NULL: not remembered. Uses T_A and T_B. Segmented code: for this code segment only. */
 static u8 *emit_expect_return(struct tr *t, s32 size)
 {
     struct emit *e = &t->e;
-    if (!in_page(t->b->offset + t->i->off + t->i->len)) return NULL;
+    const s32 next = t->b->offset + t->i->off + t->i->len;
+    if (!in_page(next)) return NULL;
+    if (t->segmented) {
+        if (size == 2 && t->page_rip + (u32)next > 0xffff) return NULL;
+        emit_rip(t, T_B, next);
+        emit_op(e, E_W, 0, 0x03, T_B, STATE(code_tag));
+    }
     emit_lea(e, false, T_A, rm_mem(H_GSP, -size));
     emit_alu_imm(e, false, 4, T_A, (RETURN_ENTRIES - 1) << 3);
     emit_store(e, T_B, return_entry(t, offsetof(struct return_entry, rip)));
@@ -156,7 +179,8 @@ static void emit_return_point(struct tr *t, u8 *site)
 {
     if (!site) return;
     emit_patch(site, t->e.p);
-    emit_alu_imm(&t->e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
+    if (t->segmented) emit_mov_imm64(&t->e, T_B, t->page_rip);
+    else emit_alu_imm(&t->e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
     emit_store(&t->e, T_B, STATE(page_rip));
     emit_direct(t, CC_ALWAYS, t->b->offset + t->i->off + t->i->len)->poll = true;
 }
@@ -188,13 +212,34 @@ static bool translate_jcc(struct tr *t)
     return true;
 }
 
+/* JCXZ and LOOP that count in CX. Flags are in memory. */
+static bool translate_counted16(struct tr *t, s32 taken, s32 next)
+{
+    struct emit *e = &t->e;
+    const unsigned m = t->i->mnemonic;
+    u8 *not_taken = NULL;
+    if (m != I_jcxz) emit_op(e, E_66, 0, 0x8d, H_CX, rm_mem(H_CX, -1));
+    if (m == I_loope || m == I_loopne) {
+        flags_to_host(t);
+        not_taken = emit_jump(e, m == I_loope ? CC_NE : CC_E);
+    }
+    emit_op(e, E_66, 0, 0x85, H_CX, rm_reg(H_CX));
+    t->host = false;
+    registers_written(t, bit(H_CX));
+    emit_direct(t, m == I_jcxz ? CC_E : CC_NE, taken);
+    if (not_taken) emit_patch(not_taken, e->p);
+    emit_go(t, next);
+    return true;
+}
+
 /* JCXZ and LOOP as they are: they count in the same register, and leave the flags alone. */
 static bool translate_counted(struct tr *t)
 {
     struct emit *e = &t->e;
     s32 taken, next = t->b->offset + t->i->off + t->i->len;
-    if (!branch_target(t, &taken) || t->i->addrsize == 2) return false;
+    if (!branch_target(t, &taken)) return false;
     flags_to_mem(t);
+    if (t->i->addrsize == 2) return translate_counted16(t, taken, next);
     if (t->i->code == 0xe0 || t->i->code == 0xe1) flags_to_host(t); /* LOOPNE, LOOPE */
     if (t->i->addrsize == 4) emit8(e, 0x67);
     emit8(e, t->i->code);
@@ -220,19 +265,19 @@ static bool translate_jmp(struct tr *t)
 /* Push the return address without moving the stack pointer yet. */
 static struct stub *emit_push_return(struct tr *t)
 {
-    const s32 size = t->is64 ? 8 : 4, next = t->b->offset + t->i->off + t->i->len;
+    const s32 size = t->i->opsize, next = t->b->offset + t->i->off + t->i->len;
     struct stub *s = new_stub(t);
-    emit_probe(t, s, H_GSP, -size, (unsigned)size, true);
+    emit_stack(t, s, H_GSP, -size, (unsigned)size, true);
     emit_rip(t, T_B, next);
-    emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x89, T_B, t->at);
+    emit_op(&t->e, size_prefix((unsigned)size), 0, 0x89, T_B, t->at);
     return s;
 }
 
 static bool translate_call(struct tr *t)
 {
-    const s32 size = t->is64 ? 8 : 4;
+    const s32 size = t->i->opsize;
     s32 target;
-    if (t->i->opsize != size || !branch_target(t, &target)) return false;
+    if (!stack_size_ok(t) || !branch_target(t, &target)) return false;
     flags_to_mem(t);
     emit_push_return(t);
     u8 *expected = emit_expect_return(t, size);
@@ -244,21 +289,23 @@ static bool translate_call(struct tr *t)
 
 static bool translate_ret(struct tr *t)
 {
-    const s32 size = t->is64 ? 8 : 4;
-    if (t->i->opsize != size) return false;
+    const s32 size = t->i->opsize;
+    if (!stack_size_ok(t)) return false;
     flags_to_mem(t);
     struct stub *s = new_stub(t);
-    emit_probe(t, s, H_GSP, 0, (unsigned)size, false);
-    emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x8b, T_B, t->at);
+    emit_stack(t, s, H_GSP, 0, (unsigned)size, false);
+    emit_load_size(&t->e, (unsigned)size, T_B, t->at);
     const s32 move_sp = size + (t->i->operands[0].kind == OPND_IMM ? (u16)t->i->imm : 0);
     struct emit *e = &t->e;
     emit_op(e, 0, 0, 0x8b, T_A, rm_reg(H_GSP));
     emit_alu_imm(e, false, 4, T_A, (RETURN_ENTRIES - 1) << 3);
+    if (t->segmented) emit_op(e, E_W, 0, 0x03, T_B, STATE(code_tag));
     emit_op(e, E_W, 0, 0x3b, T_B, return_entry(t, offsetof(struct return_entry, rip)));
     u8 *other = emit_jump(e, CC_NE);
     emit_move_sp(t, move_sp);
     emit_op(e, 0, 0, 0xff, 4, return_entry(t, offsetof(struct return_entry, host)));
     emit_patch(other, e->p);
+    if (t->segmented) emit_op(e, 0, 0, 0x8b, T_B, rm_reg(T_B));
     emit_indirect(t, s, move_sp);
     return true;
 }
@@ -266,10 +313,10 @@ static bool translate_ret(struct tr *t)
 static bool translate_indirect(struct tr *t, bool call)
 {
     const struct insn *i = t->i;
-    const s32 size = t->is64 ? 8 : 4;
+    const s32 size = i->opsize;
     const struct operand *o = &i->operands[0];
     bool mem = o->kind == OPND_MEM;
-    if (i->opsize != size || (mem && !address_ok(t))) return false;
+    if (!stack_size_ok(t) || (mem && !address_ok(t))) return false;
     /* The push could change the operand, which the handler would read again. */
     if (call && mem && (i->base == R_SP || i->index == R_SP)) return false;
     flags_to_mem(t);
@@ -280,7 +327,7 @@ static bool translate_indirect(struct tr *t, bool call)
         if (mem) {
             s = new_stub(t);
             emit_address(t, s, (unsigned)size, false);
-            emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x8b, T_B, t->at);
+            emit_load_size(&t->e, (unsigned)size, T_B, t->at);
             emit_store(&t->e, T_B, STATE(target));
         }
         s = emit_push_return(t);
@@ -290,8 +337,8 @@ static bool translate_indirect(struct tr *t, bool call)
         if (mem) emit_address(t, s, (unsigned)size, false);
     }
     if (mem && call) emit_load(&t->e, T_B, STATE(target));
-    else if (mem) emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x8b, T_B, t->at);
-    else if (resident(o->reg)) emit_op(&t->e, t->is64 ? E_W : 0, 0, 0x8b, T_B, rm_reg(host_reg(o->reg)));
+    else if (mem) emit_load_size(&t->e, (unsigned)size, T_B, t->at);
+    else if (resident(o->reg)) emit_load_size(&t->e, (unsigned)size, T_B, rm_reg(host_reg(o->reg)));
     else emit_load(&t->e, T_B, guest_mem(o->reg));
     emit_indirect(t, s, call ? -size : 0);
     emit_return_point(t, expected);

@@ -94,7 +94,7 @@ static u64 go_on(struct cpu *cpu)
     if ((j->lin != lin || j->key != cpu->code_key) && !(j = (struct jump_entry *)(uintptr_t)light_find(cpu, cpu->rip, 0)))
         return BT_LEAVE;
     if (j->host == bt->cache.no_host) return BT_LEAVE;
-    cpu->page_rip = cpu->rip - j->block->offset;
+    cpu->page_rip = (cpu->rip - j->block->offset) & cpu->ip_mask;
     cpu->returns_used = true;
     return (u64)(uintptr_t)j->host;
 }

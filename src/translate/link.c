@@ -68,15 +68,17 @@ static u64 code_offset(struct cpu *cpu, gla lin)
 static struct block *find(struct cpu *cpu, const struct bt *bt, u64 rip, struct block *known)
 {
     const bool long_code = cpu_code64(cpu);
-    const gla lin = long_code ? rip : (u32)(cpu->seg[SEG_CS].base + rip);
+    const gla lin = code_lin(cpu, rip);
     if (long_code ? !canonical(lin) : rip > cpu->code_limit) return NULL;
     const u64 offset = code_offset(cpu, lin);
     if (offset == ~0ull) return NULL;
-    if (known && known->page == offset >> GUEST_PAGE_SHIFT && known->offset == (offset & GUEST_PAGE_MASK) &&
-        known->mode == cpu->mode_key && !block_crosses(known))
+    const unsigned in_page = (unsigned)(offset & GUEST_PAGE_MASK);
+    const u64 place = block_place(cpu, rip, in_page);
+    if (known && known->page == offset >> GUEST_PAGE_SHIFT && known->offset == in_page && known->mode == cpu->mode_key &&
+        known->place == place && !block_crosses(known))
         return known;
     const struct code_page *p = bt->cache.pages[offset >> GUEST_PAGE_SHIFT];
-    struct block *b = p ? block_at(p, (unsigned)(offset & GUEST_PAGE_MASK), cpu->mode_key) : NULL;
+    struct block *b = p ? block_at(p, in_page, cpu->mode_key, place) : NULL;
     if (!b || !block_crosses(b)) return b;
     const gla next = next_page(cpu, lin);
     if ((long_code && !canonical(next)) || code_offset(cpu, next) >> GUEST_PAGE_SHIFT != b->tail) return NULL;
@@ -97,7 +99,7 @@ u64 light_link(struct cpu *cpu, u64 addr, u64 a)
     cpu->rip = rip;
     if (l->from->dead) return 0; /* a page walk in it has set a bit in its page; what leads to others is given up already */
     if (l->within) {
-        to = block_at(bt->cache.pages[l->from->page], (unsigned)l->target, mode);
+        to = block_at(bt->cache.pages[l->from->page], (unsigned)l->target, mode, l->from->place);
         if (to && block_crosses(to)) return 0;
     } else {
         if ((mode & 3) == CODE_64 && !canonical(rip)) {
@@ -107,16 +109,16 @@ u64 light_link(struct cpu *cpu, u64 addr, u64 a)
             return 0;
         }
         to = find(cpu, bt, rip, l->to);
-        forward = rip > cpu->page_rip + l->from->offset;
+        forward = rip > ((cpu->page_rip + l->from->offset) & cpu->ip_mask);
     }
     if (!to || !to->host || l->from->dead) return 0;
     forward &= !l->poll;
     translate_link(bt, l, to, forward);
     if (!l->within) {
-        cpu_code_seen(cpu, rip);
+        cpu_code_seen(cpu, code_lin(cpu, rip));
         l->page = cpu->page_rip;
         l->key = cpu->code_key;
-        cpu->page_rip = rip - to->offset;
+        cpu->page_rip = (rip - to->offset) & cpu->ip_mask;
     }
     return (u64)(uintptr_t)(forward ? to->host_forward : to->host);
 }
@@ -128,8 +130,9 @@ u64 light_find(struct cpu *cpu, u64 addr, u64 a)
     bt->finds++;
     struct block *to = find(cpu, bt, addr, NULL);
     if (!to || !to->host) return 0;
-    struct jump_entry *j = jump_slot(&bt->cache, addr);
-    cpu_code_seen(cpu, addr);
-    *j = (struct jump_entry){.lin = addr, .key = cpu->code_key, .block = to, .host = to->host};
+    const gla lin = code_lin(cpu, addr);
+    struct jump_entry *j = jump_slot(&bt->cache, lin);
+    cpu_code_seen(cpu, lin);
+    *j = (struct jump_entry){.lin = lin, .key = cpu->code_key, .block = to, .host = to->host};
     return (u64)(uintptr_t)j;
 }

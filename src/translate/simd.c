@@ -29,6 +29,7 @@ static bool simd_ok(const struct tr *t, const struct insn *i)
     const struct opcode *o = i->opcode;
     const struct operand *mem = memory_operand(i);
     if (!o || i->fn == exec_undefined || !(o->attr & (ATTR_X87 | ATTR_MMX | ATTR_SSE | ATTR_AVX))) return false;
+    if (t->segmented && (i->prefixes & PFX_VEX)) return false; /* undefined in real mode */
     if (o->cls != CLASS_IDENT || o->feature == FEAT_SSE4A || (mem && !mem->size)) return false;
     switch (i->mnemonic) {
     case I_fninit: return false; /* clears the pointers */

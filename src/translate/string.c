@@ -1,4 +1,4 @@
-/* String instructions, upwards, in flat segments: those without a REP prefix, and REP MOVS and STOS within a page. The others are the
+/* String instructions, upwards, in flat segments or segmented code: those without a REP prefix, and REP MOVS and STOS within a page. The others are the
  * handlers', which do runs of elements. */
 #include "translate/tr.h"
 
@@ -67,25 +67,26 @@ bool translate_string(struct tr *t)
     const bool source = m == I_movs || m == I_lods || m == I_cmps, dest = m != I_lods;
     const bool compare = m == I_cmps || m == I_scas;
     const bool repeated = i->prefixes & (PFX_REP | PFX_REPNE);
-    if (i->addrsize != (t->is64 ? 8 : 4) || (repeated && m != I_movs && m != I_stos)) return false;
-    if (source && (i->seg == SEG_FS || i->seg == SEG_GS || i->seg == SEG_CS)) return false;
+    if (t->segmented ? repeated : i->addrsize != (t->is64 ? 8 : 4) || (repeated && m != I_movs && m != I_stos)) return false;
+    if (!t->segmented && source && (i->seg == SEG_FS || i->seg == SEG_GS || i->seg == SEG_CS)) return false;
     if (repeated) return translate_run(t, prefixes, source);
     const u32 written = (source ? bit(H_SI) : 0) | (dest ? bit(H_DI) : 0) | (m == I_lods ? bit(H_AX) : 0);
     flags_before(t, true, written, compare);
     struct stub *s = new_stub(t);
     emit_upwards(t, s);
     if (source) {
-        emit_probe(t, s, H_SI, 0, size, false);
+        emit_element(t, s, i->seg, H_SI, size, false);
         emit_op(e, prefixes, 0, 0x8b - byte, m == I_lods ? H_AX : T_B, t->at);
     }
     if (source && dest) emit_store(e, T_B, STATE(target));
     if (dest) {
-        emit_probe(t, s, H_DI, 0, size, !compare);
+        emit_element(t, s, SEG_ES, H_DI, size, !compare);
         if (source) emit_load(e, T_B, STATE(target));
         emit_op(e, prefixes, 0, (compare ? 0x3bu : 0x89u) - byte, source ? T_B : H_AX, t->at);
     }
-    if (source) emit_lea(e, t->is64, H_SI, rm_mem(H_SI, (s32)size));
-    if (dest) emit_lea(e, t->is64, H_DI, rm_mem(H_DI, (s32)size));
+    const unsigned w = size_prefix(i->addrsize);
+    if (source) emit_op(e, w, 0, 0x8d, H_SI, rm_mem(H_SI, (s32)size));
+    if (dest) emit_op(e, w, 0, 0x8d, H_DI, rm_mem(H_DI, (s32)size));
     registers_written(t, written);
     if (compare) flags_made(t);
     stub_back(t, s);

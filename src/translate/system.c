@@ -38,8 +38,8 @@ static bool translate_sti(struct tr *t)
 static bool translate_pushf(struct tr *t)
 {
     struct emit *e = &t->e;
-    const unsigned size = t->is64 ? 8 : 4;
-    if (t->i->opsize != size) return false;
+    const unsigned size = t->i->opsize;
+    if (!stack_size_ok(t) || (t->segmented && !ring0(t))) return false; /* virtual-8086 mode looks at IOPL */
     flags_to_mem(t);
     t->host = false;
     struct stub *s = new_stub(t);
@@ -53,9 +53,9 @@ static bool translate_pushf(struct tr *t)
     emit_op(e, 0, 0, 0x0b, T_A, rm_reg(T_B));
     emit_op(e, 0, 0, 0x0b, T_A, STATE(eflags));
     emit_store(e, T_A, STATE(target));
-    emit_probe(t, s, H_GSP, -(s32)size, size, true);
+    emit_stack(t, s, H_GSP, -(s32)size, size, true);
     emit_load(e, T_B, STATE(target));
-    emit_op(e, t->is64 ? E_W : 0, 0, 0x89, T_B, t->at);
+    emit_op(e, size_prefix(size), 0, 0x89, T_B, t->at);
     emit_move_sp(t, -(s32)size);
     registers_written(t, bit(H_GSP));
     stub_back(t, s);
@@ -66,16 +66,16 @@ static bool translate_pushf(struct tr *t)
 static bool translate_popf(struct tr *t)
 {
     struct emit *e = &t->e;
-    const unsigned size = t->is64 ? 8 : 4;
-    if (t->i->opsize != size || !ring0(t)) return false;
+    const unsigned size = t->i->opsize;
+    if (!stack_size_ok(t) || !ring0(t)) return false;
     flags_to_mem(t);
     struct stub *s = new_stub(t);
-    emit_probe(t, s, H_GSP, 0, size, false);
-    emit_load32(e, T_B, t->at);
+    emit_stack(t, s, H_GSP, 0, size, false);
+    emit_load_size(e, MIN(size, 4u), T_B, t->at);
     emit_op(e, 0, 0, 0x8b, T_A, rm_reg(T_B));
     emit_op(e, 0, 0, 0x33, T_A, STATE(eflags));
     emit_op(e, 0, 0, 0xf7, 0, rm_reg(T_A));
-    emit32(e, EFLAGS_TF | EFLAGS_DF | EFLAGS_IOPL | EFLAGS_NT | EFLAGS_AC | EFLAGS_ID);
+    emit32(e, EFLAGS_TF | EFLAGS_DF | EFLAGS_IOPL | EFLAGS_NT | (size == 2 ? 0 : EFLAGS_AC | EFLAGS_ID));
     stub_from(t, s, CC_NE);
     emit_alu_imm(e, false, 4, T_A, EFLAGS_IF); /* IF if it changes */
     emit_op(e, 0, 0, 0x31, T_A, STATE(eflags));
@@ -184,6 +184,7 @@ static bool translate_base(struct tr *t, unsigned seg, bool write)
 static bool translate_rdpkru(struct tr *t)
 {
     struct emit *e = &t->e;
+    if (t->segmented) return false;
     flags_before(t, true, bit(H_AX) | bit(H_DX), false);
     struct stub *s = new_stub(t);
     emit_op(e, 0, 0, 0xf7, 0, STATE(cr4));
@@ -222,7 +223,7 @@ static bool translate_rdtsc(struct tr *t)
 static bool translate_ac(struct tr *t, bool set, bool *ended)
 {
     struct emit *e = &t->e;
-    if (!ring0(t) || t->poll) return false;
+    if (!ring0(t) || t->poll || t->segmented) return false;
     if (!set && t->context == TLB_SUPERVISOR_SMAP) return true; /* AC is clear already */
     if (set && t->context == TLB_SUPERVISOR) return translate_flag(t, EFLAGS_AC, true); /* is set already, or does nothing */
     const unsigned context = set ? TLB_SUPERVISOR : TLB_SUPERVISOR_SMAP;

@@ -70,6 +70,8 @@ void translate_thunks(struct bt *bt)
 
     bt->cache.no_host = code_memory_rx(&bt->code, e->p); /* r15: the jump_entry */
     emit_load(e, H_14, rm_mem(H_15, offsetof(struct jump_entry, lin)));
+    emit_op(e, E_W, 0, 0x2b, H_14, STATE(win[SEG_CS].base));
+    emit_op(e, E_W, 0, 0x23, H_14, STATE(ip_mask));
     bt->exit_rip = code_memory_rx(&bt->code, e->p);
     emit_store(e, H_14, STATE(rip));
     u8 *leave_at_rip = e->p;

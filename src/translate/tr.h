@@ -20,7 +20,7 @@ enum { T_A = H_15, T_B = H_14, H_GSP = H_12, H_G12 = H_13 };
 
 /* An out-of-line path. */
 struct stub {
-    u8 *sites[6]; /* jumps to it */
+    u8 *sites[8]; /* jumps to it */
     u8 nsites;
     bool settle;   /* the flags may be pending */
     bool recover;  /* the flags must be recovered and saved first */
@@ -37,6 +37,8 @@ struct sum {
     struct rm m;     /* resident base and index, displacement */
     struct rm extra; /* what is added from struct cpu */
     bool has_extra;
+    bool half;       /* m is cut to 16 bits before */
+    u8 segment;      /* extra is the base of this segment, 1 + SEG_*, whose limit counts; 0: of none */
 };
 
 /* A TLB probe's way out: fill the TLB and probe again, or take the stub. */
@@ -81,6 +83,9 @@ struct tr {
     struct cpu *cpu;
     struct block *b;
     bool is64;
+    bool segmented;       /* neither flat nor 64-bit: the page has its place in CS, block_place(); all segments have a base and a limit */
+    bool half_stack;      /* the stack pointer is SP */
+    u32 page_rip, limit;  /* segmented: RIP of the page's start; the limit of CS */
     unsigned context;     /* TLB context */
     const struct insn *i; /* being translated */
     s32 align;            /* what emit_address() checks the address for: bytes, a power of two; 0: nothing */
@@ -125,8 +130,21 @@ static inline u8 *thunk_rw(const struct bt *bt, const u8 *rx) { return bt->code.
 static inline bool resident(unsigned guest) { return guest < RESIDENT; }
 static inline unsigned host_reg(unsigned guest) { return guest == R_SP ? H_GSP : guest == R_12 ? H_G12 : guest; }
 static inline struct rm guest_mem(unsigned guest) { return rm_gs(offsetof(struct cpu, regs) + 8 * guest); }
-/* The stack pointer moved by n. */
-static inline void emit_move_sp(struct tr *t, s32 n) { emit_lea(&t->e, t->is64, H_GSP, rm_mem(H_GSP, n)); }
+/* The stack pointer becomes that register plus n. */
+static inline void emit_set_sp(struct tr *t, unsigned reg, s32 n)
+{
+    emit_op(&t->e, t->is64 ? E_W : t->half_stack ? E_66 : 0, 0, 0x8d, H_GSP, rm_mem(reg, n));
+}
+static inline void emit_move_sp(struct tr *t, s32 n) { emit_set_sp(t, H_GSP, n); }
+/* What CALL, RET, PUSHF and LEAVE move: 64 bits in 64-bit code, 32 in flat code: the other operand sizes are the handlers' there. */
+static inline bool stack_size_ok(const struct tr *t) { return t->segmented || t->i->opsize == (t->is64 ? 8 : 4); }
+static inline unsigned size_prefix(unsigned size) { return size == 8 ? E_W : size == 2 ? E_66 : 0; }
+/* A register or memory of that size into a register, zero-extended. */
+static inline void emit_load_size(struct emit *e, unsigned size, unsigned reg, struct rm rm)
+{
+    if (size == 2) emit_op(e, 0, 1, 0xb7, reg, rm);
+    else emit_op(e, size == 8 ? E_W : 0, 0, 0x8b, reg, rm);
+}
 
 static inline bool in_page(s32 off) { return off >= 0 && off < (s32)GUEST_PAGE_SIZE; }
 
@@ -193,10 +211,12 @@ bool address_rm(const struct tr *t, struct rm *m);
 void emit_offset(struct tr *t, bool wide, unsigned reg);
 /* A sum plus a constant into a scratch register. */
 void emit_sum(struct tr *t, bool wide, unsigned reg, const struct sum *a, s32 plus);
-/* Probe the TLB for the memory operand, or for a resident base register + disp: T_A becomes part of its host address, which is
- * t->at until the registers in it change. T_B is free again. */
+/* Probe the TLB for the memory operand, for a resident base register + disp on the stack, or for an index register of a string
+ * instruction in that segment: T_A becomes part of its host address, which is t->at until the registers in it change. T_B is free
+ * again. */
 void emit_address(struct tr *t, struct stub *s, unsigned size, bool write);
-void emit_probe(struct tr *t, struct stub *s, unsigned base, s32 disp, unsigned size, bool write);
+void emit_stack(struct tr *t, struct stub *s, unsigned base, s32 disp, unsigned size, bool write);
+void emit_element(struct tr *t, struct stub *s, unsigned seg, unsigned base, unsigned size, bool write);
 /* Probe the page that a register points into, all of it: T_A becomes the addend. */
 void emit_probe_run(struct tr *t, struct stub *s, unsigned base, bool write);
 /* For BT and its kind with a register for the bit: probe the unit the bit is in, and leave its number there in cpu->target. */

@@ -44,6 +44,10 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     t->cpu = cpu;
     t->b = b;
     t->is64 = (b->mode & 3) == CODE_64;
+    t->segmented = !t->is64 && !(b->mode & MODE_FLAT);
+    t->half_stack = t->segmented && !(b->mode & MODE_STACK32);
+    t->page_rip = (u32)b->place;
+    t->limit = (u32)(b->place >> 32);
     t->context = b->mode >> 2 & 3;
     t->host = false;
     t->mem = t->entry = true;
@@ -120,7 +124,7 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
         struct link *l = t->exits[n].link;
         l->sibling = tn->out;
         tn->out = l;
-        struct block *to = l->within ? block_at(p, (unsigned)l->target, b->mode) : NULL;
+        struct block *to = l->within ? block_at(p, (unsigned)l->target, b->mode, b->place) : NULL;
         if (to && to->host && !block_crosses(to)) translate_link(bt, l, to, is_forward(t, l->target) && !l->poll);
     }
     if (listing_wanted()) listing_print(t, start, region->code, region->cold, e->p);
