@@ -99,13 +99,14 @@ start_guest() { # MACHINE COMMAND...
         -append 'console=ttyS0 quiet calque.run="sh /bench/run serve" calque.poweroff'
 }
 
-# answer MACHINE LIMIT: the next line that begins with "@ ", without that.
+# answer MACHINE LIMIT: the next line that begins with "@ ", without that. The lines before go to MACHINE.said.
 answer() {
     local line deadline=$((SECONDS + $2))
     while [ $SECONDS -lt $deadline ]; do
         if IFS= read -r -t 1 line <&"${output[$1]}"; then
             line=${line%$'\r'}
             [[ $line != '@ '* ]] || { echo "${line#@ }"; return 0; }
+            echo "$line" >>"$out/$1.said"
         elif ! kill -0 "${pid[$1]}" 2>/dev/null; then
             return 1
         fi
@@ -135,6 +136,7 @@ measure() {
     local before used started elapsed line seconds sum own
     before=$(ticks "$1")
     started=${EPOCHREALTIME/[.,]/}
+    : >"$out/$1.said"
     echo "$3 $percent" >&"${input[$1]}"
     line=$(answer "$1" 300)
     elapsed=$((${EPOCHREALTIME/[.,]/} - started))
@@ -142,6 +144,7 @@ measure() {
     read -r _ seconds sum own <<<"$line"
     if ! [[ $seconds =~ ^[0-9.]+$ ]]; then
         [ "$sum" = unsupported ] || sum=failed
+        [ $sum != failed ] || { echo "$1: $3: $line"; tail -n 20 "$out/$1.said"; } >&2
         seconds=-
     elif [ -n "$cpu" ] && [ "$1" = native ] && [ -n "$own" ]; then
         seconds=$own # finer than ticks
