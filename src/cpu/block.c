@@ -130,7 +130,7 @@ static struct block *decode_block(struct cpu *cpu, const u8 *code, unsigned avai
     b->hot = 0;
     b->page = ~0ull;
     memset(b->map, 0, sizeof b->map);
-    b->dead = false;
+    b->dead = b->ahead = false;
     memcpy(b->insns, insns, (n + 1) * sizeof(struct insn));
     if (log_enabled(LOG_IN_ASM)) log_block(cpu, b, code);
     return b;
@@ -151,6 +151,7 @@ void block_depends(struct code_page *p, struct block *b, unsigned offset, unsign
 {
     mark_granules(p->map, offset, bytes);
     mark_granules(b->map, offset, bytes);
+    b->ahead |= offset < b->offset || offset + bytes > (unsigned)b->offset + b->bytes;
 }
 
 static bool maps_overlap(const u64 a[GRANULE_WORDS], const u64 b[GRANULE_WORDS])
@@ -202,15 +203,48 @@ static void kill_tails(struct cpu *cpu, struct block_cache *in, struct code_page
     }
 }
 
-/* Kill the blocks of a page that depend on the granules of `hit`. */
-static void kill_granules(struct cpu *cpu, struct block_cache *in, struct code_page *p, const u64 hit[GRANULE_WORDS])
+/* Do the bytes now hold the same instruction, but for its immediate? Which goes to *imm. */
+static bool other_immediate(struct cpu *cpu, const struct insn *old, const u8 *code, unsigned avail, u64 *imm)
+{
+    struct insn i;
+    if (decode(&i, code, avail, cpu->code_size) != old->len || i.opcode != old->opcode) return false;
+    prepare(cpu, &i, old->off);
+    *imm = i.imm;
+    i.imm = old->imm;
+    return !memcmp(&i, old, offsetof(struct insn, operands)) &&
+           !memcmp(i.operands, old->operands, i.noperands * sizeof i.operands[0]);
+}
+
+/* Bytes of the block's page were written. True: it goes on, with another immediate if need be. This is how code is patched most:
+ * constants, and pointers of inline caches. */
+static bool survives(struct cpu *cpu, struct block_cache *in, struct block *b, unsigned from, unsigned bytes)
+{
+    const unsigned start = b->offset, end = start + b->bytes, to = from + bytes;
+    if (!b->translation || (b->ahead && (from < start || to > end)) || block_crosses(b) || b->mode != cpu->mode_key) return false;
+    const u8 *code = cpu->ram->host + (b->page << GUEST_PAGE_SHIFT) + start;
+    for (unsigned k = 0; k < b->count; k++) {
+        struct insn *i = &b->insns[k];
+        u64 imm;
+        if (start + i->off >= to || start + i->off + i->len <= from) continue;
+        if (!i->opcode || !other_immediate(cpu, i, code + i->off, end - start - i->off, &imm)) return false;
+        if (imm != i->imm && !in->adjust(cpu, b, i, imm)) return false;
+        i->imm = imm;
+        memcpy(i->bytes, code + i->off, i->len);
+    }
+    return true;
+}
+
+/* Kill the blocks of a page that depend on the granules of `hit`, but for those that survive a write of these bytes; bytes 0: kill
+ * all of them. */
+static void kill_granules(struct cpu *cpu, struct block_cache *in, struct code_page *p, const u64 hit[GRANULE_WORDS],
+                          unsigned from, unsigned bytes)
 {
     if (hit[0] & 1) kill_tails(cpu, in, p);
     memset(p->map, 0, sizeof p->map);
     if (p->tails) p->map[0] |= 1;
     for (unsigned n = 0; n < PAGE_BUCKETS; n++) {
         for (struct block **at = &p->buckets[n], *b; (b = *at);) {
-            if (maps_overlap(b->map, hit)) {
+            if (maps_overlap(b->map, hit) && !(bytes && survives(cpu, in, b, from, bytes))) {
                 *at = b->next;
                 if (block_crosses(b)) forget_tail(in, b);
                 if (b->translation) count_changes(p, b->map, hit);
@@ -229,7 +263,7 @@ static const u64 all_granules[GRANULE_WORDS] = {~0ull, ~0ull, ~0ull, ~0ull};
 /* The page holds no code any more. */
 static void drop_page(struct cpu *cpu, struct block_cache *in, struct code_page *p)
 {
-    kill_granules(cpu, in, p, all_granules);
+    kill_granules(cpu, in, p, all_granules, 0, 0);
     *(p->older ? &p->older->newer : &in->oldest) = p->newer;
     *(p->newer ? &p->newer->older : &in->newest) = p->older;
     in->pages[p->page] = NULL;
@@ -266,7 +300,7 @@ static void page_written(struct cpu *cpu, struct block_cache *in, struct code_pa
 {
     u64 hit[GRANULE_WORDS] = {0};
     mark_granules(hit, from, bytes);
-    if (maps_overlap(p->map, hit)) kill_granules(cpu, in, p, hit);
+    if (maps_overlap(p->map, hit)) kill_granules(cpu, in, p, hit, from, bytes);
     else wrote_no_code(cpu, in, p);
 }
 

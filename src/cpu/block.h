@@ -45,6 +45,7 @@ struct block {
     u8 mode;            /* cpu->mode_key it was decoded for */
     u64 place;          /* ... and block_place() */
     bool dead;          /* what it depends on was written */
+    bool ahead;         /* it depends on more than its own bytes */
     struct insn insns[];
 };
 
@@ -79,6 +80,7 @@ struct block_cache {
     void *no_host;            /* jump_entry.host of blocks without translated code */
     u64 kills;                /* blocks that died */
     void (*discard)(struct cpu *cpu, struct block *b); /* the translator's: a translated block dies */
+    bool (*adjust)(struct cpu *cpu, struct block *b, const struct insn *i, u64 imm); /* ... gets another immediate; false: it cannot */
     pthread_t thread;         /* the vCPU's thread, once running */
     bool running;             /* thread is valid */
     pthread_mutex_t mutex;    /* protects what follows */

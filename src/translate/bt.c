@@ -147,6 +147,7 @@ static int bt_create(struct cpu *cpu)
     if ((err = block_cache_init(&bt->cache, cpu)) < 0) goto fail_code;
     bt->hot = HOT;
     bt->cache.discard = discard;
+    bt->cache.adjust = translate_adjust;
     set_up_code(cpu, bt);
     err = -ENOMEM;
     if (log_enabled(LOG_CHECK) && !(bt->check = check_create(cpu))) goto fail_cache;

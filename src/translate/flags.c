@@ -97,6 +97,7 @@ enum flags_fate flags_at(struct tr *t, s32 off)
         struct insn i;
         int len = decode(&i, code + off, GUEST_PAGE_SIZE - (unsigned)off, t->cpu->code_size);
         if (len <= 0 || (i.prefixes & PFX_LOCK)) return FLAGS_LIVE;
+        if (p->changes[off >> GRANULE_SHIFT]) return FLAGS_LIVE; /* or this block dies when that is patched again */
         bool memory = i.mnemonic == I_push || i.mnemonic == I_pop;
         for (unsigned k = 0; k < i.noperands; k++) memory |= i.operands[k].kind == OPND_MEM && i.mnemonic != I_lea;
         if (memory && lost) return FLAGS_LIVE;

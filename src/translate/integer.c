@@ -26,6 +26,18 @@ static void emit_imm(struct emit *e, const struct insn *i, unsigned bytes)
     else if (bytes == 4) emit32(e, i->imm);
 }
 
+/* The next bytes are the immediate of t->i: where code is patched, it can be changed in place. False: it cannot. */
+static bool imm_site(struct tr *t, unsigned bytes)
+{
+    const struct insn *i = t->i;
+    const bool count = i->map || (i->code & 0xfe) == 0xc0; /* the translation depends on it */
+    if (!t->b->changes || !bytes || count) return false;
+    struct imm_site *s = code_memory_data(&t->bt->code, sizeof *s);
+    *s = (struct imm_site){.insn = i, .at = t->e.p, .bytes = (u8)bytes, .next = t->imms};
+    t->imms = s;
+    return true;
+}
+
 /* Remember how to make the flags of an instruction without memory operand again. */
 static void remember(struct tr *t, const struct form *f, unsigned prefixes, unsigned reg, struct rm rm, u32 regs_used,
                      const u8 *code, unsigned len)
@@ -183,6 +195,7 @@ static bool translate_form(struct tr *t)
     if (rm_temp && (f.rm_read || f.rm_size < 4)) emit_load(e, T_B, guest_mem(f.rm));
     u8 *code = e->p;
     emit_op(e, prefixes, f.map, f.code, reg, rm);
+    const bool patched = imm_site(t, f.imm_bytes);
     emit_imm(e, i, f.imm_bytes);
     unsigned len = (unsigned)(e->p - code);
     if (turned) emit_rorx(e, reg, reg, 56);
@@ -191,7 +204,7 @@ static bool translate_form(struct tr *t)
     registers_written(t, written);
     if (u.writes) {
         flags_made(t);
-        if (u.full && !reg_temp && !rm_temp && !turned && rm.kind != RM_GS) remember(t, &f, prefixes, reg, rm, used, code, len);
+        if (u.full && !reg_temp && !rm_temp && !turned && !patched && rm.kind != RM_GS) remember(t, &f, prefixes, reg, rm, used, code, len);
     }
     if (s) stub_back(t, s);
     return true;
@@ -262,7 +275,16 @@ static bool translate_mov_imm(struct tr *t)
     unsigned guest = i->operands[0].reg;
     bool res = resident(guest);
     flags_before(t, false, res ? bit(host_reg(guest)) : 0, false);
-    emit_mov_imm64(&t->e, res ? host_reg(guest) : T_B, i->opsize == 8 ? i->imm : (u32)i->imm);
+    const unsigned h = res ? host_reg(guest) : T_B;
+    if (t->b->changes) { /* room for any other */
+        if (i->opsize == 8 || h > 7) emit8(&t->e, 0x40u | (i->opsize & 8u) | h >> 3);
+        emit8(&t->e, 0xb8 | (h & 7));
+        imm_site(t, i->opsize);
+        if (i->opsize == 8) emit64(&t->e, i->imm);
+        else emit32(&t->e, i->imm);
+    } else {
+        emit_mov_imm64(&t->e, h, i->opsize == 8 ? i->imm : (u32)i->imm);
+    }
     if (!res) emit_store(&t->e, T_B, guest_mem(guest));
     else registers_written(t, bit(host_reg(guest)));
     return true;

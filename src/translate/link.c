@@ -56,6 +56,21 @@ void translate_discard(struct cpu *cpu, struct block *b, bool redirect)
     cpu_forget_returns(cpu);
 }
 
+bool translate_adjust(struct cpu *cpu, struct block *b, const struct insn *i, u64 imm)
+{
+    const struct bt *bt = cpu->engine;
+    struct translation *t = b->translation;
+    if (bt->check) return false; /* stores are undone behind our back */
+    for (const struct imm_site *s = t->imms; s; s = s->next) {
+        if (s->insn != i) continue;
+        if (t->adjusted && t->adjusted != s) return false; /* all of it is written anew, as it seems */
+        t->adjusted = s;
+        memcpy(s->at, &imm, s->bytes);
+        return true;
+    }
+    return false;
+}
+
 /* RAM offset of code, or ~0. Leaves no trace of a fault. */
 static u64 code_offset(struct cpu *cpu, gla lin)
 {

@@ -107,6 +107,7 @@ struct tr {
     struct exit_jump exits[MAX_EXITS];
     unsigned nexits;
     struct find find;
+    struct imm_site *imms;
     u8 *poll_site;
     struct listing listing; /* for the log */
     bool poll; /* the block's end must look at events: IF may have been set */

@@ -57,6 +57,7 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     t->poll = false;
     t->listing.count = 0;
     t->find.back = NULL;
+    t->imms = NULL;
     t->align = 0;
     struct emit *e = &t->e;
 
@@ -110,7 +111,8 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     emit_patch(t->poll_site, e->p);
     if (counted) emit_patch(counted, e->p);
     struct translation *tn = code_memory_data(&bt->code, sizeof *tn);
-    *tn = (struct translation){.block = b, .leave = e->p, .next = bt->translations[bt->code.current]};
+    *tn = (struct translation){.block = b, .leave = e->p, .next = bt->translations[bt->code.current],
+                               .imms = t->imms};
     bt->translations[bt->code.current] = tn;
     emit_call(t, bt->settle);
     emit_rip(t, T_B, b->offset);

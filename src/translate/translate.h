@@ -31,12 +31,22 @@ struct look {
     u8 *start, *probe, *probed, *again;
 };
 
+/* An immediate in code that was written before: it is changed in place when the guest patches it. */
+struct imm_site {
+    const struct insn *insn;
+    u8 *at; /* in the writable view */
+    u8 bytes;
+    struct imm_site *next; /* in its block */
+};
+
 /* A block's host code. Lies in the same region of code memory. */
 struct translation {
     struct block *block;      /* NULL: dead */
     u8 *leave;                /* leaves for the block's start, in the writable view */
     struct link *in, *out;    /* jumps to and from it */
     struct translation *next; /* in its region */
+    struct imm_site *imms;
+    const struct imm_site *adjusted; /* the one that the guest has patched */
 };
 
 struct check;
@@ -72,6 +82,8 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b);
 
 /* Patch a jump to go straight to its target. */
 void translate_link(struct bt *bt, struct link *l, struct block *to, bool forward);
+/* The guest has changed an immediate: change it in the host code, too. False: not where it may be. */
+bool translate_adjust(struct cpu *cpu, struct block *b, const struct insn *i, u64 imm);
 /* A block's host code goes: nothing leads to it any more but the jump cache, if `redirect` by a way out of its entries. */
 void translate_discard(struct cpu *cpu, struct block *b, bool redirect);
 

@@ -91,6 +91,78 @@ Test(interp, a_loop_that_changes_its_own_code)
     cr_assert_eq(cpu->regs[R_BX], 5050 % 256);
 }
 
+/* A function is called between changes of a constant in it, which a translated function survives after it died once. */
+Test(interp, patched_immediates)
+{
+    static const struct {
+        u8 bytes[14];
+        u8 len, at, size; /* of the instruction; where its immediate is */
+        bool survives;
+    } cases[] = {
+        {{0xb8}, 5, 1, 4, true},                                   /* mov eax, n */
+        {{0x41, 0xbd}, 6, 2, 4, true},                             /* mov r13d, n */
+        {{0x48, 0xb8}, 10, 2, 8, true},                            /* mov rax, n */
+        {{0x49, 0xbc}, 10, 2, 8, true},                            /* mov r12, n */
+        {{0x05}, 5, 1, 4, true},                                   /* add eax, n */
+        {{0x48, 0x81, 0xc0}, 7, 3, 4, true},                       /* add rax, n */
+        {{0x48, 0x81, 0xc0}, 7, 4, 2, true},                       /* ... two bytes of it */
+        {{0x49, 0x83, 0xd5}, 4, 3, 1, true},                       /* adc r13, n */
+        {{0x66, 0x81, 0xf0}, 5, 3, 2, true},                       /* xor ax, n */
+        {{0x80, 0xfc}, 3, 2, 1, true},                             /* cmp ah, n */
+        {{0xa9}, 5, 1, 4, true},                                   /* test eax, n */
+        {{0x81, 0x2e}, 6, 2, 4, true},                             /* sub dword [rsi], n */
+        {{0x48, 0xc7, 0x46, 0x08}, 8, 4, 4, true},                 /* mov qword [rsi + 8], n */
+        {{0x69, 0x06}, 6, 2, 4, true},                             /* imul eax, [rsi], n */
+        {{0xc1, 0xe0}, 3, 2, 1, false},                            /* shl eax, n */
+        {{0x68, 0, 0, 0, 0, 0x58}, 6, 1, 4, false},                /* push n; pop rax */
+        {{0x8b, 0x86}, 6, 2, 1, false},                            /* mov eax, [rsi + n] */
+        {{0x0f, 0xba, 0xe0}, 4, 3, 1, false},                      /* bt eax, n */
+    };
+    static const u8 before[] = {
+        0xbf, 0, 0, 0, 0,                                          /* mov edi, where it is */
+        0xb9, 100, 0, 0, 0,                                        /* mov ecx, 100 */
+        0x49, 0xb9, 0x15, 0x7c, 0x4a, 0x7f, 0xb9, 0x79, 0x37, 0x9e, /* l: mov r9, 9e3779b97f4a7c15h */
+        0x4c, 0x0f, 0xaf, 0xc9,                                    /* imul r9, rcx */
+        0x48, 0x89, 0xc8, 0x83, 0xe0, 3, 0x75, 4,                  /* each fourth time: */
+        0x44, 0x89, 0x0f, 0x90,                                    /* mov [rdi], r9 in the size of the case */
+        0xe8, 23, 0, 0, 0,                                         /* call f */
+        0x9c, 0x5a, 0x49, 0xc1, 0xc0, 7,                           /* pushfq; pop rdx; rol r8, 7 */
+        0x49, 0x31, 0xc0, 0x49, 0x01, 0xd0,                        /* xor r8, rax; add r8, rdx */
+        0x4c, 0x03, 0x06, 0x4d, 0x01, 0xe8,                        /* add r8, [rsi]; add r8, r13 */
+        0xff, 0xc9, 0x75, 0xcb,                                    /* dec ecx; jnz l */
+        0xf4,                                                      /* hlt */
+        0x31, 0xd2, 0xf9,                                          /* f: xor edx, edx; stc */
+    };
+    static const u8 stores[][4] = {[1] = {0x44, 0x88, 0x0f, 0x90}, [2] = {0x66, 0x44, 0x89, 0x0f}, [4] = {0x44, 0x89, 0x0f, 0x90},
+                                   [8] = {0x4c, 0x89, 0x0f, 0x90}};
+    long_mode();
+    for (unsigned n = 0; n < sizeof cases / sizeof cases[0]; n++) {
+        u64 seen[2] = {0}, kills = 0;
+        for (unsigned translated = 0; translated < 2; translated++) {
+            u8 bytes[96] = {0};
+            const u32 where = (u32)(CODE + sizeof before + cases[n].at);
+            memcpy(bytes, before, sizeof before);
+            memcpy(bytes + 1, &where, 4);
+            memcpy(bytes + 32, stores[cases[n].size], 4);
+            memcpy(bytes + sizeof before, cases[n].bytes, cases[n].len);
+            bytes[sizeof before + cases[n].len] = 0xc3;
+            bus_write_block(mem, CODE, bytes, sizeof bytes);
+            cpu->engine_ops->invalidate(cpu, 0, 0); /* what changed before, too */
+            bt_set_threshold(cpu, translated ? 1 : ~0u);
+            again();
+            cpu->regs[R_8] = cpu->regs[R_13] = 0;
+            const struct block_cache *in = cpu->engine;
+            const u64 killed = in->kills;
+            cr_assert_eq(run(), -1);
+            kills = in->kills - killed;
+            seen[translated] = cpu->regs[R_8];
+        }
+        cr_expect_eq(seen[0], seen[1], "case %u: interpreted %llx, translated %llx", n, (unsigned long long)seen[0],
+                     (unsigned long long)seen[1]);
+        cr_expect(cases[n].survives ? kills < 4 : kills > 4, "case %u: %llu blocks died", n, (unsigned long long)kills);
+    }
+}
+
 Test(interp, a_page_mapped_twice_runs_at_both_addresses)
 {
     long_mode();
@@ -140,7 +212,7 @@ Test(interp, the_flags_of_the_block_before_that_a_fault_finds_are_exact)
             memcpy(bytes + 11, makers[n] + 1, len);
             memcpy(bytes + 11 + len, (const u8[]){0x75, (u8)(-13 - (int)len), 0xf4}, 3); /* jnz l; hlt */
             bus_write_block(mem, CODE, bytes, sizeof bytes);
-            cpu->engine_ops->invalidate(cpu, CODE, sizeof bytes);
+            cpu->engine_ops->invalidate(cpu, 0, 0); /* what changed before, too */
             bt_set_threshold(cpu, translated ? 1 : ~0u);
             again();
             cpu->regs[R_8] = 5;
