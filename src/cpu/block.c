@@ -193,7 +193,7 @@ static void kill_tails(struct cpu *cpu, struct block_cache *in, struct code_page
 {
     for (struct block *b; (b = p->tails);) {
         struct code_page *home = in->pages[b->page];
-        struct block **at = &home->buckets[b->offset % PAGE_BUCKETS];
+        struct block **at = &home->buckets[block_bucket(b->offset, b->place)];
         while (*at != b) at = &(*at)->next;
         *at = b->next;
         p->tails = b->next_tail;
@@ -429,8 +429,9 @@ static void add_block(const struct cpu *cpu, struct block_cache *in, struct code
     b->offset = (u16)offset;
     b->page = p->page;
     b->place = block_place(cpu, cpu->rip, offset);
-    b->next = p->buckets[offset % PAGE_BUCKETS];
-    p->buckets[offset % PAGE_BUCKETS] = b;
+    struct block **bucket = &p->buckets[block_bucket(offset, b->place)];
+    b->next = *bucket;
+    *bucket = b;
     block_depends(p, b, offset, b->bytes);
     p->empty_writes = 0;
     b->changes = 0;

@@ -51,7 +51,7 @@ struct block {
 
 /* Decoded code of one physical page. */
 struct code_page {
-    struct block *buckets[PAGE_BUCKETS]; /* by offset */
+    struct block *buckets[PAGE_BUCKETS]; /* by block_bucket() */
     struct block *tails;                 /* blocks of other pages that end at the start of this one */
     u64 map[GRANULE_WORDS];              /* granules that blocks depend on */
     u64 page;                            /* RAM page number */
@@ -133,10 +133,12 @@ static inline gla next_page(const struct cpu *cpu, gla lin)
     return cpu->code_size == CODE_64 ? next : (u32)next;
 }
 
+static inline unsigned block_bucket(unsigned offset, u64 place) { return (offset + (unsigned)(place >> 4)) % PAGE_BUCKETS; }
+
 /* A block of a page that was decoded already. */
 static inline struct block *block_at(const struct code_page *p, unsigned offset, u8 mode, u64 place)
 {
-    struct block *b = p->buckets[offset % PAGE_BUCKETS];
+    struct block *b = p->buckets[block_bucket(offset, place)];
     while (b && (b->offset != offset || b->mode != mode || b->place != place)) b = b->next;
     return b;
 }
