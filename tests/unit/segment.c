@@ -345,3 +345,18 @@ Test(segment, v86_loads)
     cr_expect_eq(cpu->seg[SEG_ES].attr, 0xf3);
     FAULTS(EXC_UD, 0, 0x0f, 0x02, 0xc8); /* lar */
 }
+
+/* By code_key engines find code again. */
+Test(segment, no_two_code_segments_have_one_code_key)
+{
+    static u64 keys[3 * CODE_SEGMENTS];
+    for (unsigned n = 0; n < ARRAY_LEN(keys); n++) {
+        cpu->seg[SEG_CS].base = n / 2 * 0x10;
+        cpu->seg[SEG_CS].limit = n & 1 ? 0xffff : 0xfffff;
+        cpu_update_mode(cpu);
+        keys[n] = cpu->code_key;
+        for (unsigned k = 0; k < n; k++) cr_assert_neq(keys[k], keys[n], "segments %u and %u", k, n);
+        cpu_update_mode(cpu);
+        cr_assert_eq(cpu->code_key, keys[n]);
+    }
+}
