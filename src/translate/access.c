@@ -48,8 +48,13 @@ static bool sum_of(const struct tr *t, struct sum *a)
         a->has_extra = true;
     }
     if (i->index == REG_ZERO) return true;
-    a->m.index = (u8)host_reg(i->index);
-    return resident(i->index);
+    if (resident(i->index)) {
+        a->m.index = (u8)host_reg(i->index);
+        return true;
+    }
+    if (a->has_extra) return false;
+    a->extra = guest_mem(i->index);
+    return a->has_extra = a->extra_scaled = true;
 }
 
 /* The sum with `reg` added to it, as an operand; changes `reg` when there are more parts than an operand has. */
@@ -91,7 +96,8 @@ void emit_sum(struct tr *t, bool wide, unsigned reg, const struct sum *a, s32 pl
     }
     if (a->has_extra) {
         emit_load(&t->e, reg, a->extra);
-        m = with_register(t, reg, m);
+        if (a->extra_scaled) m.index = (u8)reg;
+        else m = with_register(t, reg, m);
     }
     m.disp += plus;
     if (m.reg != reg || m.index != H_NONE || m.disp) emit_lea(&t->e, wide, reg, m);
@@ -202,16 +208,18 @@ static bool is_stack(const struct sum *a)
 static unsigned recent_slot(const struct sum *a, bool write)
 {
     if (is_stack(a)) return 0;
-    const unsigned base = a->m.reg, index = a->m.index == H_NONE ? 0 : a->m.index + 1u, other = a->has_extra ? 5 : 0;
+    const unsigned base = a->m.reg, index = a->m.index == H_NONE ? 0 : a->m.index + 1u, other = a->extra_scaled ? 8 : a->has_extra ? 5 : 0;
     const unsigned n = base * 3 + index * 11 + (a->segment ? a->segment * 23u : other) + (unsigned)(a->m.disp >> GUEST_PAGE_SHIFT) * 7;
     return write ? 1 + n % (TLB_RECENT / 2 - 1) : TLB_RECENT / 2 + n % (TLB_RECENT / 2);
 }
 
-/* Kernels run through much code that is used once and comes back late: but for their stack, they find no recent page. In segmented
- * code CPL 0 is mostly real mode. */
+/* Kernels run through much code that is used once and comes back late: but for their stack, they find no recent page. What runs
+ * below them, before they do, is loops that unpack them. In segmented code CPL 0 is mostly real mode. */
 static bool has_recent(const struct tr *t, const struct sum *a, unsigned size)
 {
-    return size <= 64 && !(size & (size - 1)) && (!(t->b->mode & MODE_RING0) || is_stack(a) || t->segmented);
+    const bool frame = a->m.reg == H_BP && a->m.index == H_NONE && a->m.disp < 0 && !a->has_extra;
+    const bool loader = t->cpu->rip < 1u << 31;
+    return size <= 64 && !(size & (size - 1)) && (!(t->b->mode & MODE_RING0) || is_stack(a) || frame || loader || t->segmented);
 }
 
 /* Operands that are aligned cannot exceed the limit of the segment: so those that find a recent page need no other check. */
@@ -303,6 +311,12 @@ static void emit_probe_sum(struct tr *t, struct stub *s, const struct sum *a, un
     } else {
         emit_probe_entry(t, s, a, size, write);
         if (write && !t->align) miss_direct(t, size, t->e.p);
+    }
+    if (a->extra_scaled) {
+        emit_sum(t, true, T_B, a, 0);
+        emit_op(e, E_W, 0, 0x03, T_A, rm_reg(T_B));
+        t->at = rm_mem(T_A, 0);
+        return;
     }
     if (a->has_extra) emit_op(e, E_W, 0, 0x03, T_A, a->extra);
     t->at = with_register(t, T_A, a->m);

@@ -37,6 +37,7 @@ struct sum {
     struct rm m;     /* resident base and index, displacement */
     struct rm extra; /* what is added from struct cpu */
     bool has_extra;
+    bool extra_scaled; /* it is the index, and m.scale applies to it */
     bool half;       /* m is cut to 16 bits before */
     u8 segment;      /* extra is the base of this segment, 1 + SEG_*, whose limit counts; 0: of none */
 };
