@@ -20,7 +20,7 @@ struct ram {
     u64 size;       /* bytes, page multiple */
     u64 used;       /* bytes handed out by ram_alloc() */
     int fd;         /* the memfd */
-    u8 *page_flags; /* one byte per 4 KiB page: RAM_PAGE_* (accessed with __atomic builtins) */
+    u16 *page_flags; /* for each 4 KiB page: RAM_PAGE_* (accessed with __atomic builtins) */
     void (*code_write)(void *opaque, u64 offset, u64 size); /* see ram_on_code_write() */
     void *code_opaque;
     void (*dirty_cleared)(void *opaque); /* see ram_on_dirty_cleared() */
@@ -28,8 +28,10 @@ struct ram {
     void *dirty_opaque;                  /* for both */
 };
 
-#define RAM_PAGE_CODE 1  /* an engine holds decoded or translated code from this page */
-#define RAM_PAGE_DIRTY 2 /* written since last asked, for video memory */
+#define RAM_PAGE_DIRTY    0x0001 /* written since last asked, for video memory */
+#define RAM_PAGE_BESIDE   0x0002 /* holds code, and may be stored to where nobody shows some (cpu/block_smp.c) */
+#define RAM_PAGE_CODE     0xff00 /* how many vCPUs hold decoded or translated code from this page, ... */
+#define RAM_PAGE_CODE_ONE 0x0100 /* ... in units of this */
 
 /* NULL with a message on stderr when the host refuses. */
 struct ram *ram_create(u64 size);

@@ -1,4 +1,4 @@
-/* Guest memory: one memfd mapped shared, handed out in chunks, with a byte of flags per page.
+/* Guest memory: one memfd mapped shared, handed out in chunks, with flags for each page.
  *
  * A memfd, not anonymous memory, because other mappings of the same pages (KVM slots, address windows,
  * snapshots) need a file to map. Pages nobody touched cost nothing on the host. */
@@ -32,7 +32,7 @@ struct ram *ram_create(u64 size)
     r->host = mmap(NULL, r->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_NORESERVE, r->fd, 0);
     if (r->host == MAP_FAILED) goto no_map;
     failed = "allocate the page flags";
-    r->page_flags = calloc(r->size >> GUEST_PAGE_SHIFT, 1);
+    r->page_flags = calloc(r->size >> GUEST_PAGE_SHIFT, sizeof r->page_flags[0]);
     if (!r->page_flags) goto no_flags;
     return r;
 
@@ -81,10 +81,11 @@ void ram_note_write(struct ram *r, u64 offset, u64 size)
     u64 end = size > r->size - offset ? r->size : offset + size;
     u64 code_start = 0, code_end = 0; /* the run of code pages being collected; empty when equal */
 
+    __atomic_thread_fence(__ATOMIC_SEQ_CST); /* who has the flag set now will read the new bytes */
     for (u64 at = offset; at < end;) {
         u64 next = MIN((at | GUEST_PAGE_MASK) + 1, end);
-        u8 *flags = &r->page_flags[at >> GUEST_PAGE_SHIFT];
-        u8 was = __atomic_load_n(flags, __ATOMIC_RELAXED);
+        u16 *flags = &r->page_flags[at >> GUEST_PAGE_SHIFT];
+        u16 was = __atomic_load_n(flags, __ATOMIC_RELAXED);
         /* The test first: a page that is written all the time is dirty already, and the read stays shared. */
         if (!(was & RAM_PAGE_DIRTY)) was = __atomic_fetch_or(flags, RAM_PAGE_DIRTY, __ATOMIC_SEQ_CST);
         if (was & RAM_PAGE_CODE) {
@@ -103,10 +104,10 @@ void ram_note_write(struct ram *r, u64 offset, u64 size)
 bool ram_take_dirty(struct ram *r, u64 offset, u64 size, u64 *pages)
 {
     bool any = false;
-    u8 *flags = &r->page_flags[offset >> GUEST_PAGE_SHIFT];
+    u16 *flags = &r->page_flags[offset >> GUEST_PAGE_SHIFT];
     for (u64 i = 0; i < size >> GUEST_PAGE_SHIFT; i++) {
         if (!(__atomic_load_n(&flags[i], __ATOMIC_RELAXED) & RAM_PAGE_DIRTY)) continue;
-        __atomic_fetch_and(&flags[i], (u8)~RAM_PAGE_DIRTY, __ATOMIC_SEQ_CST);
+        __atomic_fetch_and(&flags[i], (u16)~RAM_PAGE_DIRTY, __ATOMIC_SEQ_CST);
         pages[i / 64] |= 1ull << i % 64;
         any = true;
     }

@@ -2,7 +2,6 @@
 #include "cpu/block.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -140,8 +139,7 @@ static struct block *decode_block(struct cpu *cpu, const u8 *code, unsigned avai
 
 static u64 block_size(const struct block *b) { return sizeof *b + (b->count + 1u) * sizeof(struct insn); }
 
-/* Set the bits of the granules that hold [offset, offset + bytes) of a page. */
-static void mark_granules(u64 map[GRANULE_WORDS], unsigned offset, unsigned bytes)
+void block_mark(u64 map[GRANULE_WORDS], unsigned offset, unsigned bytes)
 {
     const unsigned last = MIN(offset + bytes - 1, GUEST_PAGE_SIZE - 1) >> GRANULE_SHIFT;
     for (unsigned g = offset >> GRANULE_SHIFT; g <= last; g++) map[g >> 6] |= 1ull << (g & 63);
@@ -149,8 +147,8 @@ static void mark_granules(u64 map[GRANULE_WORDS], unsigned offset, unsigned byte
 
 void block_depends(struct code_page *p, struct block *b, unsigned offset, unsigned bytes)
 {
-    mark_granules(p->map, offset, bytes);
-    mark_granules(b->map, offset, bytes);
+    block_mark(p->map, offset, bytes);
+    block_mark(b->map, offset, bytes);
     b->ahead |= offset < b->offset || offset + bytes > (unsigned)b->offset + b->bytes;
 }
 
@@ -234,10 +232,8 @@ static bool survives(struct cpu *cpu, struct block_cache *in, struct block *b, u
     return true;
 }
 
-/* Kill the blocks of a page that depend on the granules of `hit`, but for those that survive a write of these bytes; bytes 0: kill
- * all of them. */
-static void kill_granules(struct cpu *cpu, struct block_cache *in, struct code_page *p, const u64 hit[GRANULE_WORDS],
-                          unsigned from, unsigned bytes)
+void block_kill_granules(struct cpu *cpu, struct block_cache *in, struct code_page *p, const u64 hit[GRANULE_WORDS],
+                         unsigned from, unsigned bytes)
 {
     if (hit[0] & 1) kill_tails(cpu, in, p);
     memset(p->map, 0, sizeof p->map);
@@ -255,6 +251,7 @@ static void kill_granules(struct cpu *cpu, struct block_cache *in, struct code_p
             }
         }
     }
+    block_shown(cpu, in, p);
     p->empty_writes = 0;
 }
 
@@ -263,12 +260,12 @@ static const u64 all_granules[GRANULE_WORDS] = {~0ull, ~0ull, ~0ull, ~0ull};
 /* The page holds no code any more. */
 static void drop_page(struct cpu *cpu, struct block_cache *in, struct code_page *p)
 {
-    kill_granules(cpu, in, p, all_granules, 0, 0);
+    block_kill_granules(cpu, in, p, all_granules, 0, 0);
     *(p->older ? &p->older->newer : &in->oldest) = p->newer;
     *(p->newer ? &p->newer->older : &in->newest) = p->older;
     in->pages[p->page] = NULL;
-    /* With several vCPUs another one may hold code of the page: then its stores stay slow. */
-    if (!cpu->smp) __atomic_fetch_and(&cpu->ram->page_flags[p->page], (u8)~RAM_PAGE_CODE, __ATOMIC_SEQ_CST);
+    __atomic_fetch_sub(&cpu->ram->page_flags[p->page], RAM_PAGE_CODE_ONE, __ATOMIC_SEQ_CST);
+    free(p->copy);
     free(p);
 }
 
@@ -288,19 +285,30 @@ void block_bury(struct cpu *cpu, struct block_cache *in)
     in->grave_bytes = 0;
 }
 
+static bool empty(const struct code_page *p)
+{
+    static const u64 none[GRANULE_WORDS];
+    return !memcmp(p->map, none, sizeof none);
+}
+
 /* A store to a page with code that hit none of it. Code that is written again soon after (a program that patches itself) finds the
  * page still marked; one that now holds data must not make stores slow for ever. */
 static void wrote_no_code(struct cpu *cpu, struct block_cache *in, struct code_page *p)
 {
-    static const u64 none[GRANULE_WORDS];
-    if (!memcmp(p->map, none, sizeof none) && ++p->empty_writes >= EMPTY_WRITES) drop_page(cpu, in, p);
+    if (empty(p) && ++p->empty_writes >= EMPTY_WRITES) drop_page(cpu, in, p);
+}
+
+void block_drop_empty(struct cpu *cpu, struct block_cache *in, u64 page)
+{
+    struct code_page *p = in->pages[page];
+    if (p && empty(p)) drop_page(cpu, in, p);
 }
 
 static void page_written(struct cpu *cpu, struct block_cache *in, struct code_page *p, unsigned from, unsigned bytes)
 {
     u64 hit[GRANULE_WORDS] = {0};
-    mark_granules(hit, from, bytes);
-    if (maps_overlap(p->map, hit)) kill_granules(cpu, in, p, hit, from, bytes);
+    block_mark(hit, from, bytes);
+    if (maps_overlap(p->map, hit)) block_kill_granules(cpu, in, p, hit, from, bytes);
     else wrote_no_code(cpu, in, p);
 }
 
@@ -310,8 +318,7 @@ void block_unchanged(struct cpu *cpu, struct block_cache *in, u64 offset)
     if (p) wrote_no_code(cpu, in, p);
 }
 
-/* [offset, offset + size) of RAM was written: drop the code it hits. */
-static void invalidate_range(struct cpu *cpu, struct block_cache *in, u64 offset, u64 size)
+void block_written(struct cpu *cpu, struct block_cache *in, u64 offset, u64 size)
 {
     if (!size) {
         block_kill_all(cpu, in);
@@ -328,62 +335,6 @@ static void invalidate_range(struct cpu *cpu, struct block_cache *in, u64 offset
     }
 }
 
-void block_invalidate(struct cpu *cpu, struct block_cache *in, u64 offset, u64 size)
-{
-    if (!in->running || pthread_equal(pthread_self(), in->thread)) {
-        invalidate_range(cpu, in, offset, size);
-        return;
-    }
-    /* No code of these pages: new_code_page() comes before the bytes are read, as the store came before this. */
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    bool any = !size;
-    for (u64 page = offset >> GUEST_PAGE_SHIFT; !any && page < in->page_count && page << GUEST_PAGE_SHIFT < offset + size; page++)
-        any = __atomic_load_n(&in->pages[page], __ATOMIC_RELAXED);
-    if (!any) return;
-    pthread_mutex_lock(&in->mutex);
-    const unsigned last = in->queued - 1;
-    if (in->queued && in->queued <= QUEUED_RANGES && size && in->queue[last].offset + in->queue[last].size == offset) {
-        in->queue[last].size += size;
-    } else if (in->queued < QUEUED_RANGES && size) {
-        in->queue[in->queued].offset = offset;
-        in->queue[in->queued].size = size;
-        in->queued++;
-    } else {
-        in->queued = QUEUED_RANGES + 1;
-    }
-    pthread_mutex_unlock(&in->mutex);
-    cpu_event_set(cpu, EVENT_INVALIDATE);
-}
-
-void block_take_queue(struct cpu *cpu, struct block_cache *in)
-{
-    pthread_mutex_lock(&in->mutex);
-    if (in->queued > QUEUED_RANGES) {
-        block_kill_all(cpu, in);
-    } else {
-        for (unsigned n = 0; n < in->queued; n++) invalidate_range(cpu, in, in->queue[n].offset, in->queue[n].size);
-    }
-    in->queued = 0;
-    pthread_mutex_unlock(&in->mutex);
-}
-
-/* Wait until no other vCPU can store to code pages by an old TLB entry. Two vCPUs may wait for each other. */
-static void await_flushes(struct cpu *cpu)
-{
-    if (!cpu->smp || !cpu->hooks->others_passed) return;
-    while (!cpu->hooks->others_passed(cpu->hooks->opaque, EVENT_TLB_FLUSH)) {
-        u32 ev = __atomic_load_n(&cpu->events, __ATOMIC_SEQ_CST);
-        if (ev & EVENT_TLB_FLUSH) {
-            cpu_event_clear(cpu, EVENT_TLB_FLUSH);
-            mmu_forget_map(cpu);
-            tlb_flush_all(cpu);
-        }
-        if (ev & EVENT_KICK) return; /* somebody wants this thread: never hold him up */
-        sched_yield();
-    }
-}
-
-/* The page starts to hold code: from now on stores to it take the slow path, here and on the other vCPUs. */
 static struct code_page *new_code_page(struct cpu *cpu, struct block_cache *in, u64 page)
 {
     struct code_page *p = calloc(1, sizeof *p);
@@ -392,13 +343,9 @@ static struct code_page *new_code_page(struct cpu *cpu, struct block_cache *in, 
     p->older = in->newest;
     *(p->older ? &p->older->newer : &in->oldest) = p;
     in->newest = in->pages[page] = p;
-    u8 before = __atomic_fetch_or(&cpu->ram->page_flags[page], RAM_PAGE_CODE, __ATOMIC_SEQ_CST);
-    if (!(before & RAM_PAGE_CODE)) {
-        tlb_protect_code(cpu, page << GUEST_PAGE_SHIFT);
-        if (cpu->smp && cpu->hooks->event_others) cpu->hooks->event_others(cpu->hooks->opaque, EVENT_TLB_FLUSH);
-    }
-    await_flushes(cpu);
-    return p;
+    if (block_page_begins(cpu, p)) return p;
+    drop_page(cpu, in, p);
+    return NULL;
 }
 
 /* Instruction bytes by linear address, one page's worth: their RAM offset, or false for a device page. False with an exception
@@ -452,20 +399,29 @@ static struct block *crossing_block(struct cpu *cpu, struct block_cache *in, gla
     const u64 tail = tail_offset >> GUEST_PAGE_SHIFT;
     cpu_code_seen(cpu, next);
     if (b && b->dead) b = NULL; /* the page walk has set a bit in one of its pages */
+    if (in->pages[tail] && in->pages[tail]->copy) {
+        block_compare(cpu, in, in->pages[tail]);
+        if (b && b->dead) b = NULL;
+    }
     if (b && b->tail == tail) return b;
     if (b) kill_tails(cpu, in, in->pages[b->tail]);
     struct code_page *p = code_page(cpu, in, ram_offset >> GUEST_PAGE_SHIFT), *q = code_page(cpu, in, tail);
     u8 code[15];
     const unsigned offset = (unsigned)(ram_offset & GUEST_PAGE_MASK), first = MIN(15u, (unsigned)GUEST_PAGE_SIZE - offset);
-    memcpy(code, cpu->ram->host + ram_offset, first);
-    memcpy(code + first, cpu->ram->host + tail_offset, sizeof code - first);
-    if (!p || !q || !(b = decode_block(cpu, code, sizeof code, 1))) return NULL;
+    const u8 *head, *rest;
+    if (!p || !q || !(head = block_bytes(cpu, in, p, offset, first)) || !(rest = block_bytes(cpu, in, q, 0, sizeof code))) return NULL;
+    memcpy(code, head, first);
+    memcpy(code + first, rest, sizeof code - first);
+    if (!(b = decode_block(cpu, code, sizeof code, 1))) return NULL;
     add_block(cpu, in, p, b, offset);
-    if (!block_crosses(b)) return b; /* written meanwhile by another vCPU */
-    b->tail = tail;
-    b->next_tail = q->tails;
-    q->tails = b;
-    q->map[0] |= 1;
+    if (block_crosses(b)) { /* not when it was written meanwhile by another vCPU */
+        b->tail = tail;
+        b->next_tail = q->tails;
+        q->tails = b;
+        q->map[0] |= 1;
+    }
+    block_shown(cpu, in, p);
+    block_shown(cpu, in, q);
     return b;
 }
 
@@ -474,14 +430,19 @@ static struct block *cached_block(struct cpu *cpu, struct block_cache *in, gla l
 {
     unsigned offset = (unsigned)(ram_offset & GUEST_PAGE_MASK);
     struct code_page *p = in->pages[ram_offset >> GUEST_PAGE_SHIFT];
+    if (p && p->copy) block_compare(cpu, in, p);
     struct block *b = p ? block_at(p, offset, cpu->mode_key, block_place(cpu, cpu->rip, offset)) : NULL;
     if (b && !block_crosses(b)) return b;
     if (!b) {
         while (in->bytes > in->limit && in->oldest != p) drop_page(cpu, in, in->oldest);
         if (!p && !(p = new_code_page(cpu, in, ram_offset >> GUEST_PAGE_SHIFT))) return NULL;
-        b = decode_block(cpu, cpu->ram->host + ram_offset, GUEST_PAGE_SIZE - offset, BLOCK_MAX);
+        const unsigned bytes = MIN(GUEST_PAGE_SIZE - offset, 15 * BLOCK_MAX);
+        const u8 *code = block_bytes(cpu, in, p, offset, bytes);
+        if (!code) return NULL;
+        b = decode_block(cpu, code, bytes, BLOCK_MAX);
         if (b) {
             add_block(cpu, in, p, b, offset);
+            block_shown(cpu, in, p);
             return b;
         }
     }
@@ -534,7 +495,8 @@ struct block *find_block_slow(struct cpu *cpu, struct block_cache *in, gla lin, 
     if (cpu->exc.vector >= 0) return NULL;
     if (!b) return uncached_block(cpu, in, lin);
     cpu_code_seen(cpu, lin);
-    *j = (struct jump_entry){.lin = lin, .key = cpu->code_key, .block = b, .host = b->host ? b->host : in->no_host};
+    if (!block_unsettled(in, b))
+        *j = (struct jump_entry){.lin = lin, .key = cpu->code_key, .block = b, .host = b->host ? b->host : in->no_host};
     return b;
 }
 
@@ -542,10 +504,14 @@ int block_cache_init(struct block_cache *in, struct cpu *cpu)
 {
     in->page_count = cpu->ram->size >> GUEST_PAGE_SHIFT;
     in->pages = calloc(in->page_count, sizeof in->pages[0]);
-    if (!in->pages) {
+    in->shown = calloc(in->page_count, sizeof in->shown[0]);
+    if (!in->pages || !in->shown) {
         fprintf(stderr, "calque: no memory for the code cache\n");
+        free(in->pages);
+        free(in->shown);
         return -ENOMEM;
     }
+    in->filling = in->queues;
     for (unsigned n = 0; n < JUMP_ENTRIES; n++) in->jumps[n].key = ~0ull;
     in->limit = CACHE_LIMIT;
     pthread_mutex_init(&in->mutex, NULL);
@@ -558,6 +524,7 @@ void block_cache_destroy(struct block_cache *in, struct cpu *cpu)
     block_bury(cpu, in);
     free(in->scratch);
     free(in->pages);
+    free(in->shown);
     pthread_mutex_destroy(&in->mutex);
 }
 

@@ -22,7 +22,7 @@
 #define GRANULE_SHIFT   4            /* code bitmap: 16 bytes a bit */
 #define GRANULE_WORDS   (GUEST_PAGE_SIZE >> GRANULE_SHIFT >> 6)
 #define EMPTY_WRITES    256u         /* to a page whose blocks are all dead, then it counts as data */
-#define QUEUED_RANGES   512u
+#define QUEUED          512u         /* requests by others; when there are more: all code is dropped */
 
 struct translation;
 
@@ -53,6 +53,7 @@ struct block {
 struct code_page {
     struct block *buckets[PAGE_BUCKETS]; /* by block_bucket() */
     struct block *tails;                 /* blocks of other pages that end at the start of this one */
+    u8 *copy;                            /* unsettled (block_smp.c): what its blocks were decoded from; else NULL */
     u64 map[GRANULE_WORDS];              /* granules that blocks depend on */
     u64 page;                            /* RAM page number */
     u8 changes[GUEST_PAGE_SIZE >> GRANULE_SHIFT]; /* times that translated code died by a write to the granule */
@@ -66,6 +67,21 @@ struct jump_entry {
     u64 key; /* cpu->code_key it was made under */
     struct block *block;
     void *host; /* its translated code, or what leaves translated code */
+};
+
+/* What other threads ask for. */
+enum block_request {
+    CODE_WRITTEN, /* [offset, offset + size) of RAM was written */
+    CODE_BEGINS,  /* this page holds code from now on: stores to it must be looked at */
+    CODE_ENDED,   /* this one is written again and again; perhaps there is no code left in it */
+};
+struct block_asked {
+    enum block_request what;
+    u64 offset, size; /* RAM; size 0: all of it */
+};
+struct block_queue {
+    struct block_asked asked[QUEUED];
+    unsigned used; /* more than QUEUED: there was no room */
 };
 
 struct block_cache {
@@ -83,13 +99,11 @@ struct block_cache {
     bool (*adjust)(struct cpu *cpu, struct block *b, const struct insn *i, u64 imm); /* ... gets another immediate; false: it cannot */
     pthread_t thread;         /* the vCPU's thread, once running */
     bool running;             /* thread is valid */
-    pthread_mutex_t mutex;    /* protects what follows */
-    struct {
-        u64 offset, size;
-    } queue[QUEUED_RANGES]; /* invalidations from other threads */
-    unsigned queued;        /* entries; more than there are means: everything */
+    u64 (*shown)[GRANULE_WORDS]; /* by RAM page number: granules that blocks may depend on, for other vCPUs to read */
+    u32 besides;              /* stores to pages with code that hit none of another vCPU's */
+    pthread_mutex_t mutex;    /* protects the queue that is being filled */
+    struct block_queue queues[2], *filling; /* requests from other threads */
 };
-
 
 /* 0 or -errno with a message. */
 int block_cache_init(struct block_cache *in, struct cpu *cpu);
@@ -99,7 +113,7 @@ void block_cache_start(struct block_cache *in);
 void block_invalidate(struct cpu *cpu, struct block_cache *in, u64 offset, u64 size);
 /* The vCPU's own store left the byte at this RAM offset as it was. */
 void block_unchanged(struct cpu *cpu, struct block_cache *in, u64 offset);
-/* Apply what other threads invalidated. */
+/* Do what other threads asked for. */
 void block_take_queue(struct cpu *cpu, struct block_cache *in);
 void block_kill_all(struct cpu *cpu, struct block_cache *in);
 /* Free the dead blocks; none of them may be running. */
@@ -111,6 +125,48 @@ struct block *find_block_slow(struct cpu *cpu, struct block_cache *in, gla lin, 
 bool exec_block_end(struct cpu *cpu, const struct insn *i);
 /* The handler of instructions that do not exist. */
 bool exec_undefined(struct cpu *cpu, const struct insn *i);
+
+/* ---- for block_smp.c ---- */
+
+/* [offset, offset + size) of RAM was written. */
+void block_written(struct cpu *cpu, struct block_cache *in, u64 offset, u64 size);
+/* Kill the blocks of a page that depend on the granules of `hit`, but for those that survive a write of these bytes; bytes 0: kill
+ * all of them. */
+void block_kill_granules(struct cpu *cpu, struct block_cache *in, struct code_page *p, const u64 hit[GRANULE_WORDS],
+                         unsigned from, unsigned bytes);
+/* Drop a page that has no blocks left. */
+void block_drop_empty(struct cpu *cpu, struct block_cache *in, u64 page);
+/* Set the bits of the granules that hold [offset, offset + bytes) of a page. */
+void block_mark(u64 map[GRANULE_WORDS], unsigned offset, unsigned bytes);
+
+/* ---- several vCPUs (block_smp.c) ---- */
+
+/* A page with its first block: stores to it take the slow path from now on. False: no memory. */
+bool block_page_begins(struct cpu *cpu, struct code_page *p);
+/* Before bytes of the page are read that blocks will depend on: show them to the other vCPUs. False: others may still store there
+ * unnoticed. */
+bool block_show(struct cpu *cpu, struct block_cache *in, struct code_page *p, unsigned offset, unsigned bytes);
+/* Afterwards: show p->map, as always when that has changed. */
+void block_shown(const struct cpu *cpu, struct block_cache *in, const struct code_page *p);
+/* What to decode a block from; shows it. NULL: no memory. */
+const u8 *block_bytes(struct cpu *cpu, struct block_cache *in, struct code_page *p, unsigned offset, unsigned bytes);
+/* Of an unsettled page: the code that was written dies, and the page may settle. */
+void block_compare(struct cpu *cpu, struct block_cache *in, struct code_page *p);
+
+/* The cache of another vCPU; NULL: there is none with this number, or it is this one. */
+static inline struct block_cache *block_other(const struct cpu *cpu, unsigned n)
+{
+    const struct cpu *other = cpu->all[n];
+    return other && other != cpu ? other->engine : NULL;
+}
+
+/* Does the vCPU show code in [from, from + bytes) of a page? */
+static inline bool block_shows(const struct block_cache *in, u64 page, unsigned from, unsigned bytes)
+{
+    for (unsigned g = from >> GRANULE_SHIFT; g <= (from + bytes - 1) >> GRANULE_SHIFT; g++)
+        if (__atomic_load_n(&in->shown[page][g >> 6], __ATOMIC_RELAXED) >> (g & 63) & 1) return true;
+    return false;
+}
 
 static inline gla code_lin(const struct cpu *cpu, u64 rip)
 {
@@ -149,6 +205,12 @@ static inline struct block *block_at(const struct code_page *p, unsigned offset,
 static inline u64 block_place(const struct cpu *cpu, u64 rip, unsigned offset)
 {
     return (cpu->mode_key & MODE_FLAT) || cpu_code64(cpu) ? 0 : (u32)(rip - offset) | cpu->code_limit << 32;
+}
+
+/* The block lies in an unsettled page: it is compared before each run, and only interpreted. */
+static inline bool block_unsettled(const struct block_cache *in, const struct block *b)
+{
+    return in->pages[b->page]->copy || (block_crosses(b) && in->pages[b->tail]->copy);
 }
 
 /* The block at the current CS:RIP; NULL: an exception is recorded. */

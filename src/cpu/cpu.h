@@ -141,8 +141,6 @@ struct cpu_hooks {
     void (*cr8_write)(void *opaque, u64 value);             /* L */
     void (*ferr)(void *opaque, int level);                  /* L: FERR# output (IRQ13) when CR0.NE is 0 */
     u32 (*apic_id)(void *opaque);                           /* for CPUID */
-    void (*event_others)(void *opaque, u32 bits);           /* cpu_event_set() on every other vCPU; NULL when alone */
-    bool (*others_passed)(void *opaque, u32 bits); /* has every other vCPU that is in_guest taken these events? or NULL */
 };
 
 /* Where a return to this RIP goes on. */
@@ -213,6 +211,8 @@ struct cpu {
     u32 event_mask;        /* those of EVENT_* that the running block must be left for */
     u8 sipi_vector;
     u32 index;             /* vCPU number */
+    struct cpu *const *all; /* with smp: all vCPUs by number, this one too; NULL: not created yet */
+    u32 count;             /* of those */
     bool smp;              /* other vCPUs share the memory */
     u8 pauses;             /* PAUSE instructions, modulo 256 */
     bool in_guest;         /* run() is executing: __atomic accesses; others read it */

@@ -158,9 +158,7 @@ void mem_locked_report(struct cpu *cpu)
     u64 offset = cpu->locked_offset;
     unsigned size = cpu->locked_size;
     cpu->locked_size = 0;
-    if (!(__atomic_load_n(&cpu->ram->page_flags[offset >> GUEST_PAGE_SHIFT], __ATOMIC_SEQ_CST) & RAM_PAGE_CODE)) return;
-    cpu->engine_ops->invalidate(cpu, offset, size);
-    if (cpu->smp) ram_note_write(cpu->ram, offset, size);
+    cpu_stored(cpu, offset, size, false);
 }
 
 bool push(struct cpu *cpu, unsigned size, u64 value)

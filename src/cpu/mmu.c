@@ -424,8 +424,8 @@ static inline void fill(struct cpu *cpu, struct who who, gla lin, u8 *host, unsi
         if (!global && !who.user) cpu->code_local = true;
     }
     if ((can & CAN_WRITE) && (page & PAGE_D)) {
-        u8 *flags = &cpu->ram->page_flags[(u64)(host - cpu->ram->host) >> GUEST_PAGE_SHIFT];
-        u8 seen = __atomic_load_n(flags, __ATOMIC_SEQ_CST);
+        u16 *flags = &cpu->ram->page_flags[(u64)(host - cpu->ram->host) >> GUEST_PAGE_SHIFT];
+        u16 seen = __atomic_load_n(flags, __ATOMIC_SEQ_CST);
         e.write_tag = tag | TLB_CODE;
         if (!(seen & RAM_PAGE_CODE)) {
             e.write_tag = tag;
@@ -597,14 +597,7 @@ static void piece_write(struct cpu *cpu, const struct piece *p, const void *buf,
         default: memcpy(p->t.host, buf, size);
         }
         if (!p->t.ram) return;
-        u8 flags = __atomic_load_n(&p->t.ram->page_flags[p->t.ram_offset >> GUEST_PAGE_SHIFT], __ATOMIC_SEQ_CST);
-        if (!(flags & RAM_PAGE_CODE)) return;
-        if (same) {
-            cpu->engine_ops->unchanged(cpu, p->t.ram_offset);
-        } else {
-            cpu->engine_ops->invalidate(cpu, p->t.ram_offset, size);
-            if (cpu->smp) ram_note_write(p->t.ram, p->t.ram_offset, size);
-        }
+        cpu_stored(cpu, p->t.ram_offset, size, same);
         return;
     }
     cpu->hooks->lock(cpu->hooks->opaque);

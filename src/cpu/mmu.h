@@ -26,6 +26,10 @@ bool mmu_translate(struct cpu *cpu, gla lin, unsigned acc, gpa *out);
 /* The same, without side effects (no A/D bits, no fault): for the debugger and the log. */
 bool mmu_probe(struct cpu *cpu, gla lin, gpa *out);
 
+/* size bytes of RAM, in one page, were stored to by the vCPU itself otherwise than through its TLB: code may have changed. same: the
+ * bytes were there before. */
+void cpu_stored(struct cpu *cpu, u64 offset, unsigned size, bool same);
+
 /* For translated code: put the page into the TLB for an access (ACC_READ, ACC_WRITE or ACC_EXEC) at the current privilege. False: not to
  * be had that way (a fault, a device, a page that takes a look at each access, or it was there already). Runs while the
  * guest's vector state is live (fpu_live.h), and saves it when it must. */

@@ -218,8 +218,9 @@ static bool open_displays(struct machine *m)
 struct machine *machine_create(const struct options *options)
 {
     struct machine *m = calloc(1, sizeof(*m));
-    if (!m || !(m->vcpus = calloc(options->cpus, sizeof(*m->vcpus)))) {
+    if (!m || !(m->vcpus = calloc(options->cpus, sizeof(*m->vcpus))) || !(m->cpus = calloc(options->cpus, sizeof(*m->cpus)))) {
         fprintf(stderr, "calque: out of memory\n");
+        if (m) free(m->vcpus);
         free(m);
         return NULL;
     }
@@ -307,6 +308,7 @@ void machine_destroy(struct machine *m)
     pthread_cond_destroy(&m->parked);
     pthread_mutex_destroy(&m->lock);
     free(m->vcpus);
+    free(m->cpus);
     free(m);
 }
 

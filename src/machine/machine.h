@@ -76,6 +76,7 @@ struct machine {
     struct device *devices[MACHINE_DEVICES];    /* in order of creation and reset */
     int device_count;              /* used entries */
     struct vcpu *vcpus;            /* options->cpus of them */
+    struct cpu **cpus;             /* their CPUs */
 
     pthread_mutex_t lock;          /* the machine lock */
     int loop_wants;                /* the loop waits for the lock: vCPUs let it through (atomic) */

@@ -95,26 +95,6 @@ static u32 hook_apic_id(void *opaque)
     return lapic_initial_id(v->lapic);
 }
 
-static void hook_event_others(void *opaque, u32 bits)
-{
-    struct vcpu *v = opaque;
-    struct machine *m = v->machine;
-    for (unsigned i = 0; i < m->options->cpus; i++)
-        if (&m->vcpus[i] != v && m->vcpus[i].cpu) cpu_event_set(m->vcpus[i].cpu, bits);
-}
-
-static bool hook_others_passed(void *opaque, u32 bits)
-{
-    struct vcpu *v = opaque;
-    struct machine *m = v->machine;
-    for (unsigned i = 0; i < m->options->cpus; i++) {
-        struct cpu *other = m->vcpus[i].cpu;
-        if (&m->vcpus[i] == v || !other || !__atomic_load_n(&other->in_guest, __ATOMIC_SEQ_CST)) continue;
-        if (__atomic_load_n(&other->events, __ATOMIC_SEQ_CST) & bits) return false;
-    }
-    return true;
-}
-
 /* ---- what the local APIC does to its CPU; with the machine lock ---- */
 
 static void apic_set_intr(void *opaque, bool level)
@@ -209,8 +189,6 @@ bool vcpu_create(struct machine *m, struct vcpu *v, u32 index, struct apic_bus *
         .cr8_write = hook_cr8_write,
         .ferr = hook_ferr,
         .apic_id = hook_apic_id,
-        .event_others = m->options->cpus > 1 ? hook_event_others : NULL,
-        .others_passed = m->options->cpus > 1 ? hook_others_passed : NULL,
     };
     struct lapic_config config = {
         .id = index,
@@ -235,7 +213,10 @@ bool vcpu_create(struct machine *m, struct vcpu *v, u32 index, struct apic_bus *
     v->cpu = cpu_create(index, m->mem, m->io, m->ram, &v->hooks, model,
                         m->options->interpret ? &interp_engine : &bt_engine);
     if (!v->cpu) return false;
+    m->cpus[index] = v->cpu;
     v->cpu->smp = m->options->cpus > 1;
+    v->cpu->all = m->cpus;
+    v->cpu->count = m->options->cpus;
     v->lapic = lapic_create(apics, m->clock, &config, &wires);
     if (!v->lapic) return false;
     v->lapic_page = bus_add(m->mem, "lapic", LAPIC_DEFAULT_BASE, GUEST_PAGE_SIZE, LAPIC_PAGE_PRIORITY, &lapic_page_ops, v);
@@ -246,6 +227,7 @@ void vcpu_destroy(struct vcpu *v)
 {
     if (!v->machine) return; /* never created */
     if (v->lapic_page) region_remove(v->lapic_page);
+    if (v->cpu) v->machine->cpus[v->cpu->index] = NULL;
     cpu_destroy(v->cpu);
     v->cpu = NULL;
     pthread_cond_destroy(&v->wake);

@@ -132,19 +132,6 @@ static u32 hook_apic_id(void *opaque)
     struct check *c = opaque;
     return c->machine->apic_id(c->machine->opaque);
 }
-static void hook_event_others(void *opaque, u32 bits)
-{
-    struct check *c = opaque;
-    c->device = true;
-    c->machine->event_others(c->machine->opaque, bits);
-}
-/* The others wait for the machine lock, and look at their events when they get it. */
-static bool hook_others_passed(void *opaque, u32 bits)
-{
-    (void)opaque, (void)bits;
-    return true;
-}
-
 struct check *check_create(struct cpu *cpu)
 {
     struct check *c = aligned_alloc(64, (sizeof *c + 63) & ~63ul);
@@ -167,8 +154,6 @@ struct check *check_create(struct cpu *cpu)
         .cr8_write = hook_cr8_write,
         .ferr = hook_ferr,
         .apic_id = hook_apic_id,
-        .event_others = c->machine->event_others ? hook_event_others : NULL,
-        .others_passed = hook_others_passed,
     };
     return c;
 }

@@ -3,6 +3,8 @@
 
 #include "cpu/exec.h"
 
+#define LOOK_AHEAD 8 /* instructions */
+
 void emit_flags_save(struct emit *e)
 {
     emit_store(e, H_AX, rm_reg(T_B));
@@ -83,17 +85,15 @@ static u32 written_register(const struct insn *i)
     return sp | bit(host_reg(o->reg));
 }
 
-enum flags_fate flags_at(struct tr *t, s32 off)
+static enum flags_fate look_ahead(struct tr *t, struct code_page *p, s32 off)
 {
-    if (!in_page(off)) return FLAGS_LIVE;
-    struct code_page *p = t->bt->cache.pages[t->b->page];
     const u8 *code = t->cpu->ram->host + (t->b->page << GUEST_PAGE_SHIFT);
     const s32 start = off;
     /* Beyond the limit of CS there is a fault. */
     if (t->segmented && (u64)(u32)(t->page_rip + (u32)off) + 8 * 15 > t->limit) return FLAGS_LIVE;
     bool faults = false;               /* something before here may fault */
     bool lost = !t->rec_len;           /* what the flags are computed from is not there any more */
-    for (unsigned n = 0; n < 8 && off < (s32)GUEST_PAGE_SIZE; n++) {
+    for (unsigned n = 0; n < LOOK_AHEAD && off < (s32)GUEST_PAGE_SIZE; n++) {
         struct insn i;
         int len = decode(&i, code + off, GUEST_PAGE_SIZE - (unsigned)off, t->cpu->code_size);
         if (len <= 0 || (i.prefixes & PFX_LOCK)) return FLAGS_LIVE;
@@ -121,6 +121,17 @@ enum flags_fate flags_at(struct tr *t, s32 off)
         lost |= (t->rec_regs & written_register(&i)) != 0;
     }
     return FLAGS_LIVE;
+}
+
+enum flags_fate flags_at(struct tr *t, s32 off)
+{
+    if (!in_page(off)) return FLAGS_LIVE;
+    struct block_cache *in = &t->bt->cache;
+    struct code_page *p = in->pages[t->b->page];
+    enum flags_fate fate = FLAGS_LIVE;
+    if (block_show(t->cpu, in, p, (unsigned)off, LOOK_AHEAD * 15)) fate = look_ahead(t, p, off);
+    block_shown(t->cpu, in, p);
+    return fate;
 }
 
 void flags_pend(struct tr *t)

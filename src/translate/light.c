@@ -7,23 +7,37 @@
 #include "translate/emit.h"
 #include "translate/translate.h"
 
+/* Does no other vCPU show code there? This one stores afterwards: see block_smp.c. */
+static bool beside_others(struct cpu *cpu, struct block_cache *in, u64 page, unsigned from, unsigned size)
+{
+    u16 *flags = &cpu->ram->page_flags[page];
+    if (in->besides % EMPTY_WRITES == EMPTY_WRITES - 1) return false;
+    if (!(__atomic_load_n(flags, __ATOMIC_RELAXED) & RAM_PAGE_BESIDE)) __atomic_fetch_or(flags, RAM_PAGE_BESIDE, __ATOMIC_SEQ_CST);
+    in->besides++;
+    for (unsigned n = 0; n < cpu->count; n++) {
+        const struct block_cache *other = block_other(cpu, n);
+        if (other && block_shows(other, page, from, size)) return false;
+    }
+    return true;
+}
+
 /* A store to a page that holds code, but not where it stores: its addend, or 0. */
 static u64 beside_code(struct cpu *cpu, u64 lin, u64 size)
 {
-    const struct bt *bt = cpu->engine;
+    struct bt *bt = cpu->engine;
     const unsigned from = (unsigned)(lin & GUEST_PAGE_MASK);
     u8 *host;
-    /* Other vCPUs may have code there. */
-    if (!size || cpu->smp || from + size > GUEST_PAGE_SIZE || !(host = mmu_writable(cpu, lin))) return 0;
+    if (!size || from + size > GUEST_PAGE_SIZE || !(host = mmu_writable(cpu, lin))) return 0;
     const u64 page = (u64)(host - cpu->ram->host) >> GUEST_PAGE_SHIFT;
     struct code_page *p = bt->cache.pages[page];
-    if (!p || p->empty_writes == EMPTY_WRITES) return 0;
+    if (p ? p->empty_writes == EMPTY_WRITES : !cpu->smp) return 0;
     u64 any = 0;
-    for (unsigned n = 0; n < GRANULE_WORDS; n++) any |= p->map[n];
-    if (!any) p->empty_writes++;
-    for (unsigned g = from >> GRANULE_SHIFT; g <= (from + size - 1) >> GRANULE_SHIFT; g++)
+    for (unsigned n = 0; p && n < GRANULE_WORDS; n++) any |= p->map[n];
+    if (p && !any) p->empty_writes++;
+    for (unsigned g = from >> GRANULE_SHIFT; p && g <= (from + size - 1) >> GRANULE_SHIFT; g++)
         if (p->map[g >> 6] >> (g & 63) & 1) return 0;
-    u8 *flags = &cpu->ram->page_flags[page];
+    if (cpu->smp && !beside_others(cpu, &bt->cache, page, from, (unsigned)size)) return 0;
+    u16 *flags = &cpu->ram->page_flags[page];
     if (!(*flags & RAM_PAGE_DIRTY)) __atomic_fetch_or(flags, RAM_PAGE_DIRTY, __ATOMIC_RELAXED);
     return (u64)(uintptr_t)host - lin;
 }
