@@ -50,7 +50,9 @@ u64 light_fill(struct cpu *cpu, u64 addr, u64 a)
     u64 addend;
     bt->fills++;
     if (e->write_tag == ((addr & ~GUEST_PAGE_MASK) | cpu->tlb->gen | TLB_CODE) && (addend = beside_code(cpu, addr, a >> 8))) return addend;
-    if (mmu_fill(cpu, addr, (unsigned)(a & 0xff))) return cpu->fpu_live == live;
+    const bool filled = mmu_fill(cpu, addr, (unsigned)(a & 0xff));
+    cpu->returns_used = true; /* the walk may have killed code, and the translated code that asks goes on */
+    if (filled) return cpu->fpu_live == live;
     return cpu->fpu_live == live ? beside_code(cpu, addr, a >> 8) : 0;
 }
 
@@ -130,5 +132,6 @@ u64 bt_slow(struct cpu *cpu, const struct insn *i)
         cpu->rip = next_rip(cpu, i);
         return go_on(cpu);
     }
+    cpu->returns_used = true; /* code may have died */
     return 0;
 }

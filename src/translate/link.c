@@ -75,7 +75,11 @@ bool translate_adjust(struct cpu *cpu, struct block *b, const struct insn *i, u6
 static u64 code_offset(struct cpu *cpu, gla lin)
 {
     const struct tlb_entry *e = &cpu->tlb->e[tlb_index(lin)];
-    if (e->exec_tag != ((lin & ~GUEST_PAGE_MASK) | cpu->tlb->gen) && !mmu_fill(cpu, lin, ACC_EXEC)) return ~0ull;
+    if (e->exec_tag != ((lin & ~GUEST_PAGE_MASK) | cpu->tlb->gen)) {
+        const bool filled = mmu_fill(cpu, lin, ACC_EXEC);
+        cpu->returns_used = true; /* the walk may have killed code, and the translated code that asks goes on */
+        if (!filled) return ~0ull;
+    }
     return lin + e->addend - (u64)(uintptr_t)cpu->ram->host;
 }
 
