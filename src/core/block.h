@@ -2,9 +2,14 @@
  *
  * Requests are asynchronous: the back end works off the vCPU threads and calls done() under the machine lock,
  * in any order for reads, but a request sees all writes submitted before it. done() may be called inside
- * submit(). */
+ * submit().
+ *
+ * Data may be in guest memory itself, piece by piece. Before that memory may become somebody else's (a reset),
+ * block_drain() waits for the back end to let go of it. */
 #ifndef CORE_BLOCK_H
 #define CORE_BLOCK_H
+
+#include <sys/uio.h>
 
 #include "core/types.h"
 
@@ -25,7 +30,9 @@ struct block_request {
     enum block_op op;                      /* what to do */
     u64 offset;                            /* bytes from the start of the disk */
     size_t size;                           /* bytes */
-    u8 *buf;                               /* data, for READ and WRITE */
+    u8 *buf;                               /* data, for READ and WRITE; NULL: in pieces */
+    const struct iovec *pieces;            /* where they are then, size bytes in all; stay, too */
+    unsigned piece_count;                  /* at most IOV_MAX */
     int error;                             /* in done(): 0 or -errno */
     size_t good;                           /* in done(): bytes before the first bad sector */
     void (*done)(struct block_request *r); /* it is over; may free r */
@@ -34,6 +41,8 @@ struct block_request {
 
 struct block_ops {
     void (*submit)(struct block *b, struct block_request *r);
+    /* Return when no request's data are used any more; done() may still come later. NULL: they never are after submit(). */
+    void (*drain)(struct block *b);
 };
 
 /* First member of each back end's private struct. */
@@ -51,5 +60,14 @@ static inline void block_submit(struct block *b, struct block_request *r)
     r->next = NULL;
     b->ops->submit(b, r);
 }
+
+static inline void block_drain(struct block *b)
+{
+    if (b->ops->drain) b->ops->drain(b);
+}
+
+/* For back ends: copy between buf and the request's data from byte `at` on. from NULL: zeros. */
+void block_put(const struct block_request *r, size_t at, const u8 *from, size_t size);
+void block_get(const struct block_request *r, size_t at, u8 *to, size_t size);
 
 #endif

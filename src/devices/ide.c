@@ -36,6 +36,8 @@ struct ide_io {
     struct ide_drive *drive;                                   /* whose it is; NULL: cancelled */
     u8 *orphan;                                                /* buffer to free, when cancelled */
     void (*done)(struct ide_drive *d, int error, size_t good); /* what follows */
+    struct ram *ram;                                           /* where the pieces are */
+    struct iovec pieces[];                                     /* of guest memory, when the data are there */
 };
 
 /* ---- interrupts ---- */
@@ -65,6 +67,10 @@ static void io_done(struct block_request *r)
     int error = r->error;
     size_t good = r->good;
     void (*done)(struct ide_drive * d, int error, size_t good) = io->done;
+    if (r->op == BLOCK_READ) {
+        for (unsigned i = 0; i < r->piece_count; i++)
+            ram_note_write(io->ram, (u64)((u8 *)io->pieces[i].iov_base - io->ram->host), io->pieces[i].iov_len);
+    }
     free(io->orphan);
     free(io);
     if (!d) return;
@@ -72,28 +78,41 @@ static void io_done(struct block_request *r)
     done(d, error, good);
 }
 
-void ide_submit(struct ide_drive *d, enum block_op op, u64 offset, size_t size,
-                void (*done)(struct ide_drive *d, int error, size_t good))
+static void submit(struct ide_drive *d, struct ide_io *io, struct block_request request,
+                   void (*done)(struct ide_drive *d, int error, size_t good))
 {
-    struct ide_io *io = calloc(1, sizeof(*io));
     d->phase = IDE_WORKING;
     d->status = IDE_BSY;
-    if (!io) {
-        ide_command_failed(d, IDE_ABRT);
-        return;
-    }
-    io->request =
-        (struct block_request){.op = op, .offset = offset, .size = size, .buf = d->buf, .done = io_done};
+    io->request = request;
+    io->request.done = io_done;
     io->drive = d;
+    io->orphan = NULL;
     io->done = done;
     d->io = io;
     block_submit(d->block, &io->request);
+}
+
+void ide_submit(struct ide_drive *d, enum block_op op, u64 offset, size_t size,
+                void (*done)(struct ide_drive *d, int error, size_t good))
+{
+    struct ide_io *io = malloc(sizeof(*io));
+    if (io)
+        submit(d, io, (struct block_request){.op = op, .offset = offset, .size = size, .buf = d->buf}, done);
+    else
+        ide_command_failed(d, IDE_ABRT);
+}
+
+/* The guest's memory is its own again. */
+static void drain(struct ide_drive *d)
+{
+    if (d->io && d->io->request.piece_count) block_drain(d->block);
 }
 
 /* The back end may still use the buffer: leave it that. */
 static void cancel(struct ide_drive *d)
 {
     if (d->io) {
+        drain(d);
         d->io->drive = NULL;
         d->io->orphan = d->buf;
         d->io = NULL;
@@ -101,6 +120,7 @@ static void cancel(struct ide_drive *d)
     }
     d->phase = IDE_IDLE;
     d->pos = d->end = 0;
+    d->direct = false;
     d->next = NULL;
 }
 
@@ -134,9 +154,34 @@ void ide_pio_out(struct ide_drive *d, size_t pos, size_t size, bool irq, ide_ste
     if (irq) ide_raise(d);
 }
 
+static void dma_find(struct ide_drive *d)
+{
+    const struct ide_dma *dma = &d->channel->dma;
+    struct ide_io *io = malloc(sizeof(*io) + IDE_PIECES * sizeof(io->pieces[0]));
+    unsigned count = 0;
+    int n = -1;
+    if (io && dma->find)
+        n = dma->find(dma->opaque, io->pieces, &count, &io->ram, d->chunk * IDE_SECTOR, d->phase == IDE_DMA_IN);
+    if (n > 0) {
+        d->chunk = (u32)n / IDE_SECTOR;
+        d->direct = false;
+        submit(d, io, (struct block_request){.op = d->direct_op, .offset = d->lba * IDE_SECTOR, .size = (size_t)n,
+                                             .pieces = io->pieces, .piece_count = count}, d->direct_done);
+        return;
+    }
+    free(io);
+    if (!n) return;
+    d->direct = false;
+    d->next(d);
+}
+
 static void dma_run(struct ide_drive *d)
 {
     const struct ide_dma *dma = &d->channel->dma;
+    if (d->direct) {
+        dma_find(d);
+        return;
+    }
     if (dma->move) d->pos += dma->move(dma->opaque, d->buf + d->pos, d->end - d->pos, d->phase == IDE_DMA_IN);
     if (d->pos < d->end) return; /* DMARQ stays asserted */
     d->phase = IDE_WORKING;
@@ -156,6 +201,29 @@ static void dma_begin(struct ide_drive *d, size_t size, ide_step *next, enum ide
 
 void ide_dma_in(struct ide_drive *d, size_t size, ide_step *next) { dma_begin(d, size, next, IDE_DMA_IN); }
 void ide_dma_out(struct ide_drive *d, size_t size, ide_step *next) { dma_begin(d, size, next, IDE_DMA_OUT); }
+
+void ide_dma_direct(struct ide_drive *d, enum block_op op, ide_step *buffered,
+                    void (*done)(struct ide_drive *d, int error, size_t good))
+{
+    d->phase = op == BLOCK_READ ? IDE_DMA_IN : IDE_DMA_OUT;
+    d->direct = true;
+    d->direct_op = op;
+    d->direct_done = done;
+    d->next = buffered;
+    d->status = IDE_BSY | IDE_DRDY | IDE_DSC;
+    dma_run(d);
+}
+
+void ide_dma_moved(struct ide_drive *d)
+{
+    const struct ide_dma *dma = &d->channel->dma;
+    dma->move(dma->opaque, NULL, 0, d->direct_op == BLOCK_READ);
+}
+
+void ide_dma_stop(struct ide_channel *c)
+{
+    for (int i = 0; i < 2; i++) drain(&c->drive[i]);
+}
 
 void ide_dma_continue(struct ide_channel *c)
 {

@@ -134,10 +134,28 @@ static void chunk_read(struct ide_drive *d, int error, size_t good)
         offer_block(d);
 }
 
-static void read_chunk(struct ide_drive *d)
+static void read_buffered(struct ide_drive *d)
 {
+    if (!ide_need_buffer(d)) return;
     d->chunk = MIN(d->left, BUFFER_SECTORS);
     ide_submit(d, BLOCK_READ, d->lba * IDE_SECTOR, d->chunk * IDE_SECTOR, chunk_read);
+}
+
+static void direct_read(struct ide_drive *d, int error, size_t good)
+{
+    d->failing = error != 0;
+    d->chunk = (u32)(good / IDE_SECTOR);
+    if (!error) ide_dma_moved(d);
+    chunk_taken(d);
+}
+
+static void read_chunk(struct ide_drive *d)
+{
+    d->chunk = d->left;
+    if (d->dma)
+        ide_dma_direct(d, BLOCK_READ, read_buffered, direct_read);
+    else
+        read_buffered(d);
 }
 
 /* ---- verifying ---- */
@@ -218,13 +236,26 @@ static void accept_block(struct ide_drive *d, bool irq)
     ide_pio_out(d, d->served, size, irq, block_given);
 }
 
+static void write_buffered(struct ide_drive *d)
+{
+    if (!ide_need_buffer(d)) return;
+    d->chunk = MIN(d->left, BUFFER_SECTORS);
+    ide_dma_out(d, d->chunk * IDE_SECTOR, chunk_full);
+}
+
+static void direct_written(struct ide_drive *d, int error, size_t good)
+{
+    ide_dma_moved(d);
+    chunk_written(d, error, good);
+}
+
 static void write_chunk(struct ide_drive *d, bool irq)
 {
-    d->chunk = MIN(d->left, BUFFER_SECTORS);
+    d->chunk = d->dma ? d->left : MIN(d->left, BUFFER_SECTORS);
     d->served = 0;
     if (d->dma)
-        ide_dma_out(d, d->chunk * IDE_SECTOR, chunk_full);
-    else
+        ide_dma_direct(d, BLOCK_WRITE, write_buffered, direct_written);
+    else if (ide_need_buffer(d))
         accept_block(d, irq);
 }
 
@@ -254,7 +285,7 @@ static void transfer(struct ide_drive *d, enum access access, bool ext, bool dma
         ide_command_failed(d, IDE_ABRT | IDE_UNC); /* bit 6 is WP, write protected [ATA-6] 8.62.6 */
         return;
     }
-    if (!ide_need_buffer(d)) return;
+    if (access == ACCESS_VERIFY && !ide_need_buffer(d)) return;
     d->lba = lba;
     d->left = count;
     if (access == ACCESS_READ)

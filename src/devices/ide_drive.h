@@ -37,6 +37,7 @@
 #define IDE_SECTOR    512u
 #define IDE_CD_SECTOR 2048u
 #define IDE_BUFFER    (256u << 10) /* bytes of a drive's buffer */
+#define IDE_PIECES    512u         /* of memory in a request to the back end */
 #define IDE_MULTIPLE  16           /* sectors: the limit of SET MULTIPLE MODE */
 
 struct ide_channel;
@@ -81,6 +82,9 @@ struct ide_drive {
     u8 *buf;              /* IDE_BUFFER bytes */
     size_t pos, end;      /* of the data block in transfer */
     ide_step *next;       /* what to do when pos reaches end */
+    bool direct;          /* DMA_IN, DMA_OUT: not from or to buf; see ide_dma_direct() */
+    enum block_op direct_op; /* READ or WRITE */
+    void (*direct_done)(struct ide_drive *d, int error, size_t good); /* what follows */
     struct ide_io *io;    /* request at the back end, or NULL */
 
     /* An ATA read or write in execution. */
@@ -123,11 +127,16 @@ struct ide_drive {
 };
 
 /* The bus master's side of a channel. Moves up to size bytes between buf and memory: the number done. Fewer
- * when it is not started or its table ends; then it calls ide_dma_continue() when it is started (again). */
+ * when it is not started or its table ends; then it calls ide_dma_continue() when it is started (again).
+ *
+ * Find() says where in RAM the next bytes go to or come from, whole sectors of at most size bytes in at most IDE_PIECES
+ * pieces, and takes them for moved: how many; 0: not now, as above; -1: move() has to do it. After that, move() of no
+ * bytes says that they are. */
 struct ide_dma {
+    int (*find)(void *opaque, struct iovec *pieces, unsigned *count, struct ram **ram, size_t size, bool to_memory);
     size_t (*move)(void *opaque, u8 *buf, size_t size, bool to_memory);
     void (*irq)(void *opaque); /* the cable's interrupt went up */
-    void *opaque;              /* first argument of both */
+    void *opaque;              /* first argument of all */
 };
 
 struct ide_channel {
@@ -148,8 +157,9 @@ void ide_channel_init(struct ide_channel *c, struct bus *ports, u16 command, u16
 void ide_channel_fini(struct ide_channel *c);
 /* Power-on state. */
 void ide_channel_reset(struct ide_channel *c);
-/* The bus master was started. */
+/* The bus master was started, and stopped: memory is not used any more. */
 void ide_dma_continue(struct ide_channel *c);
+void ide_dma_stop(struct ide_channel *c);
 
 /* Make sure that d->buf is there; false: the command was aborted. */
 bool ide_need_buffer(struct ide_drive *d);
@@ -159,6 +169,12 @@ void ide_pio_out(struct ide_drive *d, size_t pos, size_t size, bool irq, ide_ste
 /* Move buf[0, size) by DMA. */
 void ide_dma_in(struct ide_drive *d, size_t size, ide_step *next);
 void ide_dma_out(struct ide_drive *d, size_t size, ide_step *next);
+/* Move sectors between disk and memory at once, as soon as the bus master is started: at most d->chunk of them, which is set
+ * to the number. Buffered: what to do when that is not possible. */
+void ide_dma_direct(struct ide_drive *d, enum block_op op, ide_step *buffered,
+                    void (*done)(struct ide_drive *d, int error, size_t good));
+/* What went that way has arrived. */
+void ide_dma_moved(struct ide_drive *d);
 /* Ask the back end; done is called with its answer, unless the command was cancelled. */
 void ide_submit(struct ide_drive *d, enum block_op op, u64 offset, size_t size,
                 void (*done)(struct ide_drive *d, int error, size_t good));

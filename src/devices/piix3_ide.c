@@ -52,6 +52,57 @@ struct piix3_ide {
 
 /* ---- bus master ---- */
 
+/* The next table entry, when there is need for one. False: no bus for us. */
+static bool next_entry(struct bus_master *m)
+{
+    u8 entry[8];
+    if (m->count) return true;
+    if (!pci_dma_read(&m->ide->pci, m->prd, entry, sizeof(entry))) return false;
+    u32 length = pci_get32(entry + 4);
+    m->prd += sizeof(entry);
+    m->address = pci_get32(entry) & ~1u;
+    m->count = length & 0xfffe;
+    if (!m->count) m->count = 0x10000;
+    m->last = length & PRD_END;
+    return true;
+}
+
+/* A drive that wants more waits for ever [BMIDE] 2.0. */
+static void table_ends(struct bus_master *m)
+{
+    if (!m->count && m->last) m->status &= (u8)~STA_ACTIVE;
+}
+
+static int master_find(void *opaque, struct iovec *pieces, unsigned *count, struct ram **ram, size_t size, bool to_memory)
+{
+    struct bus_master *master = opaque, copy = *master, *m = &copy;
+    struct bus_span span = {.first = 1, .last = 0};
+    size_t done = 0;
+    *count = 0;
+    if (!(m->status & STA_ACTIVE) || to_memory != !!(m->command & COM_READ)) return 0;
+    while (done < size && *count < IDE_PIECES && !(!m->count && m->last)) {
+        if (!next_entry(m)) return done ? -1 : 0;
+        if ((m->address < span.first || m->address > span.last) &&
+            (!bus_ram_span(pci_bus_memory(m->ide->pci.bus), m->address, &span) || (done && span.ram != *ram)))
+            return -1;
+        u32 n = (u32)MIN(MIN((u64)m->count, size - done), span.last - m->address + 1);
+        u8 *host = span.host + (m->address - span.first);
+        struct iovec *last = *count ? &pieces[*count - 1] : NULL;
+        if (last && (u8 *)last->iov_base + last->iov_len == host)
+            last->iov_len += n;
+        else
+            pieces[(*count)++] = (struct iovec){.iov_base = host, .iov_len = n};
+        *ram = span.ram;
+        done += n;
+        m->address += n;
+        m->count -= n;
+    }
+    size_t odd = done % IDE_SECTOR;
+    if (odd) return done == odd ? -1 : master_find(master, pieces, count, ram, done - odd, to_memory);
+    *master = *m;
+    return (int)done;
+}
+
 static size_t master_move(void *opaque, u8 *buf, size_t size, bool to_memory)
 {
     struct bus_master *m = opaque;
@@ -59,16 +110,7 @@ static size_t master_move(void *opaque, u8 *buf, size_t size, bool to_memory)
     /* The wrong direction moves nothing, and the drive waits. */
     if (!(m->status & STA_ACTIVE) || to_memory != !!(m->command & COM_READ)) return 0;
     while (done < size) {
-        if (!m->count) {
-            u8 entry[8];
-            if (!pci_dma_read(&m->ide->pci, m->prd, entry, sizeof(entry))) return done; /* no bus for us */
-            u32 length = pci_get32(entry + 4);
-            m->prd += sizeof(entry);
-            m->address = pci_get32(entry) & ~1u;
-            m->count = length & 0xfffe;
-            if (!m->count) m->count = 0x10000;
-            m->last = length & PRD_END;
-        }
+        if (!next_entry(m)) return done;
         size_t n = MIN(m->count, size - done);
         bool ok = to_memory ? pci_dma_write(&m->ide->pci, m->address, buf + done, n)
                             : pci_dma_read(&m->ide->pci, m->address, buf + done, n);
@@ -76,11 +118,10 @@ static size_t master_move(void *opaque, u8 *buf, size_t size, bool to_memory)
         done += n;
         m->address += (u32)n;
         m->count -= (u32)n;
-        if (!m->count && m->last) {
-            m->status &= (u8)~STA_ACTIVE; /* a drive that wants more waits for ever [BMIDE] 2.0 */
-            break;
-        }
+        table_ends(m);
+        if (!(m->status & STA_ACTIVE)) return done;
     }
+    table_ends(m);
     return done;
 }
 
@@ -120,11 +161,13 @@ static void master_write(void *opaque, u64 offset, u64 value, unsigned size)
         if (!(value & COM_START)) {
             m->status &= (u8)~STA_ACTIVE;
             m->command = value & COM_READ;
+            ide_dma_stop(&ide->channel[m->channel]);
         }
         if (start) {
             m->status |= STA_ACTIVE;
             m->prd = m->table;
             m->count = 0;
+            m->last = false;
             ide_dma_continue(&ide->channel[m->channel]);
         }
         break;
@@ -232,7 +275,7 @@ struct piix3_ide *piix3_ide_create(struct pci_bus *pci, int devfn, struct irq_li
     for (int i = 0; i < 2; i++) {
         ide->master[i].ide = ide;
         ide->master[i].channel = i;
-        ide->channel[i].dma = (struct ide_dma){master_move, master_irq, &ide->master[i]};
+        ide->channel[i].dma = (struct ide_dma){master_find, master_move, master_irq, &ide->master[i]};
     }
     piix3_ide_reset(&ide->pci.dev);
     return ide;

@@ -1,7 +1,7 @@
 /* The virtio block device: requests of one queue go to a struct block, several at a time, and come back as they end.
  *
- * Data passes through a buffer of the device's, in pieces of at most 1 MiB, so a reset may forget requests that the
- * back end still has: what they read does not reach memory that has become somebody else's.
+ * The back end works on the driver's buffers in place. A reset waits until it has let go of them; what it still says about
+ * them later is not listened to.
  *
  * Leaves out: several queues, zoned disks, lifetime data, SCSI pass-through (not offered by modern devices).
  *
@@ -16,7 +16,7 @@
 
 #define QUEUE_SIZE  256u
 #define SEGMENTS    (QUEUE_SIZE - 2) /* of data in a request, beside header and status */
-#define PIECE       (1u << 20)
+#define PIECE       (1u << 20) /* bytes of WRITE_ZEROES at a time */
 #define SECTOR      512u
 #define SERIAL_SIZE 20u
 #define HEADER_SIZE 16u
@@ -67,8 +67,8 @@ struct request {
     unsigned out, in;          /* segments to read, segments to write */
     unsigned room;             /* segments allocated */
     struct virtqueue_segment *segments; /* the driver's buffers */
-    u8 *buf;                   /* data on their way, NULL: none allocated yet */
-    size_t buf_size;           /* bytes of it */
+    struct iovec *pieces;      /* those for data; room for as many */
+    u8 *zeros;                 /* PIECE bytes, NULL: not needed yet */
 };
 
 struct virtio_blk {
@@ -86,7 +86,8 @@ struct virtio_blk {
 static void request_free(struct request *r)
 {
     free(r->segments);
-    free(r->buf);
+    free(r->pieces);
+    free(r->zeros);
     free(r);
 }
 
@@ -110,13 +111,15 @@ static void deactivate(struct request *r)
     b->in_flight--;
 }
 
-static bool reserve(struct request *r, size_t size)
+static bool reserve(struct request *r, unsigned segments)
 {
-    if (size <= r->buf_size) return true;
-    u8 *buf = realloc(r->buf, size);
-    if (!buf) return false;
-    r->buf = buf;
-    r->buf_size = size;
+    if (segments <= r->room) return true;
+    struct virtqueue_segment *s = realloc(r->segments, segments * sizeof(*s));
+    if (s) r->segments = s;
+    struct iovec *p = realloc(r->pieces, segments * sizeof(*p));
+    if (p) r->pieces = p;
+    if (!s || !p) return false;
+    r->room = segments;
     return true;
 }
 
@@ -129,14 +132,9 @@ static struct request *request_get(struct virtio_blk *b)
     if (b->unused) b->unused = r->next;
     r->blk = b;
     activate(r);
-    if (c->out + c->in > r->room) {
-        struct virtqueue_segment *s = realloc(r->segments, (c->out + c->in) * sizeof(*s));
-        if (!s) {
-            deactivate(r);
-            return NULL;
-        }
-        r->segments = s;
-        r->room = c->out + c->in;
+    if (!reserve(r, c->out + c->in)) {
+        deactivate(r);
+        return NULL;
     }
     memcpy(r->segments, c->segments, (c->out + c->in) * sizeof(*r->segments));
     r->head = c->head;
@@ -175,8 +173,27 @@ static void submit(struct request *r, enum block_op op, u64 offset, size_t size)
     r->io.op = op;
     r->io.offset = offset;
     r->io.size = size;
-    r->io.buf = r->buf;
     block_submit(r->blk->block, &r->io);
+}
+
+/* Bytes [at, at + size) of these segments are the data. */
+static void submit_pieces(struct request *r, enum block_op op, const struct virtqueue_segment *s, u64 at, size_t size)
+{
+    unsigned n = 0;
+    for (size_t left = size; left; s++) {
+        if (at >= s->size) {
+            at -= s->size;
+            continue;
+        }
+        size_t part = MIN((size_t)(s->size - at), left);
+        r->pieces[n++] = (struct iovec){.iov_base = s->host + at, .iov_len = part};
+        left -= part;
+        at = 0;
+    }
+    r->io.buf = NULL;
+    r->io.pieces = r->pieces;
+    r->io.piece_count = n;
+    submit(r, op, r->offset, size);
 }
 
 /* Does a write need a flush before it is complete [VIRTIO] 5.2.6.2? */
@@ -186,11 +203,10 @@ static bool writes_through(const struct virtio_blk *b)
     return b->write_through || !virtio_has(&b->v, F_FLUSH);
 }
 
-/* The next piece, if there is one. */
+/* What is left to do, if anything is. */
 static void go_on(struct request *r)
 {
     u64 left = r->size - r->position, at = r->offset + r->position;
-    size_t n = (size_t)MIN(left, (u64)PIECE);
     if (!left) {
         bool flush = r->flush;
         r->flush = false;
@@ -200,17 +216,23 @@ static void go_on(struct request *r)
             finish(r, S_OK, r->type == T_IN ? r->position : 0);
     } else if (r->type == T_DISCARD) {
         submit(r, BLOCK_DISCARD, at, (size_t)left);
-    } else if (!reserve(r, n)) {
-        finish(r, S_IOERR, 0);
     } else if (r->type == T_IN) {
-        submit(r, BLOCK_READ, at, n);
+        submit_pieces(r, BLOCK_READ, r->segments + r->out, 0, (size_t)left);
+    } else if (r->type == T_OUT) {
+        submit_pieces(r, BLOCK_WRITE, r->segments, HEADER_SIZE, (size_t)left);
+    } else if (!r->zeros && !(r->zeros = calloc(1, PIECE))) {
+        finish(r, S_IOERR, 0);
     } else {
-        if (r->type == T_OUT)
-            from_guest(r, HEADER_SIZE + r->position, r->buf, n);
-        else
-            memset(r->buf, 0, n);
-        submit(r, BLOCK_WRITE, at, n);
+        r->io.buf = r->zeros;
+        submit(r, BLOCK_WRITE, at, (size_t)MIN(left, (u64)PIECE));
     }
+}
+
+/* The back end has written to the driver's buffers. */
+static void note_read(const struct request *r)
+{
+    for (unsigned i = r->out; i < r->out + r->in; i++)
+        ram_note_write(r->segments[i].ram, r->segments[i].ram_offset, r->segments[i].size);
 }
 
 static void done(struct block_request *io)
@@ -219,9 +241,9 @@ static void done(struct block_request *io)
     if (!r->blk) {
         request_free(r);
     } else if (io->error) {
-        finish(r, S_IOERR, r->type == T_IN ? r->position : 0);
+        finish(r, S_IOERR, 0);
     } else {
-        if (r->type == T_IN) to_guest(r, r->position, r->buf, io->size);
+        if (r->type == T_IN) note_read(r);
         r->position += io->size;
         go_on(r);
     }
@@ -323,7 +345,7 @@ static void config_written(struct virtio *v, unsigned offset, u8 value)
 static void forget(struct virtio *v)
 {
     struct virtio_blk *b = (struct virtio_blk *)v;
-    /* What the back end has goes on without us. */
+    if (b->active) block_drain(b->block);
     for (struct request *r = b->active; r; r = r->next) r->blk = NULL;
     b->active = NULL;
     b->in_flight = 0;

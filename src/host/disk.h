@@ -15,6 +15,8 @@ struct disk_ops {
     const char *name; /* as in format= */
     int (*read)(struct disk *d, u64 offset, u8 *buf, size_t size);
     int (*write)(struct disk *d, u64 offset, const u8 *buf, size_t size);
+    /* All of it in one go, or not 0, after which the others are tried. NULL: never. */
+    int (*vector)(struct disk *d, u64 offset, const struct iovec *v, unsigned count, size_t size, bool write);
     int (*flush)(struct disk *d);                         /* to stable storage */
     int (*discard)(struct disk *d, u64 offset, u64 size); /* NULL: does nothing */
     int (*idle)(struct disk *d);  /* nothing was asked for a second; NULL: nothing to do */

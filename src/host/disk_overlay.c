@@ -68,6 +68,23 @@ static int overlay_write(struct disk *d, u64 offset, const u8 *buf, size_t size)
     return 0;
 }
 
+/* Where all of it goes to, or comes from, one file. */
+static int overlay_vector(struct disk *d, u64 offset, const struct iovec *v, unsigned count, size_t size, bool write)
+{
+    struct disk_overlay *o = (struct disk_overlay *)d;
+    u64 first = offset / CLUSTER, last = (offset + size - 1) / CLUSTER, here = 0;
+    for (u64 c = first; c <= last; c++) {
+        bool whole = c * CLUSTER >= offset && MIN((c + 1) * CLUSTER, d->size) <= offset + size;
+        here += present(o, c) || (write && whole);
+    }
+    if (!here && !write && o->base->ops->vector) return o->base->ops->vector(o->base, offset, v, count, size, false);
+    if (here != last - first + 1) return -EAGAIN;
+    ssize_t n = write ? pwritev(o->fd, v, (int)count, (off_t)offset) : preadv(o->fd, v, (int)count, (off_t)offset);
+    if (n != (ssize_t)size) return -EAGAIN;
+    for (u64 c = first; write && c <= last; c++) o->present[c >> 3] |= (u8)(1u << (c & 7));
+    return 0;
+}
+
 static int overlay_flush(struct disk *d)
 {
     (void)d; /* it does not outlive the process */
@@ -88,6 +105,7 @@ static int overlay_close(struct disk *d)
 static const struct disk_ops overlay_ops = {.name = "snapshot",
                                             .read = overlay_read,
                                             .write = overlay_write,
+                                            .vector = overlay_vector,
                                             .flush = overlay_flush,
                                             .close = overlay_close};
 

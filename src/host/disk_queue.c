@@ -1,5 +1,5 @@
-/* One worker thread per disk: it takes requests from the vCPU threads and the event loop, which calls done().
- */
+/* One worker thread per disk: it takes requests from the vCPU threads and the event loop, and calls done() when the machine
+ * lock is free, else leaves that to the event loop. */
 #define _GNU_SOURCE
 #include "host/disk.h"
 
@@ -13,6 +13,9 @@
 #include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
+
+#define BOUNCE (1u << 20) /* bytes that pass through a buffer at a time, where a format cannot do with pieces */
+#define BATCH  (64u << 10) /* bytes after which done() is called, though more requests wait */
 
 struct request_list {
     struct block_request *first, **end; /* in order */
@@ -35,8 +38,14 @@ struct disk_queue {
     struct request_list over;    /* for the event loop */
     struct block_request *stuck; /* DISK_STOP: the failed request, for which the worker waits; NULL: none */
     bool stuck_told;             /* on_error knows of it */
+    size_t over_size;            /* bytes of these */
+    u8 *bounce;                  /* BOUNCE bytes of the worker's, NULL: not needed yet */
+    bool busy;                   /* the worker is at a request */
+    bool draining;               /* somebody waits for that: nothing is kept for later */
+    pthread_cond_t drained;      /* nothing waits, and it is not */
     bool written;                /* by the worker since it was last idle */
     bool stop;                   /* the worker ends when nothing waits */
+    struct event_loop *loop;     /* who has the machine lock's functions */
     int event;                   /* eventfd: over is not empty */
     struct event_source *source; /* its watcher */
 };
@@ -65,10 +74,29 @@ static struct block_request *list_take(struct request_list *l)
 
 /* ---- the worker ---- */
 
-static int transfer(struct disk *d, const struct block_request *r, size_t at, size_t size)
+static int transfer(struct disk_queue *q, const struct block_request *r, size_t at, size_t size)
 {
-    if (r->op == BLOCK_READ) return d->ops->read(d, r->offset + at, r->buf + at, size);
-    return d->ops->write(d, r->offset + at, r->buf + at, size);
+    struct disk *d = q->disk;
+    bool read = r->op == BLOCK_READ;
+    if (r->buf) return read ? d->ops->read(d, r->offset + at, r->buf + at, size) : d->ops->write(d, r->offset + at, r->buf + at, size);
+    if (!q->bounce && !(q->bounce = malloc(BOUNCE))) return -ENOMEM;
+    int err = 0;
+    for (size_t n; size && !err; at += n, size -= n) {
+        n = MIN(size, (size_t)BOUNCE);
+        if (!read) block_get(r, at, q->bounce, n);
+        err = read ? d->ops->read(d, r->offset + at, q->bounce, n) : d->ops->write(d, r->offset + at, q->bounce, n);
+        if (read && !err) block_put(r, at, q->bounce, n);
+    }
+    return err;
+}
+
+static int transfer_all(struct disk_queue *q, const struct block_request *r)
+{
+    struct disk *d = q->disk;
+    if (r->op == BLOCK_WRITE && d->readonly) return -EROFS;
+    if (!r->buf && d->ops->vector && !d->ops->vector(d, r->offset, r->pieces, r->piece_count, r->size, r->op == BLOCK_WRITE))
+        return 0;
+    return transfer(q, r, 0, r->size);
 }
 
 static void execute(struct disk_queue *q, struct block_request *r)
@@ -82,14 +110,14 @@ static void execute(struct disk_queue *q, struct block_request *r)
     switch (r->op) {
     case BLOCK_READ:
     case BLOCK_WRITE:
-        r->error = r->op == BLOCK_WRITE && d->readonly ? -EROFS : transfer(d, r, 0, r->size);
+        r->error = transfer_all(q, r);
         if (!r->error) {
             r->good = r->size;
             break;
         }
         /* Which sector is it? */
         while (r->good < r->size && (r->op == BLOCK_READ || !d->readonly)) {
-            int err = transfer(d, r, r->good, BLOCK_SECTOR);
+            int err = transfer(q, r, r->good, BLOCK_SECTOR);
             if (err) {
                 r->error = err;
                 break;
@@ -113,14 +141,14 @@ static enum disk_action judge(struct disk_queue *q, struct block_request *r)
                                           [DISK_STOP] = "the machine stops"};
     enum disk_action action = r->op == BLOCK_READ ? q->read_error : q->write_error;
     if (action == DISK_ENOSPC) action = r->error == -ENOSPC ? DISK_STOP : DISK_REPORT;
-    if (action == DISK_STOP && q->stop) action = DISK_REPORT; /* there is no later */
+    if (action == DISK_STOP && (q->stop || q->draining)) action = DISK_REPORT; /* there is no later */
     if (!q->failed) {
         fprintf(stderr, "calque: %s %s: %s error at byte %llu: %s; %s, of this and later ones\n", q->option, q->path,
                 names[r->op], (unsigned long long)(r->offset + r->good), strerror(-r->error), effects[action]);
         q->failed = true;
     }
     if (action != DISK_IGNORE) return action;
-    if (r->op == BLOCK_READ) memset(r->buf + r->good, 0, r->size - r->good);
+    if (r->op == BLOCK_READ) block_put(r, r->good, NULL, r->size - r->good);
     r->error = 0;
     r->good = r->size;
     return action;
@@ -147,6 +175,34 @@ static void idle(struct disk_queue *q)
     pthread_mutex_lock(&q->lock);
 }
 
+static void complete(struct disk_queue *q)
+{
+    for (;;) {
+        pthread_mutex_lock(&q->lock);
+        struct block_request *r = list_take(&q->over), *stuck = q->stuck_told ? NULL : q->stuck;
+        q->over_size = 0;
+        if (!r && stuck) q->stuck_told = true;
+        pthread_mutex_unlock(&q->lock);
+        if (!r) {
+            if (stuck && q->on_error) q->on_error(q->error_opaque, stuck, DISK_STOP);
+            return;
+        }
+        if (r->error && q->on_error) q->on_error(q->error_opaque, r, DISK_REPORT);
+        r->done(r);
+    }
+}
+
+/* What is over becomes known to those who asked. */
+static void announce(struct disk_queue *q)
+{
+    if (event_loop_try_enter(q->loop)) {
+        complete(q);
+        event_loop_leave(q->loop);
+    } else {
+        tell_loop(q);
+    }
+}
+
 static void *worker(void *opaque)
 {
     struct disk_queue *q = opaque;
@@ -161,6 +217,7 @@ static void *worker(void *opaque)
                 pthread_cond_wait(&q->work, &q->lock);
             continue;
         }
+        q->busy = true;
         do {
             pthread_mutex_unlock(&q->lock);
             execute(q, r);
@@ -170,12 +227,17 @@ static void *worker(void *opaque)
             q->stuck = r;
             q->stuck_told = false;
             tell_loop(q);
-            while (q->stuck && !q->stop) pthread_cond_wait(&q->work, &q->lock);
+            while (q->stuck && !q->stop && !q->draining) pthread_cond_wait(&q->work, &q->lock);
             q->stuck = NULL;
         } while (true);
-        bool first = !q->over.first;
+        q->busy = false;
         list_append(&q->over, r);
-        if (first) tell_loop(q);
+        q->over_size += r->size;
+        if (!q->waiting.first) pthread_cond_broadcast(&q->drained);
+        if (q->waiting.first && q->over_size < BATCH) continue;
+        pthread_mutex_unlock(&q->lock);
+        announce(q);
+        pthread_mutex_lock(&q->lock);
     }
     pthread_mutex_unlock(&q->lock);
     return NULL;
@@ -192,20 +254,15 @@ static void submit(struct block *b, struct block_request *r)
     pthread_mutex_unlock(&q->lock);
 }
 
-static void complete(struct disk_queue *q)
+static void drain(struct block *b)
 {
-    for (;;) {
-        pthread_mutex_lock(&q->lock);
-        struct block_request *r = list_take(&q->over), *stuck = q->stuck_told ? NULL : q->stuck;
-        if (!r && stuck) q->stuck_told = true;
-        pthread_mutex_unlock(&q->lock);
-        if (!r) {
-            if (stuck && q->on_error) q->on_error(q->error_opaque, stuck, DISK_STOP);
-            return;
-        }
-        if (r->error && q->on_error) q->on_error(q->error_opaque, r, DISK_REPORT);
-        r->done(r);
-    }
+    struct disk_queue *q = (struct disk_queue *)b;
+    pthread_mutex_lock(&q->lock);
+    q->draining = true;
+    pthread_cond_signal(&q->work);
+    while (q->waiting.first || q->busy) pthread_cond_wait(&q->drained, &q->lock);
+    q->draining = false;
+    pthread_mutex_unlock(&q->lock);
 }
 
 static void event_ready(void *opaque, short revents)
@@ -218,7 +275,7 @@ static void event_ready(void *opaque, short revents)
     complete(q);
 }
 
-static const struct block_ops queue_ops = {.submit = submit};
+static const struct block_ops queue_ops = {.submit = submit, .drain = drain};
 
 struct block *disk_queue_create(struct disk *d, const struct disk_config *config, struct event_loop *loop)
 {
@@ -242,6 +299,8 @@ struct block *disk_queue_create(struct disk *d, const struct disk_config *config
     q->path = strdup(config->path);
     pthread_mutex_init(&q->lock, NULL);
     pthread_cond_init(&q->work, NULL);
+    pthread_cond_init(&q->drained, NULL);
+    q->loop = loop;
     list_init(&q->waiting);
     list_init(&q->over);
     q->event = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
@@ -302,7 +361,9 @@ int disk_queue_destroy(struct block *b)
     if (err && q->path)
         fprintf(stderr, "calque: %s %s: cannot finish writing: %s\n", q->option, q->path, strerror(-err));
     pthread_cond_destroy(&q->work);
+    pthread_cond_destroy(&q->drained);
     pthread_mutex_destroy(&q->lock);
+    free(q->bounce);
     free(q->option);
     free(q->path);
     free(q);

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 struct disk_raw {
@@ -42,6 +43,14 @@ static int raw_write(struct disk *d, u64 offset, const u8 *buf, size_t size)
     return disk_pwrite(r->fd, offset, buf, size);
 }
 
+static int raw_vector(struct disk *d, u64 offset, const struct iovec *v, unsigned count, size_t size, bool write)
+{
+    struct disk_raw *r = (struct disk_raw *)d;
+    if (write && r->probed && !offset) return -EAGAIN;
+    ssize_t n = write ? pwritev(r->fd, v, (int)count, (off_t)offset) : preadv(r->fd, v, (int)count, (off_t)offset);
+    return n == (ssize_t)size ? 0 : -EAGAIN;
+}
+
 static int raw_flush(struct disk *d) { return fdatasync(((struct disk_raw *)d)->fd) < 0 ? -errno : 0; }
 
 static int raw_discard(struct disk *d, u64 offset, u64 size)
@@ -65,6 +74,7 @@ static int raw_close(struct disk *d)
 static const struct disk_ops raw_ops = {.name = "raw",
                                         .read = raw_read,
                                         .write = raw_write,
+                                        .vector = raw_vector,
                                         .flush = raw_flush,
                                         .discard = raw_discard,
                                         .close = raw_close};

@@ -47,8 +47,9 @@ struct event_loop {
     int timer_fd;                  /* timerfd at the earliest deadline */
     u64 armed, host_armed;         /* the deadlines it is set to, UINT64_MAX: none */
     void (*lock)(void *opaque);    /* machine lock, NULL: none */
+    bool (*try)(void *opaque);     /* machine lock, NULL: none */
     void (*unlock)(void *opaque);  /* machine lock, NULL: none */
-    void *lock_opaque;             /* argument of both */
+    void *lock_opaque;             /* their argument */
     volatile sig_atomic_t quit;    /* event_loop_quit() */
     bool failed;                   /* event_loop_fail() */
     bool dispatching;              /* sources are being walked: removed ones are kept */
@@ -131,12 +132,18 @@ void event_loop_destroy(struct event_loop *l)
     free(l);
 }
 
-void event_loop_set_lock(struct event_loop *l, void (*lock)(void *opaque), void (*unlock)(void *opaque), void *opaque)
+void event_loop_set_lock(struct event_loop *l, void (*lock)(void *opaque), bool (*try)(void *opaque),
+                         void (*unlock)(void *opaque), void *opaque)
 {
     l->lock = lock;
+    l->try = try;
     l->unlock = unlock;
     l->lock_opaque = opaque;
 }
+
+bool event_loop_try_enter(struct event_loop *l) { return l->try && l->try(l->lock_opaque); }
+
+void event_loop_leave(struct event_loop *l) { l->unlock(l->lock_opaque); }
 
 struct clock *event_loop_clock(const struct event_loop *l) { return l->clock; }
 

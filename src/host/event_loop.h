@@ -14,8 +14,13 @@ struct event_source;
 /* NULL with a message on stderr. The loop takes over the clock's clock_on_earlier(). */
 struct event_loop *event_loop_create(struct clock *clock);
 void event_loop_destroy(struct event_loop *l);
-/* How the loop drops and takes the machine lock around its sleep; without it, it does neither. */
-void event_loop_set_lock(struct event_loop *l, void (*lock)(void *opaque), void (*unlock)(void *opaque), void *opaque);
+/* How the loop drops and takes the machine lock around its sleep (try: false, when somebody has it); without it, it does
+ * neither. */
+void event_loop_set_lock(struct event_loop *l, void (*lock)(void *opaque), bool (*try)(void *opaque),
+                         void (*unlock)(void *opaque), void *opaque);
+/* For other threads: take the machine lock, if nobody has it, to do a piece of the loop's work. */
+bool event_loop_try_enter(struct event_loop *l);
+void event_loop_leave(struct event_loop *l);
 
 struct clock *event_loop_clock(const struct event_loop *l);
 /* The host's time, which goes on while guest time stands still: for what the user sees (displays, time-outs). */

@@ -28,6 +28,15 @@ static void loop_lock(void *opaque)
     __atomic_store_n(&m->loop_wants, 0, __ATOMIC_SEQ_CST);
 }
 
+static bool loop_try_lock(void *opaque)
+{
+    struct machine *m = opaque;
+    if (pthread_mutex_trylock(&m->lock)) return false;
+    if (!m->stopping) return true;
+    pthread_mutex_unlock(&m->lock); /* the main thread takes everything down, and does not lock for that */
+    return false;
+}
+
 static void loop_unlock(void *opaque)
 {
     struct machine *m = opaque;
@@ -423,7 +432,7 @@ static void take_power_off(struct machine *m)
 
 int machine_run(struct machine *m)
 {
-    event_loop_set_lock(m->loop, loop_lock, loop_unlock, m);
+    event_loop_set_lock(m->loop, loop_lock, loop_try_lock, loop_unlock, m);
     pthread_mutex_lock(&m->lock);
     if (start_vcpus(m)) {
         m->exit_code = EXIT_FAILURE;
@@ -437,7 +446,6 @@ int machine_run(struct machine *m)
     if (!m->exit_wanted && !event_loop_failed(m->loop)) control_event_cause(m, "SHUTDOWN", CAUSE_HOST_SIGNAL);
     bool stopped = stop_vcpus(m);
     pthread_mutex_unlock(&m->lock);
-    event_loop_set_lock(m->loop, NULL, NULL, NULL);
 
     /* A thread that still runs uses everything: then machine_destroy() frees nothing. */
     m->leaked = !stopped;

@@ -700,7 +700,7 @@ static const struct option {
     {"cdrom", "file", opt_disk, "CD image, IDE secondary master"},
     {"fda", "file", opt_disk, "floppy image; likewise -fdb"},
     {"fdb", "file", opt_disk, NULL},
-    {"drive", "[file=]file[,if=ide|virtio|floppy|none][,media=disk|cdrom][,index=n][,format=raw|qcow2][,readonly=on][,snapshot=on]"
+    {"drive", "[file=]file[,if=ide|virtio|floppy|none][,media=disk|cdrom][,index=n][,format=raw|qcow2][,readonly=on][,snapshot=on|off]"
               "[,cache=mode][,discard=unmap][,rerror=|werror=report|ignore|stop|enospc][,id=name][,serial=text]", opt_drive, "a drive"},
     {"blockdev", "driver=raw|qcow2|vmdk|vpc|vhdx|file,node-name=name,file=node|file.filename=file|filename=file", opt_blockdev,
      "a drive for -device ...,drive=name"},

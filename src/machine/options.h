@@ -80,6 +80,7 @@ struct drive_option {
     int bootindex;            /* -1: none */
     bool cdrom;               /* media=cdrom */
     bool readonly, snapshot;  /* writes fail; writes are forgotten */
+    bool keep;                /* snapshot=off: -snapshot is not for this one */
     bool write_through;       /* cache=: the drive's write cache starts switched off */
     bool unsafe;              /* flushes do nothing */
     bool discard;             /* discard=unmap */

@@ -170,6 +170,7 @@ static int drive_keys(struct options *o, struct option_list *l)
     if (!err) err = options_drive_errors(d, "-drive", l);
     if (!err) err = option_list_bool(l, "readonly", &d->readonly);
     if (!err) err = option_list_bool(l, "snapshot", &d->snapshot);
+    d->keep = option_list_get(l, "snapshot") && !d->snapshot;
     if (!err) err = option_list_number(l, "index", (floppy ? FDC_DRIVES : IDE_DRIVES) - 1, &index);
     if (!err) err = option_list_number(l, "bus", !floppy, &bus);
     if (!err) err = option_list_number(l, "unit", 1, &unit);
@@ -390,7 +391,7 @@ int options_drive_finish(struct options *o)
     int disks = 0;
     for (int i = 0; i < o->drive_count; i++) {
         struct drive_option *d = &o->drives[i];
-        if (o->snapshot && !d->readonly) d->snapshot = true;
+        if (o->snapshot && !d->readonly && !d->keep) d->snapshot = true;
         if (d->interface == DRIVE_VIRTIO && d->index < 0) d->index = disks++;
         if (d->interface != DRIVE_IDE && d->interface != DRIVE_FLOPPY) continue;
         have_cd |= d->cdrom;

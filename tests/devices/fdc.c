@@ -48,7 +48,7 @@ static void let_go(struct memory_disk *d)
     serve(d, r);
 }
 
-static const struct block_ops memory_ops = {submit};
+static const struct block_ops memory_ops = {.submit = submit};
 
 struct setup {
     struct bus *ports, *mem;

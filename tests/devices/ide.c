@@ -22,7 +22,7 @@ struct fake {
     u64 bad;                    /* sector that fails, ~0: none */
     bool hold;                  /* requests wait */
     struct block_request *held; /* the one that does */
-    int flushes;                /* seen */
+    int flushes, drains;        /* seen */
 };
 
 static void serve(struct fake *f, struct block_request *r)
@@ -33,9 +33,9 @@ static void serve(struct fake *f, struct block_request *r)
         cr_assert(r->offset + r->size <= f->block.size, "inside the disk");
         if (f->bad * 512 >= r->offset && f->bad * 512 < r->offset + r->size) good = f->bad * 512 - r->offset;
         if (r->op == BLOCK_READ)
-            memcpy(r->buf, f->data + r->offset, good);
+            block_put(r, 0, f->data + r->offset, good);
         else
-            memcpy(f->data + r->offset, r->buf, good);
+            block_get(r, 0, f->data + r->offset, good);
     }
     r->good = good;
     r->error = good < r->size ? -EIO : 0;
@@ -59,7 +59,9 @@ static void release(struct fake *f)
     if (r) serve(f, r);
 }
 
-static const struct block_ops fake_ops = {.submit = submit};
+static void drain(struct block *b) { ((struct fake *)b)->drains++; }
+
+static const struct block_ops fake_ops = {.submit = submit, .drain = drain};
 
 static struct bus *mem, *io;
 static struct ram *ram;
@@ -397,6 +399,68 @@ Test(ide, dma_table_too_short_waits_for_ever)
     out8(io, CTL, 4);
     out8(io, CTL, 0);
     cr_expect_eq(in8(io, CMD + 7), 0x50, "a reset helps");
+}
+
+Test(ide, dma_goes_straight_to_memory)
+{
+    prd(0, 0x8000, 0x3000, true);
+    disk.hold = true;
+    task(24, 5, 0x40, 0xc8);
+    cr_expect_null(disk.held, "where to is not known yet");
+    start_dma(true);
+    cr_assert_not_null(disk.held);
+    cr_expect_eq(disk.held->piece_count, 1);
+    cr_expect_eq(disk.held->pieces[0].iov_len, 0x3000);
+    cr_expect_eq(in8(io, BMI + 2), 0x01, "active until all has arrived");
+    release(&disk);
+    cr_expect_eq(in8(io, BMI + 2), 0x04);
+    u8 buf[0x3000];
+    bus_read_block(mem, 0x8000, buf, sizeof(buf));
+    cr_expect(!memcmp(buf, disk.data + 5 * 512, sizeof(buf)));
+}
+
+Test(ide, dma_of_more_pieces_than_a_request_takes)
+{
+    for (u32 i = 0; i < 1200; i++) prd((int)i, 0x20000 + 0x200 * (i ^ 1), 0x100, i == 1199);
+    task48(600, 5, 0x25);
+    start_dma(true);
+    cr_expect_eq(in8(io, BMI + 2), 0x04);
+    cr_expect_eq(in8(io, CMD + 7), 0x50);
+    for (u32 i = 0; i < 1200; i++) {
+        u8 buf[0x100];
+        bus_read_block(mem, 0x20000 + 0x200 * (i ^ 1), buf, sizeof(buf));
+        cr_assert(!memcmp(buf, disk.data + 5 * 512 + 0x100 * i, sizeof(buf)), "%u", i);
+    }
+}
+
+Test(ide, stop_and_reset_wait_for_memory)
+{
+    prd(0, 0x8000, 0x200, true);
+    disk.hold = true;
+    task(1, 3, 0x40, 0xc8);
+    start_dma(true);
+    cr_expect_eq(disk.drains, 0);
+    out8(io, BMI, 0);
+    cr_expect_eq(disk.drains, 1);
+    out8(io, CTL, 4);
+    cr_expect_eq(disk.drains, 2);
+    out8(io, CTL, 0);
+    release(&disk);
+    cr_expect_eq(irq14.rises, 0, "forgotten");
+}
+
+Test(ide, dma_error_after_good_sectors)
+{
+    prd(0, 0x8000, 0x800, true);
+    disk.bad = 5;
+    task(4, 3, 0x40, 0xc8);
+    start_dma(true);
+    cr_expect_eq(in8(io, BMI + 2), 0x05, "the table is not at its end");
+    cr_expect_eq(in8(io, CMD + 7) & 0x01, 1);
+    cr_expect_eq(in8(io, CMD + 3), 5);
+    u8 buf[0x400];
+    bus_read_block(mem, 0x8000, buf, sizeof(buf));
+    cr_expect(!memcmp(buf, disk.data + 3 * 512, sizeof(buf)));
 }
 
 Test(ide, dma_needs_the_bus_master_bit)

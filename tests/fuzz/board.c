@@ -41,13 +41,14 @@ static void disk_complete(struct board_disk *d, int error)
     r->good = error ? r->size / 2 / BLOCK_SECTOR * BLOCK_SECTOR : r->size;
     size_t inside = r->offset < sizeof(d->data) ? MIN(r->size, sizeof(d->data) - (size_t)r->offset) : 0;
     if (r->op == BLOCK_READ) {
-        memset(r->buf, 0, r->size);
-        memcpy(r->buf, d->data + (inside ? r->offset : 0), inside);
+        block_put(r, 0, NULL, r->size);
+        block_put(r, 0, d->data + (inside ? r->offset : 0), inside);
     } else if (r->op == BLOCK_WRITE) {
-        u8 sum = 0;
-        for (size_t i = 0; i < r->size; i++) sum ^= r->buf[i]; /* all of it must be there */
-        memcpy(d->data + (inside ? r->offset : 0), r->buf, inside);
-        d->data[0] ^= sum & 1;
+        u8 *copy = malloc(r->size + 1); /* all of it must be there */
+        if (!copy) abort();
+        block_get(r, 0, copy, r->size);
+        memcpy(d->data + (inside ? r->offset : 0), copy, inside);
+        free(copy);
     }
     r->done(r);
 }

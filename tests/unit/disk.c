@@ -93,6 +93,68 @@ Test(disk, outside)
     disk_queue_destroy(b);
 }
 
+/* Random requests in pieces, on each way that a disk is made of, against a model. */
+static void in_pieces(enum disk_format format, bool snapshot)
+{
+    enum { SIZE = 4 << 20, PIECES = 64, STRIDE = 0x20000 };
+    u8 *model = calloc(1, SIZE), *memory = malloc(PIECES * STRIDE);
+    struct disk_config c = {.option = "-hda", .path = path, .format = format, .snapshot = snapshot};
+    struct disk *d = disk_open(&c);
+    cr_assert(d && model && memory);
+    cr_assert_eq(d->size, SIZE);
+    struct block *b = disk_queue_create(d, &c, loop);
+    cr_assert(b);
+    srand(1);
+    for (int n = 0; n < 200; n++) {
+        struct iovec pieces[PIECES];
+        struct block_request r = {.op = rand() & 1 ? BLOCK_WRITE : BLOCK_READ, .pieces = pieces, .done = done};
+        for (u8 *at = memory; r.piece_count < 1u + (u32)n % PIECES; at += STRIDE) {
+            size_t size = rand() & 1 ? 65536 : 2u + (size_t)rand() % 16 * 512;
+            pieces[r.piece_count++] = (struct iovec){at + rand() % 8 * 4096, size};
+            r.size += size;
+        }
+        size_t odd = r.size % 512; /* at the end of the last piece, which is longer if need be */
+        if (odd) pieces[r.piece_count - 1].iov_len += 512 - odd, r.size += 512 - odd;
+        r.offset = (u64)rand() % ((SIZE - MIN(r.size, (size_t)SIZE - 512)) / 512) * 512;
+        if (r.size > SIZE - r.offset) continue;
+        u8 *data = malloc(r.size);
+        for (size_t i = 0; i < PIECES * STRIDE; i += 512) memory[i] = (u8)rand(), memory[i + 1] = (u8)n;
+        if (r.op == BLOCK_WRITE) block_get(&r, 0, model + r.offset, r.size);
+        over = 0;
+        block_submit(b, &r);
+        if (n & 1) block_drain(b); /* the data have moved, or are about to be told of */
+        while (!over) event_loop_run_once(loop);
+        cr_assert_eq(r.error, 0);
+        cr_assert_eq(r.good, r.size);
+        block_get(&r, 0, data, r.size);
+        if (r.op == BLOCK_READ) cr_assert(!memcmp(data, model + r.offset, r.size), "request %d", n);
+        free(data);
+    }
+    disk_queue_destroy(b);
+    free(model);
+    free(memory);
+}
+
+Test(disk, raw_in_pieces)
+{
+    cr_assert_eq(truncate(path, 0) | truncate(path, 4 << 20), 0);
+    in_pieces(DISK_RAW, false);
+}
+
+Test(disk, snapshot_in_pieces)
+{
+    cr_assert_eq(truncate(path, 0) | truncate(path, 4 << 20), 0);
+    in_pieces(DISK_RAW, true);
+}
+
+Test(disk, qcow2_in_pieces)
+{
+    char command[200];
+    snprintf(command, sizeof(command), "qemu-img create -q -f qcow2 %s 4M", path);
+    cr_assert_eq(system(command), 0);
+    in_pieces(DISK_QCOW2, false);
+}
+
 Test(disk, readonly)
 {
     u8 buf[512] = {0};

@@ -157,7 +157,7 @@ Test(event_loop, timer_armed_while_it_sleeps)
 {
     struct probe p = {0};
     struct timer *t = timer_create_on(real_clock, fired, &p);
-    event_loop_set_lock(loop, take, give, NULL);
+    event_loop_set_lock(loop, take, NULL, give, NULL);
     pthread_mutex_lock(&lock);
     timer_arm(t, clock_now(real_clock) + 60 * NS_PER_SECOND);
     pthread_t thread;

@@ -47,6 +47,12 @@ Test(options, floppies_and_blockdev)
     cr_assert(d[3].read_error == DISK_STOP && d[3].write_error == DISK_ENOSPC);
 }
 
+Test(options, snapshot_of_all_but_one)
+{
+    PARSE("-snapshot", "-hda", "a", "-drive", "file=b,snapshot=off,index=1", "-drive", "file=c,if=virtio");
+    cr_assert(o.drives[0].snapshot && !o.drives[1].snapshot && o.drives[2].snapshot);
+}
+
 Test(options, memory_sizes)
 {
     static const struct {
