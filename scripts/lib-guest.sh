@@ -3,6 +3,7 @@
 #
 #   CALQUE       the emulator: build/calque unless set. Any program with QEMU's command line works
 #   CALQUE_ARGS  more arguments for it, such as -accel or -cpu
+#   PATIENCE     how many times longer than usual a guest may take (1)
 #   GUEST_LOG    a directory to keep logs in; otherwise they go away, printed by guest_fail first
 #
 # A guest_expect that is not fulfilled ends the test: one line says what was missing, after the log's end.
@@ -58,7 +59,7 @@ guest_seconds() {
 # guest_expect SECONDS REGEX...: wait until new output matches each (extended) expression, in any order, none across
 # lines; the text up to the last of these matches then counts as seen.
 guest_expect() {
-    local limit=$1 deadline pattern match ended seen=0
+    local limit=$(($1 * ${PATIENCE:-1})) deadline pattern match ended seen=0
     shift
     deadline=$((SECONDS + limit))
     for pattern in "$@"; do
@@ -84,7 +85,7 @@ guest_send() {
 
 # guest_end SECONDS [STATUS]: the emulator must end by itself, with that exit status (0). Its log stays for guest_refuse.
 guest_end() {
-    local deadline=$((SECONDS + $1)) status
+    local deadline=$((SECONDS + $1 * ${PATIENCE:-1})) status
     while guest_running; do
         [ $SECONDS -lt $deadline ] || guest_fail "still running $1 s after it should have ended"
         sleep 0.1
