@@ -66,6 +66,17 @@ void netdev_flush(struct netdev *n);
 /* Does the cable have a carrier? */
 bool netdev_link(const struct netdev *n);
 
+/* The upper six bits of the CRC of a destination address: which bit of a card's multicast filter it is. */
+static inline unsigned netdev_multicast_hash(const u8 address[6])
+{
+    u32 crc = 0xffffffff;
+    for (int i = 0; i < 48; i++) {
+        u32 bit = (address[i / 8] >> (i % 8) & 1) ^ crc >> 31;
+        crc = crc << 1 ^ (bit ? 0x04c11db7u : 0);
+    }
+    return crc >> 26;
+}
+
 /* For back ends. False: it had to be queued, or was lost; wait for resume() if you can. */
 bool netdev_deliver(struct netdev *n, const u8 *frame, size_t len);
 void netdev_set_link(struct netdev *n, bool up);

@@ -145,15 +145,10 @@ static void timer_fired(void *opaque)
 
 /* ---- receiving ---- */
 
-/* The upper six bits of the CRC of the destination address choose a bit of the multicast filter. */
 static bool multicast_wanted(const struct rtl8139 *r, const u8 *address)
 {
-    u32 crc = 0xffffffff;
-    for (int i = 0; i < 48; i++) {
-        u32 bit = (address[i / 8] >> (i % 8) & 1) ^ crc >> 31;
-        crc = crc << 1 ^ (bit ? 0x04c11db7u : 0);
-    }
-    return r->reg[MAR0 + (crc >> 29)] >> (crc >> 26 & 7) & 1;
+    unsigned hash = netdev_multicast_hash(address);
+    return r->reg[MAR0 + (hash >> 3)] >> (hash & 7) & 1;
 }
 
 /* The status of a frame by its address, 0: not for us. */

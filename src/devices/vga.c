@@ -4,9 +4,9 @@
  * usual ports, in colour and monochrome addressing, with input status derived from the clock and the CRTC
  * timing; the same registers memory-mapped in BAR 2; 16 MiB of video memory in BAR 0 (vga_mem.c and vga_vbe.c
  * have the legacy window and the VBE modes, vga_render.c the picture).
- * Left out: the vertical retrace interrupt (no PC wired it reliably), EDID, feature connector, light pen.
+ * Left out: the vertical retrace interrupt (no PC wired it reliably), feature connector, light pen, the monitor's DDC wires.
  *
- * BAR 2:  0x400 ports 0x3c0-0x3df | 0x500 VBE registers, 16 bits each | 0x600 size and byte order register
+ * BAR 2:  0x000 EDID | 0x400 ports 0x3c0-0x3df | 0x500 VBE registers, 16 bits each | 0x600 size and byte order register
  *
  * DEVIATION: the palette registers can be written while the screen is on.
  *
@@ -277,6 +277,11 @@ static const struct region_ops vga_vbe_port_ops = {
 static u64 vga_bar_read(void *opaque, u64 offset, unsigned size)
 {
     struct vga *v = opaque;
+    if (offset < BAR_PORTS && v->has_edid) {
+        u64 value = 0;
+        for (unsigned i = 0; i < size && offset + i < EDID_SIZE; i++) value |= (u64)v->edid[offset + i] << i * 8;
+        return value;
+    }
     if (offset >= BAR_PORTS && offset < BAR_PORTS + 0x20) {
         u64 value = 0;
         for (unsigned i = 0; i < size; i++)
@@ -348,22 +353,25 @@ static const struct device_class vga_class = {.name = "vga", .reset = vga_reset,
 static const struct pci_info vga_info = {
     .vendor = 0x1234, .device = 0x1111, .revision = 2, .class_code = 0x030000};
 
-struct vga *vga_create(struct pci_bus *pci, int devfn, struct ram *ram, u64 vram_size, struct clock *clock,
+struct vga *vga_create(struct pci_bus *pci, const struct vga_config *config, struct ram *ram, struct clock *clock,
                        const void *rom, size_t rom_size)
 {
     struct bus *ports = pci_bus_ports(pci);
+    u64 vram_size = config->vram_size;
     struct vga *v = calloc(1, sizeof(*v));
     if (!v) {
         fprintf(stderr, "calque: no memory for the VGA\n");
         return NULL;
     }
     v->dirty = calloc(vram_size >> GUEST_PAGE_SHIFT >> 6, sizeof(*v->dirty));
-    if (!v->dirty || pci_device_init(&v->pci, pci, devfn, &vga_info, &vga_class)) {
+    if (!v->dirty || pci_device_init(&v->pci, pci, config->devfn, &vga_info, &vga_class)) {
         free(v->dirty);
         free(v);
         return NULL;
     }
     v->clock = clock;
+    v->has_edid = config->edid;
+    edid_make(v->edid, config->xres, config->yres, config->xmax, config->ymax);
     v->ram = ram;
     v->vram_size = vram_size;
     v->vram_offset = ram_alloc(ram, vram_size);

@@ -9,14 +9,20 @@
 #include "core/types.h"
 #include "devices/pci.h"
 
-#define VGA_VRAM_SIZE 0x1000000u /* 16 MiB */
-
 struct vga;
 
-/* Plugs the function in at devfn (-1: a free slot), claims the VGA ports and 0xa0000-0xbffff. VRAM_SIZE bytes
- * of ram become video memory (power of two, at least 256 KiB). rom: the video BIOS, or NULL. NULL with a
+struct vga_config {
+    int devfn;           /* where the function is, -1: a free slot */
+    u64 vram_size;       /* bytes of video memory: a power of two, at least 256 KiB */
+    bool edid;           /* the monitor says what it is: */
+    unsigned xres, yres; /* the mode that it prefers */
+    unsigned xmax, ymax; /* the largest one, 0: any */
+};
+#define VGA_DEFAULT {.devfn = PCI_DEVFN(2, 0), .vram_size = 16u << 20, .edid = true, .xres = 1280, .yres = 800}
+
+/* Claims the VGA ports and 0xa0000-0xbffff; video memory is taken from ram. rom: the video BIOS, or NULL. NULL with a
  * message on stderr. */
-struct vga *vga_create(struct pci_bus *pci, int devfn, struct ram *ram, u64 vram_size, struct clock *clock,
+struct vga *vga_create(struct pci_bus *pci, const struct vga_config *config, struct ram *ram, struct clock *clock,
                        const void *rom, size_t rom_size);
 struct device *vga_device(struct vga *v);
 /* RAM offset of video memory. */

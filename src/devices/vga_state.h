@@ -9,6 +9,7 @@
 #include "core/bus.h"
 #include "core/clock.h"
 #include "core/types.h"
+#include "devices/edid.h"
 #include "devices/pci.h"
 #include "devices/vga.h"
 
@@ -128,6 +129,8 @@ struct vga {
     u64 vram_offset;           /* video memory: RAM offset */
     u8 *vram;                  /* and host address */
     u64 vram_size;             /* bytes */
+    u8 edid[EDID_SIZE];        /* the monitor's */
+    bool has_edid;             /* it has one */
     struct region *regions[5]; /* window, ports */
 
     u8 misc;           /* miscellaneous output */

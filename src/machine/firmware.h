@@ -10,6 +10,7 @@
 #define FIRMWARE_VGA_BIOS     "vgabios-stdvga.bin"
 #define FIRMWARE_E1000        "efi-e1000.rom"
 #define FIRMWARE_RTL8139      "efi-rtl8139.rom"
+#define FIRMWARE_NE2000       "efi-ne2k_pci.rom"
 #define FIRMWARE_VIRTIO_NET   "efi-virtio.rom"
 
 /* A file's contents. */

@@ -155,7 +155,8 @@ static void info_network(struct hmp *h, json_t *args)
     for (int i = 0; i < o->nic_count; i++) {
         const struct nic_option *nic = &o->nics[i];
         const u8 *mac = nic->mac;
-        const char *model = nic->model == NIC_E1000 ? "e1000" : nic->model == NIC_RTL8139 ? "rtl8139" : "virtio-net-pci";
+        static const char *const names[] = {"e1000", "rtl8139", "ne2k_pci", "virtio-net-pci"};
+        const char *model = names[nic->model];
         fprintf(h->out, "%s.%d: index=0,type=nic,model=%s,macaddr=%02x:%02x:%02x:%02x:%02x:%02x\n", model, i, model, mac[0],
                 mac[1], mac[2], mac[3], mac[4], mac[5]);
         if (nic->net < 0) continue;

@@ -419,7 +419,7 @@ static int opt_device(struct context *c, const char *option, const char *arg)
     if (!strcmp(arg, "help") || !strcmp(arg, "?")) {
         /* In the form that scripts look for. */
         static const char *const devices[][2] = {
-            {"AC97", "PCI"}, {"e1000", "PCI"}, {"rtl8139", "PCI"}, {"piix3-usb-uhci", "PCI"}, {"usb-kbd", "usb-bus"}, {"usb-mouse", "usb-bus"},
+            {"AC97", "PCI"}, {"e1000", "PCI"}, {"rtl8139", "PCI"}, {"ne2k_pci", "PCI"}, {"piix3-usb-uhci", "PCI"}, {"usb-kbd", "usb-bus"}, {"usb-mouse", "usb-bus"},
             {"usb-tablet", "usb-bus"}, {"floppy", "floppy-bus"}, {"ide-cd", "IDE"}, {"ide-hd", "IDE"}, {"isa-debug-exit", "ISA"}, {"isa-debugcon", "ISA"},
             {"isa-parallel", "ISA"}, {"isa-serial", "ISA"}, {"pc-testdev", "ISA"}, {"pci-testdev", "PCI"}, {"VGA", "PCI"},
             {"virtio-blk-pci", "PCI"}, {"virtio-keyboard-pci", "PCI"}, {"virtio-mouse-pci", "PCI"},
@@ -846,10 +846,7 @@ static int add_device(struct options *o, struct option_list *l)
         o->usb = true;
         return option_list_check(l);
     }
-    if (!strcasecmp(driver, "VGA")) {
-        o->vga = true;
-        return option_list_check(l);
-    }
+    if (!strcmp(driver, "VGA")) return options_vga_device(o, l);
     if (!strcmp(driver, "isa-serial")) {
         err = add_serial(o, l);
         return err ? err : option_list_check(l);
@@ -1026,6 +1023,7 @@ int options_parse(struct options *o, int argc, char **argv)
     o->ram_size = DEFAULT_RAM;
     o->cpus = o->cores = o->threads = 1;
     o->hpet = o->acpi = o->vga = true;
+    o->vga_config = (struct vga_config)VGA_DEFAULT;
     o->splash_time = o->reboot_timeout = UINT64_MAX;
     o->debugcon = o->parallel = CHARDEV_UNSET;
     for (int i = 0; i < OPTIONS_SERIALS; i++) o->serial[i] = CHARDEV_UNSET;

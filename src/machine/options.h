@@ -11,6 +11,7 @@
 #include "host/net_open.h"
 #include "host/disk.h"
 #include "devices/usb_hid.h"
+#include "devices/vga.h"
 #include "machine/option_list.h"
 
 #define OPTIONS_CHARDEVS 16
@@ -95,7 +96,7 @@ struct fw_cfg_option {
     char *string;     /* this string without its terminating zero */
 };
 
-enum nic_model { NIC_E1000, NIC_RTL8139, NIC_VIRTIO };
+enum nic_model { NIC_E1000, NIC_RTL8139, NIC_NE2000, NIC_VIRTIO };
 
 struct nic_option {
     enum nic_model model; /* which card */
@@ -129,6 +130,7 @@ struct options {
     char *cpu;                   /* -cpu, NULL: default */
     bool hpet, acpi;             /* these are there */
     bool vga;                    /* the VGA adapter is there */
+    struct vga_config vga_config; /* and what it is like */
     struct display_config displays[OPTIONS_DISPLAYS];
     int display_count;           /* used entries */
     bool usb;                    /* the USB controller is there */
@@ -279,6 +281,8 @@ int options_keyboard(const char *text);
 /* -usbdevice tablet|mouse|keyboard, and -device usb-tablet|usb-mouse|usb-kbd: is that driver one of those? */
 int options_usb(struct options *o, const char *option, const char *name);
 bool options_usb_driver(const char *driver);
+/* -device VGA. */
+int options_vga_device(struct options *o, struct option_list *l);
 /* The default display, and what cannot be together. */
 int options_display_finish(struct options *o);
 void options_display_free(struct display_config *c);

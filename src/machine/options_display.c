@@ -8,6 +8,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "devices/edid.h"
 #include "machine/option_list.h"
 
 #define VNC_PORT 5900 /* of display 0 */
@@ -162,6 +163,34 @@ int options_usb(struct options *o, const char *option, const char *name)
 }
 
 /* Without a word about displays: a window where there is a desktop. */
+int options_vga_device(struct options *o, struct option_list *l)
+{
+    struct vga_config *c = &o->vga_config;
+    u64 megabytes = c->vram_size >> 20, sizes[4] = {c->xres, c->yres, c->xmax, c->ymax};
+    static const char *const keys[4] = {"xres", "yres", "xmax", "ymax"};
+    int err = options_pci_place(l, "VGA", &c->devfn);
+    if (!err) err = option_list_number(l, "vgamem_mb", 256, &megabytes);
+    if (!err) err = option_list_bool(l, "edid", &c->edid);
+    for (int i = 0; i < 4 && !err; i++) err = option_list_number(l, keys[i], EDID_MAX_RES, &sizes[i]);
+    if (err) return err;
+    if (!megabytes || megabytes & (megabytes - 1)) {
+        fprintf(stderr, "calque: -device VGA: vgamem_mb=%llu is no power of two\n", (unsigned long long)megabytes);
+        return -EINVAL;
+    }
+    if (sizes[0] < 320 || sizes[1] < 200) {
+        fprintf(stderr, "calque: -device VGA: %llux%llu: no monitor is that small\n", (unsigned long long)sizes[0],
+                (unsigned long long)sizes[1]);
+        return -EINVAL;
+    }
+    c->vram_size = megabytes << 20;
+    c->xres = (unsigned)sizes[0];
+    c->yres = (unsigned)sizes[1];
+    c->xmax = (unsigned)sizes[2];
+    c->ymax = (unsigned)sizes[3];
+    o->vga = true;
+    return option_list_check(l);
+}
+
 int options_display_finish(struct options *o)
 {
     bool desktop = getenv("DISPLAY") || getenv("WAYLAND_DISPLAY");

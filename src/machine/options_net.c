@@ -225,17 +225,18 @@ static bool is_e1000(const char *model) { return !strcmp(model, "e1000") || !str
 
 bool options_net_driver(const char *driver)
 {
-    return is_e1000(driver) || !strcmp(driver, "rtl8139") || options_virtio_net(driver);
+    return is_e1000(driver) || !strcmp(driver, "rtl8139") || !strcmp(driver, "ne2k_pci") || options_virtio_net(driver);
 }
 
 /* A card with the properties of its list. */
 static int add_card(struct options *o, const char *model, int net, struct option_list *l)
 {
-    struct nic_option nic = {.model = is_e1000(model) ? NIC_E1000 : NIC_RTL8139, .net = net, .devfn = -1, .bootindex = -1, .rom = true};
+    struct nic_option nic = {.model = is_e1000(model) ? NIC_E1000 : *model == 'n' ? NIC_NE2000 : NIC_RTL8139,
+                             .net = net, .devfn = -1, .bootindex = -1, .rom = true};
     int err;
     if (!strcmp(model, "virtio")) model = "virtio-net-pci";
     if (!options_net_driver(model))
-        return fail(l->option, model, "network card not supported (there are e1000, rtl8139 and virtio-net-pci)");
+        return fail(l->option, model, "network card not supported (there are e1000, ne2k_pci, rtl8139 and virtio-net-pci)");
     if (o->nic_count == OPTIONS_NETS) return fail(l->option, model, "too many network cards");
     const char *mac = option_list_get(l, "mac"), *long_mac = option_list_get(l, "macaddr");
     if (long_mac) mac = long_mac;
@@ -288,7 +289,7 @@ int options_nic(struct options *o, const char *text)
     char name[16];
     o->net_said = true;
     if (model && (!strcmp(model, "help") || !strcmp(model, "?"))) {
-        printf("Available NIC models:\ne1000\nrtl8139\nvirtio-net-pci\n");
+        printf("Available NIC models:\ne1000\nne2k_pci\nrtl8139\nvirtio-net-pci\n");
         err = 1;
     } else if (!kind || !*kind) {
         err = fail("-nic", text, "no kind of network");

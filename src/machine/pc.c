@@ -30,6 +30,7 @@
 #include "devices/ioapic.h"
 #include "devices/isa_debug_exit.h"
 #include "devices/mc146818.h"
+#include "devices/ne2000.h"
 #include "devices/pc_testdev.h"
 #include "devices/parallel.h"
 #include "devices/pci.h"
@@ -198,7 +199,7 @@ static bool create_memory(struct machine *m, struct firmware *bios, struct firmw
     if (!host_has(o->ram_size)) return false;
     m->pc->low_ram = i440fx_low_size(o->ram_size);
     m->pc->high_ram = o->ram_size - m->pc->low_ram;
-    m->ram = ram_create(o->ram_size + bios->size + VGA_VRAM_SIZE + ROM_SLACK + (u64)NIC_ROM_MAX * (u64)o->nic_count);
+    m->ram = ram_create(o->ram_size + bios->size + o->vga_config.vram_size + ROM_SLACK + (u64)NIC_ROM_MAX * (u64)o->nic_count);
     return m->ram != NULL;
 }
 
@@ -422,7 +423,7 @@ static bool create_pci_devices(struct machine *m, const struct firmware *vga_bio
         acpi_pm_on_move(pc->pm, pm_moved, pc);
     }
     if (!m->options->vga) return true;
-    pc->vga = vga_create(pc->pci, PCI_DEVFN(2, 0), m->ram, VGA_VRAM_SIZE, m->clock, vga_bios->data, vga_bios->size);
+    pc->vga = vga_create(pc->pci, &m->options->vga_config, m->ram, m->clock, vga_bios->data, vga_bios->size);
     if (!pc->vga || !add(m, vga_device(pc->vga))) return false;
     vga_connect(pc->vga, m->display);
     return true;
@@ -448,7 +449,7 @@ static bool create_network_cards(struct machine *m)
         const struct nic_option *nic = &o->nics[i];
         struct firmware rom = {0};
         /* Machines without the default ROM just do not boot from the network. */
-        static const char *const roms[] = {FIRMWARE_E1000, FIRMWARE_RTL8139, FIRMWARE_VIRTIO_NET};
+        static const char *const roms[] = {FIRMWARE_E1000, FIRMWARE_RTL8139, FIRMWARE_NE2000, FIRMWARE_VIRTIO_NET};
         const char *name = nic->romfile ? nic->romfile : roms[nic->model];
         if (nic->rom && (nic->romfile || firmware_exists(o, name)) && !firmware_read(&rom, o, name, NIC_ROM_MAX))
             return false;
@@ -459,6 +460,8 @@ static bool create_network_cards(struct machine *m)
             card = virtio_net_create(&slot, m->clock, net, nic->mac, m->ram, rom.data, rom.size);
         else if (nic->model == NIC_RTL8139)
             card = rtl8139_create(m->pc->pci, nic->devfn, m->clock, net, nic->mac, m->ram, rom.data, rom.size);
+        else if (nic->model == NIC_NE2000)
+            card = ne2000_create(m->pc->pci, nic->devfn, net, nic->mac, m->ram, rom.data, rom.size);
         else
             card = e1000_create(m->pc->pci, nic->devfn, m->clock, net, nic->mac, m->ram, rom.data, rom.size);
         firmware_free(&rom);

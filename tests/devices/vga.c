@@ -29,7 +29,7 @@ static void setup(void)
     ports = bus_create("ports", 0x10000);
     pci = pci_bus_create(memory, ports);
     ram = ram_create(0x2000000);
-    vga = vga_create(pci, -1, ram, VGA_VRAM_SIZE, machine_clock, rom, sizeof(rom));
+    vga = vga_create(pci, &(struct vga_config)VGA_DEFAULT, ram, machine_clock, rom, sizeof(rom));
     vram = ram->host + vga_vram_offset(vga);
 }
 
@@ -157,7 +157,7 @@ Test(vga, pci_function)
     cr_assert_eq(in(0x3cc), 0x67);
     bus_write(memory, MMIO + 0x414, 0x330c, 2);
     cr_assert_eq(get(0x3d4, 0xc), 0x33);
-    cr_assert_eq(bus_read(memory, MMIO, 4), 0xffffffff);
+    cr_assert_eq(bus_read(memory, MMIO + 0x700, 4), 0xffffffff);
 }
 
 Test(vga, register_files)
@@ -733,4 +733,17 @@ Test(vga, any_registers_can_be_drawn)
         vga_render(vga, pixels, width, height, width);
         free(pixels);
     }
+}
+
+Test(vga, the_monitor_is_read_from_bar_2)
+{
+    setup();
+    pci_bus_config_write(pci, DEVFN, 0x18, MMIO, 4);
+    pci_bus_config_write(pci, DEVFN, 0x04, 2, 2);
+    cr_expect_eq(bus_read(memory, MMIO, 4), 0xffffff00);
+    cr_expect_eq(bus_read(memory, MMIO + 4, 4), 0x00ffffff);
+    cr_expect_eq(bus_read(memory, MMIO + 18, 2), 0x0401);
+    cr_expect_eq(bus_read(memory, MMIO + 128, 4), 0, "no extensions");
+    bus_write(memory, MMIO, 0x12345678, 4);
+    cr_expect_eq(bus_read(memory, MMIO, 4), 0xffffff00);
 }

@@ -22,6 +22,7 @@
 #include "devices/isa_debug_exit.h"
 #include "devices/lapic.h"
 #include "devices/mc146818.h"
+#include "devices/ne2000.h"
 #include "devices/parallel.h"
 #include "devices/pc_testdev.h"
 #include "devices/pci_testdev.h"
@@ -353,6 +354,11 @@ static void create_e1000(struct board *b)
     clock_advance(b->clock, NS_PER_SECOND); /* the link comes up */
 }
 
+static void create_ne2000(struct board *b)
+{
+    board_add(b, ne2000_create(b->pci, -1, &b->net, mac, b->ram, NULL, 0));
+}
+
 static void create_virtio_net(struct board *b)
 {
     const struct virtio_slot s = slot(b);
@@ -402,7 +408,7 @@ static void create_ac97(struct board *b)
 static void create_vga(struct board *b)
 {
     static const u8 rom[512] = {0x55, 0xaa, 1};
-    struct vga *vga = vga_create(b->pci, -1, b->ram, VGA_VRAM_SIZE, b->clock, rom, sizeof(rom));
+    struct vga *vga = vga_create(b->pci, &(struct vga_config)VGA_DEFAULT, b->ram, b->clock, rom, sizeof(rom));
     board_add(b, vga_device(vga));
     if (!(b->display = display_create())) abort();
     vga_connect(vga, b->display);
@@ -430,6 +436,7 @@ const struct fuzz_target fuzz_devices[] = {
     {"fdc", NULL, create_fdc},
     {"virtio_blk", NULL, create_virtio_blk},
     {"e1000", NULL, create_e1000},
+    {"ne2000", NULL, create_ne2000},
     {"virtio_net", NULL, create_virtio_net},
     {"virtio_rng", NULL, create_virtio_rng},
     {"virtio_input", NULL, create_virtio_input},

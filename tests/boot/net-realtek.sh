@@ -1,0 +1,44 @@
+#!/bin/bash
+# tests/boot/net-realtek.sh: Linux's drivers for Realtek's cards (8139cp, ne2k-pci) on user mode networking: DHCP, HTTP from the
+# host, a connection into it. Before that, iPXE's driver, which works the RTL8139 the old way, gets the kernel by TFTP.
+cd "$(dirname "$0")/../.." || exit 1
+. scripts/lib.sh
+. scripts/lib-guest.sh
+. scripts/lib-net.sh
+"${CALQUE:-build/calque}" -nic help | grep -qx user || { echo "no libslirp"; exit 77; }
+need_packages ipxe-qemu || exit 1
+scripts/get-guests linux-amd64 initramfs-amd64 rtl8139-amd64 ne2k-amd64 || exit 1
+
+net_dir=$(mktemp -d) || exit 1
+head -c 2000000 /dev/urandom >"$net_dir/data"
+sum=$(md5sum <"$net_dir/data")
+cp guests/vmlinuz-amd64 "$net_dir/vmlinuz"
+net_serve "$net_dir"
+
+# session MODEL MODULE...
+session() {
+    local model=$1 forwarded=$((30000 + RANDOM % 10000))
+    shift
+    net_initramfs "$net_dir/initramfs" "$@"
+    cat >"$net_dir/boot.ipxe" <<END_SCRIPT
+#!ipxe
+kernel vmlinuz console=ttyS0 initrd=initramfs calque.run="sh /root/net-up.sh; ip link show eth0; cd /tmp; wget -q http://10.0.2.2:$net_port/data; md5sum <data; echo waiting; nc -l -p 7 >back; md5sum <back; cat /sys/class/net/eth0/statistics/rx_errors" calque.poweroff
+initrd initramfs
+boot
+END_SCRIPT
+    guest_start "net-$model" -m 256 -no-reboot -boot n -netdev \
+        "user,id=n0,hostfwd=tcp:127.0.0.1:$forwarded-:7,tftp=$net_dir,bootfile=boot.ipxe" \
+        -device "$model,netdev=n0,mac=52:54:00:11:22:33"
+    trap net_cleanup EXIT
+    guest_expect 200 'calque-guest: ready'
+    guest_expect 60 '^lease: 10.0.2.15/24 by 10.0.2.2, names by 10.0.2.3' 'ether 52:54:00:11:22:33' "^${sum%% *}" '^waiting'
+    sleep 1 # nc is about to listen
+    timeout 60 bash -c "cat '$net_dir/data' >/dev/tcp/127.0.0.1/$forwarded" || guest_fail "hostfwd takes no data"
+    guest_expect 60 "^${sum%% *}" '^0$' 'calque-guest: status 0'
+    guest_end 30
+    guest_refuse "$guest_linux_complaints"
+    guest_pass
+}
+
+session rtl8139 guests/rtl8139-amd64/*.ko
+session ne2k_pci guests/ne2k-amd64/*.ko
