@@ -3,7 +3,8 @@
  * Models the DP8390's register pages, the receive ring with its filters, transmission, internal loopback, remote DMA
  * (the data port, bytes, words and double words) and the station address PROM.
  * Leaves out: the send-packet command, byte order (DCR.BOS), the FIFO, time and collisions: a frame is sent at once.
- * DEVIATION: frames for which the ring has no room wait, and do not overflow it.
+ * DEVIATION: a frame for which the ring has no room waits, and asks for service like one that has come (PRX), where the
+ * chip would lose it and be stopped by its driver for a while (OVW).
  * DEVIATION: loopback puts the frame into the receive ring, where the chip has its last bytes in the FIFO only.
  *
  *   I/O 0x00 DP8390 registers | 0x10 data port | 0x18 reset port, a read resets
@@ -138,10 +139,13 @@ static bool put_frame(struct ne2000 *n, const u8 *frame, size_t len)
     if (n->cr & CR_STP || !ring_is_sane(n) || len < 6 || len > MAX_FRAME || !wanted(n, frame) || n->rcr & RCR_MON) return true;
     unsigned size = HEADER + MAX((unsigned)len, MIN_FRAME), ring = n->pstop - n->pstart;
     unsigned pages = (size + FCS + PAGE - 1) / PAGE; /* that of the frame is stored, but not counted */
-    /* The ring is full one page before CURR would reach BNRY [DP8390D] 7.3. A BNRY outside of it never stops anything. */
-    bool inside = n->bnry >= n->pstart && n->bnry < n->pstop;
-    unsigned room = inside && n->bnry != n->curr ? (n->bnry + ring - n->curr) % ring : ring;
-    if (pages >= room) return pages >= ring;
+    /* CURR must not reach BNRY [DP8390D] 7.3, which drivers keep a page behind it, also at the start of the ring. */
+    unsigned room = n->bnry == n->curr ? ring : (n->bnry + 256 * ring - n->curr) % ring;
+    if (pages >= ring) return true;
+    if (pages >= room) {
+        raise_isr(n, ISR_PRX);
+        return false;
+    }
     unsigned next = n->pstart + (n->curr - n->pstart + pages) % ring;
     const u8 header[HEADER] = {n->rsr, (u8)next, (u8)size, (u8)(size >> 8)};
     u32 at = n->curr * PAGE;
@@ -263,6 +267,7 @@ static void write_register(struct ne2000 *n, unsigned at, u8 value)
         case W_TBCR1: *field16(&n->tbcr, at == W_TBCR1) = value; break;
         case ISR:
             n->isr &= (u8)~(value & 0x7f); /* RST goes when it starts */
+            netdev_flush(n->net); /* what waits asks again */
             break;
         case W_RSAR0:
         case W_RSAR1: *field16(&n->rsar, at == W_RSAR1) = value; break;

@@ -195,12 +195,22 @@ Test(ne2000, a_full_ring_makes_frames_wait)
     while (deliver(1000, mac)) taken++;
     cr_expect_eq(taken, 14, "of four pages, in 58: %d", taken);
     out(7, 0xff, 1);
+    cr_expect_eq(in(7, 1) & 1, 1, "what waits wants service");
     out(3, 0x4b, 1); /* the first one was read */
-    cr_expect_eq(in(7, 1) & 1, 1, "what waited has come");
+    out(7, 0xff, 1);
+    cr_expect_eq(in(7, 1) & 1, 0, "what waited has come");
     cr_expect_eq(local(0x7f01), 0x49, "around the end");
     cr_expect_eq(local(0x4600), 0xa5);
     out(0, 0x62, 1);
     cr_expect_eq(in(7, 1), 0x49);
+
+    start(0x04);
+    out(0, 0x61, 1);
+    out(7, 0x46, 1); /* empty: BNRY is a page behind, and so not in the ring */
+    out(0, 0x22, 1);
+    out(3, 0x45, 1);
+    for (taken = 0; deliver(1000, mac); taken++) continue;
+    cr_expect_eq(taken, 14, "%d", taken);
 }
 
 Test(ne2000, sends)
