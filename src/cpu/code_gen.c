@@ -27,7 +27,8 @@ static u64 segment_number(struct cpu *cpu)
     const u64 segment = ((u64)(u32)cpu->code_limit << 32 | (u32)cpu->seg[SEG_CS].base) ^ 1ull << 63;
     const unsigned first = (unsigned)(segment * 0x9e3779b97f4a7c15ull >> 32);
     for (unsigned k = 0; k < PROBES; k++) {
-        const unsigned n = 1 + (first + k) % (CODE_SEGMENTS - 1);
+        const unsigned n = (first + k) % CODE_SEGMENTS;
+        if (!n) continue;
         if (!cpu->code_segments[n]) cpu->code_segments[n] = segment;
         if (cpu->code_segments[n] == segment) return n;
     }
@@ -48,10 +49,15 @@ void cpu_code_switch(struct cpu *cpu, u64 gen)
     cpu->code_key = key(cpu);
 }
 
-void cpu_code_mode(struct cpu *cpu, unsigned context)
+void cpu_code_segment(struct cpu *cpu)
 {
     cpu->code_tag = segment_number(cpu) << 32;
     cpu->code_key = key(cpu);
+}
+
+void cpu_code_mode(struct cpu *cpu, unsigned context)
+{
+    cpu_code_segment(cpu);
     if (cpu->returns_mode[context] == cpu->mode_key) return;
     if ((cpu->returns_mode[context] & 3) == CODE_64 && !cpu_code64(cpu)) tlb_forget_context(cpu, context);
     cpu_empty_returns(cpu, context);

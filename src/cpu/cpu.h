@@ -192,6 +192,7 @@ struct cpu {
     /* ---- derived state: recompute with cpu_update_mode() ---- */
     struct segment_window win[SEG_COUNT];
     u8 mode_key;           /* what decoded and translated code depends on: MODE_* */
+    bool plain_real;       /* loads of segment registers change selectors and bases, nothing else: real or V86 mode, 16-bit, MODE_64K */
     u64 code_limit;        /* highest valid instruction offset: CS limit, or all ones in 64-bit mode */
     struct tlb *tlb;       /* the part of tlbs[] for the current privilege, SMAP and AC */
 
@@ -314,7 +315,9 @@ void cpu_forget_returns(struct cpu *cpu);
 void cpu_empty_returns(struct cpu *cpu, unsigned context);
 /* Linear addresses may lead to other code from now on, in all address spaces. */
 void cpu_code_flush(struct cpu *cpu);
-/* mode_key has changed; context: that of the TLB. */
+/* CS has another base or limit. */
+void cpu_code_segment(struct cpu *cpu);
+/* mode_key has changed, or CS; context: that of the TLB. */
 void cpu_code_mode(struct cpu *cpu, unsigned context);
 /* Another address space: code_gen becomes `gen`, which it was when that was left, with nothing changed in it since; 0: a new one. */
 void cpu_code_switch(struct cpu *cpu, u64 gen);

@@ -46,7 +46,7 @@ static bool deliver_ivt(struct cpu *cpu, const struct delivery *v, gla table, un
     TRY(stack_push(cpu, &s, cpu->regs[R_SP], frame, 6, 2));
     stack_set(cpu, cpu->regs[R_SP] - 6);
     cpu->eflags &= ~clear;
-    load_segment_real(cpu, SEG_CS, target[1]);
+    switch_segment_real(cpu, SEG_CS, target[1]);
     cpu->rip = target[0];
     return true;
 }
@@ -235,7 +235,8 @@ static enum task_result deliver(struct cpu *cpu, const struct delivery *v)
     cpu->in_exception_delivery = false;
     if (r == TASK_DONE) {
         cpu->shadow = 0;
-        cpu_update_mode(cpu);
+        /* In real mode there is no more to it than CS, if there is no single-stepping and EFLAGS.AC stays. */
+        if (cpu_protected(cpu) || cpu->step || (v->flags & EFLAGS_AC)) cpu_update_mode(cpu);
     } else if (!is_software(v) && cpu->exc.vector >= EXC_TS && cpu->exc.vector <= EXC_GP) {
         cpu->exc.error_code |= 1; /* EXT: not the running program's doing */
     }

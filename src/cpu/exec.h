@@ -186,8 +186,10 @@ static inline void stack_set(struct cpu *cpu, u64 sp)
 
 /* MOV/POP/LDS... to ES, SS, DS, FS, GS with all checks of the current mode; calls cpu_update_mode(). */
 bool load_segment(struct cpu *cpu, unsigned seg, u16 selector);
-/* Real and V86 mode: base = selector << 4. */
+/* Real and V86 mode: base = selector << 4. cpu_update_mode() must follow. */
 void load_segment_real(struct cpu *cpu, unsigned seg, u16 selector);
+/* The same with what depends on it. */
+void switch_segment_real(struct cpu *cpu, unsigned seg, u16 selector);
 
 enum interrupt_kind { INT_EXTERNAL, INT_EXCEPTION, INT_SOFT /* INT n */, INT_SOFT3 /* INT3, INTO */, INT_SOFT1 /* INT1 */, INT_NMI };
 /* Deliver a vector through the IVT or IDT. return_rip is pushed. False: a nested exception is recorded. */

@@ -230,12 +230,10 @@ HANDLER(pusha)
 {
     u64 sp = cpu->regs[R_SP], mask = stack_mask(cpu);
     u8 image[32];
-    for (unsigned n = 0; n < 8; n++) {
-        if (i->opsize == 2)
-            __builtin_memcpy(image + 2 * n, &cpu->regs[7 - n], 2);
-        else
-            __builtin_memcpy(image + 4 * n, &cpu->regs[7 - n], 4);
-    }
+    if (i->opsize == 2)
+        for (unsigned n = 0; n < 8; n++) __builtin_memcpy(image + 2 * n, &cpu->regs[7 - n], 2);
+    else
+        for (unsigned n = 0; n < 8; n++) __builtin_memcpy(image + 4 * n, &cpu->regs[7 - n], 4);
     u64 base = (sp - 8u * i->opsize) & mask;
     gla first; /* the first push decides on #AC before a later one meets a page fault */
     TRY(seg_linear(cpu, SEG_SS, (sp - i->opsize) & mask, i->opsize, true, &first));
@@ -265,7 +263,8 @@ HANDLER(popa)
     for (unsigned n = 0; n < 8; n++) {
         u32 v = 0;
         if (7 - n == R_SP) continue;
-        __builtin_memcpy(&v, image + n * i->opsize, i->opsize);
+        if (i->opsize == 2) __builtin_memcpy(&v, image + 2 * n, 2);
+        else __builtin_memcpy(&v, image + 4 * n, 4);
         reg_set(cpu, 7 - n, i->opsize, v);
     }
     stack_set(cpu, sp + 8u * i->opsize);

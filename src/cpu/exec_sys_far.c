@@ -51,8 +51,7 @@ static bool push_return(struct cpu *cpu, unsigned unit, u64 rip, bool code64)
 /* Continue at selector:offset in real or virtual-8086 mode. */
 static bool enter_real(struct cpu *cpu, u16 selector, u64 offset)
 {
-    load_segment_real(cpu, SEG_CS, selector);
-    cpu_update_mode(cpu);
+    switch_segment_real(cpu, SEG_CS, selector);
     cpu->rip = offset;
     return false;
 }
@@ -351,9 +350,8 @@ static bool iret_real(struct cpu *cpu, unsigned unit)
         flags = (flags & ~(u64)EFLAGS_VIF) | (flags & EFLAGS_IF ? EFLAGS_VIF : 0);
     }
     stack_set(cpu, cpu->regs[R_SP] + 3 * unit);
-    load_segment_real(cpu, SEG_CS, (u16)cs);
+    switch_segment_real(cpu, SEG_CS, (u16)cs);
     cpu_set_eflags(cpu, (old & keep) | ((u32)flags & ~keep));
-    cpu_update_mode(cpu);
     cpu->rip = rip;
     return false;
 }

@@ -99,6 +99,14 @@ void load_segment_real(struct cpu *cpu, unsigned seg, u16 selector)
     }
 }
 
+void switch_segment_real(struct cpu *cpu, unsigned seg, u16 selector)
+{
+    load_segment_real(cpu, seg, selector);
+    cpu->win[seg].base = cpu->seg[seg].base;
+    if (!cpu->plain_real) cpu_update_mode(cpu);
+    else if (seg == SEG_CS) cpu_code_segment(cpu);
+}
+
 static bool load_ss(struct cpu *cpu, u16 selector)
 {
     struct segment *ss = &cpu->seg[SEG_SS];
@@ -137,9 +145,11 @@ static bool load_data_segment(struct cpu *cpu, unsigned seg, u16 selector)
 
 bool load_segment(struct cpu *cpu, unsigned seg, u16 selector)
 {
-    if (!cpu_protected(cpu) || cpu_v86(cpu))
-        load_segment_real(cpu, seg, selector);
-    else if (seg == SEG_SS)
+    if (!cpu_protected(cpu) || cpu_v86(cpu)) {
+        switch_segment_real(cpu, seg, selector);
+        return true;
+    }
+    if (seg == SEG_SS)
         TRY(load_ss(cpu, selector));
     else
         TRY(load_data_segment(cpu, seg, selector));

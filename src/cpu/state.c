@@ -72,6 +72,17 @@ static unsigned segmented_mode(const struct cpu *cpu)
     return mode;
 }
 
+static bool is_plain_real(const struct cpu *cpu, unsigned segments)
+{
+    const bool v86 = cpu_v86(cpu);
+    if ((cpu_protected(cpu) && !v86) || cpu->code_size != CODE_16 || !(segments & MODE_64K)) return false;
+    for (unsigned n = 0; n < SEG_COUNT; n++) {
+        const struct segment *s = &cpu->seg[n];
+        if (v86 ? s->attr != (SEG_P | SEG_DPL | SEG_S | 3) || s->limit != 0xffff : (u8)s->attr != (SEG_P | SEG_S | 3)) return false;
+    }
+    return true;
+}
+
 void cpu_update_mode(struct cpu *cpu)
 {
     const struct segment *cs = &cpu->seg[SEG_CS];
@@ -94,6 +105,7 @@ void cpu_update_mode(struct cpu *cpu)
     }
 
     const unsigned segments = is_flat(cpu, aligned_only) ? MODE_FLAT : segmented_mode(cpu);
+    cpu->plain_real = is_plain_real(cpu, segments);
     for (unsigned n = 0; n < SEG_COUNT && cpu->log; n++) cpu->win[n].write_end = 0;
 
     unsigned context = cpu->cpl == 3                                             ? TLB_USER

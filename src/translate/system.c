@@ -105,11 +105,15 @@ static void emit_to_guest(struct tr *t, unsigned guest, unsigned prefixes, unsig
     else registers_written(t, bit(h));
 }
 
+static struct rm selector_of(unsigned seg)
+{
+    return rm_gs(offsetof(struct cpu, seg) + seg * sizeof(struct segment) + offsetof(struct segment, selector));
+}
+
 static bool translate_mov_from_sreg(struct tr *t)
 {
     const struct operand *o = t->i->operands;
-    const struct rm selector =
-        rm_gs(offsetof(struct cpu, seg) + o[1].reg * sizeof(struct segment) + offsetof(struct segment, selector));
+    const struct rm selector = selector_of(o[1].reg);
     if (o[0].kind != OPND_GPR || o[1].kind != OPND_SEG) return false;
     if (t->i->opsize != 2) {
         emit_to_guest(t, o[0].reg, 0, 1, 0xb7, selector);
@@ -119,6 +123,93 @@ static bool translate_mov_from_sreg(struct tr *t)
         emit_op(&t->e, 0, 1, 0xb7, T_B, selector);
         emit_op(&t->e, E_66, 0, 0x89, T_B, guest_mem(o[0].reg));
     }
+    return true;
+}
+
+/* Loads of ES, DS, FS and GS in real and virtual-8086 mode: the handler's where more changes than the base. */
+static bool real_load(const struct tr *t, unsigned seg)
+{
+    return t->segmented && (t->b->mode & MODE_64K) && (t->b->mode & 3) == CODE_16 && seg != SEG_CS && seg != SEG_SS && seg < SEG_COUNT;
+}
+
+static void emit_real_check(struct tr *t, struct stub *s)
+{
+    emit_op(&t->e, 0, 0, 0x80, 7, STATE(plain_real));
+    emit8(&t->e, 0);
+    stub_from(t, s, CC_E);
+}
+
+/* T_B is the selector, zero-extended. */
+static void emit_real_load(struct tr *t, unsigned seg)
+{
+    struct emit *e = &t->e;
+    emit_op(e, E_66, 0, 0x89, T_B, selector_of(seg));
+    emit_shift(e, 4, T_B, 4);
+    emit_store(e, T_B, rm_gs(offsetof(struct cpu, seg) + seg * sizeof(struct segment) + offsetof(struct segment, base)));
+    emit_store(e, T_B, rm_gs(offsetof(struct cpu, win) + seg * sizeof(struct segment_window) + offsetof(struct segment_window, base)));
+}
+
+static bool translate_mov_to_sreg(struct tr *t)
+{
+    const struct operand *o = t->i->operands;
+    if (!real_load(t, o[0].reg)) return false;
+    flags_before(t, true, 0, false);
+    struct stub *s = new_stub(t);
+    emit_real_check(t, s);
+    if (o[1].kind == OPND_MEM) emit_address(t, s, 2, false);
+    emit_load_size(&t->e, 2, T_B, o[1].kind == OPND_MEM ? t->at : rm_reg(host_reg(o[1].reg)));
+    emit_real_load(t, o[0].reg);
+    stub_back(t, s);
+    return true;
+}
+
+/* POP and PUSH of a segment register access two bytes, whatever the operand size. */
+static bool translate_pop_sreg(struct tr *t)
+{
+    const unsigned seg = t->i->operands[0].reg;
+    if (!real_load(t, seg)) return false;
+    flags_before(t, true, bit(H_GSP), false);
+    struct stub *s = new_stub(t);
+    emit_real_check(t, s);
+    emit_stack(t, s, H_GSP, 0, 2, false);
+    emit_load_size(&t->e, 2, T_B, t->at);
+    emit_real_load(t, seg);
+    emit_move_sp(t, t->i->opsize);
+    registers_written(t, bit(H_GSP));
+    stub_back(t, s);
+    return true;
+}
+
+static bool translate_push_sreg(struct tr *t)
+{
+    if (t->is64) return false;
+    flags_before(t, true, bit(H_GSP), false);
+    struct stub *s = new_stub(t);
+    emit_stack(t, s, H_GSP, -(s32)t->i->opsize, 2, true);
+    emit_load_size(&t->e, 2, T_B, selector_of(t->i->operands[0].reg));
+    emit_op(&t->e, E_66, 0, 0x89, T_B, t->at);
+    emit_move_sp(t, -(s32)t->i->opsize);
+    registers_written(t, bit(H_GSP));
+    stub_back(t, s);
+    return true;
+}
+
+/* LDS, LES, LFS, LGS: offset and selector at once. */
+static bool translate_load_far(struct tr *t, unsigned seg)
+{
+    const unsigned size = t->i->opsize, reg = host_reg(t->i->operands[0].reg);
+    if (!real_load(t, seg)) return false;
+    flags_before(t, true, bit(reg), false);
+    struct stub *s = new_stub(t);
+    emit_real_check(t, s);
+    emit_address(t, s, size + 2, false);
+    struct rm selector = t->at;
+    selector.disp += (s32)size;
+    emit_load_size(&t->e, 2, T_B, selector);
+    emit_real_load(t, seg);
+    emit_op(&t->e, size_prefix(size), 0, 0x8b, reg, t->at);
+    registers_written(t, bit(reg));
+    stub_back(t, s);
     return true;
 }
 
@@ -261,7 +352,13 @@ bool translate_system(struct tr *t, bool *ended)
     case I_pushf: return translate_pushf(t);
     case I_popf: return translate_popf(t);
     case I_swapgs: return translate_swapgs(t);
-    case I_mov_sreg: return translate_mov_from_sreg(t);
+    case I_mov_sreg: return i->operands[0].kind == OPND_SEG ? translate_mov_to_sreg(t) : translate_mov_from_sreg(t);
+    case I_push_sreg: return translate_push_sreg(t);
+    case I_pop_sreg: return translate_pop_sreg(t);
+    case I_les: return translate_load_far(t, SEG_ES);
+    case I_lds: return translate_load_far(t, SEG_DS);
+    case I_lfs: return translate_load_far(t, SEG_FS);
+    case I_lgs: return translate_load_far(t, SEG_GS);
     case I_mov_cr: return translate_mov_from_cr(t);
     case I_rdpkru: return translate_rdpkru(t);
     case I_rdfsbase: return translate_base(t, SEG_FS, false);

@@ -132,6 +132,43 @@ main:
     push cs
     pop ds
 
+    ; ---- loads of segment registers ----
+    mov word [R(far_pointer) + 4], 0x4000
+    mov cx, 20
+.loads:
+    mov word [R(far_pointer)], 0x123
+    mov word [R(far_pointer) + 2], 0x5001
+    mov bx, R(far_pointer)
+    les bx, [bx]
+    cmp word [es:bx], 0x100
+    CHECK e
+    mov dword [R(far_pointer)], 0xfffe
+    mov ebp, R(far_pointer)
+    lgs ebp, [ds:bp]
+    cmp ebp, 0xfffe
+    CHECK e
+    cmp word [gs:bp], 3
+    CHECK e
+    o32 push es
+    push gs
+    pop fs
+    cmp word [fs:0xfffe], 3
+    CHECK e
+    o32 pop gs
+    cmp word [gs:0xfffe], 0x300
+    CHECK e
+    mov ax, fs
+    cmp ax, 0x4000
+    CHECK e
+    mov ax, 0xffff
+    lea di, [bx - 0x123 - 3] ; fffdh
+    REAL_FAULT 13, lds ax, [es:di]
+    REAL_FAULT 13, mov fs, [es:di + 2]
+    cmp ax, 0xffff
+    CHECK e
+    dec cx
+    jnz .loads
+
     ; ---- the limit, by offset and not by address ----
     mov ax, 0x4001
     mov es, ax
@@ -310,3 +347,4 @@ wrap_bottom: ; at 0
 align 4
 old_sp: dd 0
 stack_segment: dw 0x6001
+far_pointer: dd 0, 0
