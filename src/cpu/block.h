@@ -37,6 +37,7 @@ struct block {
     u64 tail;           /* RAM page number of what crosses into the next page (block_crosses()) */
     struct block *next_tail; /* in that page's list */
     u32 hot;            /* times it was interpreted, for the translator */
+    u64 since;          /* the host's TSC when it was interpreted first */
     u8 changes;         /* the greatest of its granules' when it was decoded */
     struct block *next; /* in its page's bucket, or in the graveyard */
     u16 offset;         /* in the page */

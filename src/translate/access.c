@@ -213,13 +213,13 @@ static unsigned recent_slot(const struct sum *a, bool write)
     return write ? 1 + n % (TLB_RECENT / 2 - 1) : TLB_RECENT / 2 + n % (TLB_RECENT / 2);
 }
 
-/* Kernels run through much code that is used once and comes back late: but for their stack, they find no recent page. What runs
- * below them, before they do, is loops that unpack them. In segmented code CPL 0 is mostly real mode. */
+/* Code that is no loop comes back late, when others have used its recent pages: it looks at the stack's only. So do kernels; what
+ * runs below them, before they do, is loops that unpack them. In segmented code CPL 0 is mostly real mode. */
 static bool has_recent(const struct tr *t, const struct sum *a, unsigned size)
 {
     const bool frame = a->m.reg == H_BP && a->m.index == H_NONE && a->m.disp < 0 && !a->has_extra;
     const bool loader = t->cpu->rip < 1u << 31;
-    return size <= 64 && !(size & (size - 1)) && (!(t->b->mode & MODE_RING0) || is_stack(a) || frame || loader || t->segmented);
+    return size <= 64 && !(size & (size - 1)) && ((t->loop && (!(t->b->mode & MODE_RING0) || loader)) || is_stack(a) || frame || t->segmented);
 }
 
 /* Operands that are aligned cannot exceed the limit of the segment: so those that find a recent page need no other check. */

@@ -56,7 +56,8 @@ bool bt_eligible(const struct cpu *cpu) { return (cpu->mode_key & MODE_FLAT) || 
 static void warm(struct cpu *cpu, struct bt *bt, struct block *b)
 {
     if (b->page == ~0ull || !bt_eligible(cpu)) return;
-    if (++b->hot < (u64)bt->hot << MIN(b->changes, PATIENCE)) return;
+    if (++b->hot == 1) b->since = __builtin_ia32_rdtsc();
+    if (b->hot < (u64)bt->hot << MIN(b->changes, PATIENCE)) return;
     if (block_unsettled(&bt->cache, b)) return;
     if (log_enabled(LOG_EXEC | LOG_CPU)) return; /* only interpreted blocks are logged one by one */
     bt_make_room(cpu, bt);

@@ -84,6 +84,7 @@ struct tr {
     struct cpu *cpu;
     struct block *b;
     bool is64;
+    bool loop;            /* it became hot within a short time */
     bool segmented;       /* neither flat nor 64-bit: the page has its place in CS, block_place(); all segments have a base and a limit */
     bool half_stack;      /* the stack pointer is SP */
     u32 page_rip, limit;  /* segmented: RIP of the page's start; the limit of CS */

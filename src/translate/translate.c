@@ -23,6 +23,8 @@
 #include "translate/perfmap.h"
 #include "translate/tr.h"
 
+#define LOOP 10000u /* cycles from one run of a block to the next, at most, if that is in a loop */
+
 /* Returns false when the handler must do it. *ended: nothing follows. */
 static bool translate_insn(struct tr *t, bool *ended)
 {
@@ -49,6 +51,7 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     t->page_rip = (u32)b->place;
     t->limit = (u32)(b->place >> 32);
     t->context = b->mode >> 2 & 3;
+    t->loop = __builtin_ia32_rdtsc() - b->since < (u64)LOOP * b->hot;
     t->host = false;
     t->mem = t->entry = true;
     t->pending_site = NULL;
