@@ -4,7 +4,7 @@ cd "$(dirname "$0")/../.." || exit 1
 . scripts/lib.sh
 . scripts/lib-guest.sh
 scripts/get-guests grub || exit 1
-for tool in Xvfb xdotool expect; do
+for tool in Xvfb xdotool openbox expect; do
     command -v $tool >/dev/null || { echo "$tool is missing"; exit 77; }
 done
 
@@ -17,6 +17,9 @@ for _ in $(seq 100); do
 done
 DISPLAY=:$(cat "$work/display")
 export DISPLAY
+
+openbox 2>/dev/null & # it fills screens and decorates windows
+manager=$!
 
 # What the window shows is told by its size and by the monitor's view of the same screen.
 wait_for() { # wait_for SECONDS WHAT COMMAND...: until it succeeds
@@ -32,7 +35,7 @@ width_is() { xdotool search --onlyvisible --name '^Calque' getwindowgeometry 2>/
 
 guest_start window -m 64 -cdrom guests/grub-rescue-cdrom.iso -display sdl -name test -no-reboot \
     -monitor "unix:$work/monitor,server=on,wait=off"
-trap 'guest_kill; kill $x_server; rm -rf "$work"' EXIT # instead of guest_start's
+trap 'guest_kill; kill $manager $x_server; rm -rf "$work"' EXIT # instead of guest_start's
 wait_for 20 "a window" title_is 'Calque (test)'
 wait_for 20 "a text mode" width_is 720
 window=$(xdotool search --onlyvisible --name '^Calque')
@@ -46,6 +49,14 @@ xdotool mousemove --window "$window" 100 100 click 1
 wait_for 5 "the pointer to be grabbed" title_is 'Calque (test) - Press to release: Ctrl-Alt-G'
 xdotool keydown ctrl keydown alt key g keyup alt keyup ctrl
 wait_for 5 "the pointer to be released" title_is 'Calque (test)'
+xdotool keydown ctrl keydown alt key f keyup alt keyup ctrl
+wait_for 5 "the window to fill the screen" width_is 1024
+xdotool keydown ctrl keydown alt key f keyup alt keyup ctrl
+wait_for 5 "the window as it was" width_is 800
+xdotool windowsize "$window" 500 500
+wait_for 5 "another size" width_is 500
+xdotool keydown ctrl keydown alt key u keyup alt keyup ctrl
+wait_for 5 "the picture's size" width_is 800
 xdotool type --delay 60 'halt'
 xdotool key Return
 guest_end 30 # cleans up, too
