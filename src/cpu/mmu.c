@@ -262,7 +262,7 @@ bool mmu_load_pdptes(struct cpu *cpu, u64 cr3)
 static void forget_recent(struct tlb *t)
 {
     if (t->recent_empty) return;
-    for (unsigned n = 0; n < TLB_RECENT; n++) t->recent[n].tag = TLB_NO_PAGE;
+    for (unsigned n = 0; n < TLB_RECENT; n++) t->recent[n].limit = 0;
     t->recent_empty = true;
 }
 

@@ -28,20 +28,21 @@ struct tlb_entry {
     u64 addend; /* host address = linear address + addend */
 };
 
-/* The translator's: a page that some of its accesses found last. All are forgotten whenever a page is. */
+/* The translator's: a range of pages with one addend, that some of its accesses found last. All are forgotten whenever a page is. */
 struct tlb_recent {
-    u64 tag;    /* its linear address, or TLB_NO_PAGE */
+    u64 start;  /* its linear address */
+    u64 limit;  /* that many places in it from its start are all inside, with as many bytes as the accesses have; 0: none */
     u64 addend; /* as in an entry */
-    u64 since;  /* the host's TSC when somebody last looked how fast it is missed */
-    s32 left;   /* misses until that is next */
+    u32 since;  /* when somebody last looked how fast it is missed, in units of 64 ticks of the host's TSC */
+    s16 left;   /* misses until that is next */
+    u16 dense;  /* so many of the misses came fast, one after the other */
 };
-#define TLB_RECENT  128u   /* half of them found for writing; the first one last through the stack pointer */
-#define TLB_NO_PAGE 0x800u /* no linear address, also not with bits 6-11 masked off (access.c) */
+#define TLB_RECENT 256u /* access.c says what they are for */
 
 struct tlb {
     u64 gen;           /* current generation, 1..TLB_GEN_MAX */
     bool local;        /* TLB_SUPERVISOR_SMAP: has entries of pages that are not global; else they stay over loads of CR3 */
-    bool recent_empty; /* none of recent[] has a page */
+    bool recent_empty; /* none of recent[] has pages */
     struct tlb_recent recent[TLB_RECENT];
     struct tlb_entry e[TLB_ENTRIES];
 };

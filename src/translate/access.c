@@ -189,9 +189,18 @@ static void emit_probe_cut(struct tr *t, struct stub *s, const struct sum *a, un
 
 /* ---- recent pages ----
  *
- * Most accesses through a base register find the page that the last one through it found. So user code looks there first: in
+ * Most accesses through a base register find the pages that the last one through it found. So user code looks there first: in
  * one of tlb.recent[], whose place is known when the block is translated, so that the host's loads do not wait for the address. What
- * is not found there is probed out of line, and remembered. A place that misses too often gets a jump there instead. */
+ * is not found there is probed out of line, and remembered, and then with the pages around it that have the same addend
+ * (light_missed()). A place that misses too often gets a jump to the probe instead.
+ *
+ * Classes of tlb.recent[]: accesses of up to 8 bytes, of up to 16, ... of up to RECENT_LARGEST. Half of each is found for writing;
+ * the first one last through the stack pointer. */
+
+#define RECENT_SMALL   96u /* places for up to 8 bytes... */
+#define RECENT_LARGER  32u /* ... and for each of the sizes above */
+#define RECENT_LARGEST 256u
+_Static_assert(RECENT_SMALL + 5 * RECENT_LARGER <= TLB_RECENT, "classes of 16, 32, 64, 128 and 256 bytes");
 
 static struct rm recent_field(const struct tr *t, unsigned slot, size_t field)
 {
@@ -203,14 +212,18 @@ static bool is_stack(const struct sum *a)
     return a->m.reg == H_GSP && a->m.index == H_NONE && (!a->has_extra || a->segment);
 }
 
-/* The recent page to look at for an address: the same wherever the same registers make it up, since they often still hold what they
+static unsigned recent_class(unsigned size) { return size <= 8 ? 0 : 29 - (unsigned)__builtin_clz(size - 1); }
+
+/* The recent pages to look at for an address: the same wherever the same registers make it up, since they often still hold what they
  * held in the block before. */
-static unsigned recent_slot(const struct sum *a, bool write)
+static unsigned recent_slot(const struct sum *a, unsigned size, bool write)
 {
-    if (is_stack(a)) return 0;
+    const unsigned class = recent_class(size), half = (class ? RECENT_LARGER : RECENT_SMALL) / 2;
+    const unsigned first = class ? RECENT_SMALL + (class - 1) * RECENT_LARGER : 0;
+    if (is_stack(a) && !class) return 0;
     const unsigned base = a->m.reg, index = a->m.index == H_NONE ? 0 : a->m.index + 1u, other = a->extra_scaled ? 8 : a->has_extra ? 5 : 0;
     const unsigned n = base * 3 + index * 11 + (a->segment ? a->segment * 23u : other) + (unsigned)(a->m.disp >> GUEST_PAGE_SHIFT) * 7;
-    return write ? 1 + n % (TLB_RECENT / 2 - 1) : TLB_RECENT / 2 + n % (TLB_RECENT / 2);
+    return first + (write ? !class + n % (half - !class) : half + n % half);
 }
 
 /* Code that is no loop comes back late, when others have used its recent pages: it looks at the stack's only. So do kernels; what
@@ -219,35 +232,39 @@ static bool has_recent(const struct tr *t, const struct sum *a, unsigned size)
 {
     const bool frame = a->m.reg == H_BP && a->m.index == H_NONE && a->m.disp < 0 && !a->has_extra;
     const bool loader = t->cpu->rip < 1u << 31;
-    return size <= 64 && !(size & (size - 1)) && ((t->loop && (!(t->b->mode & MODE_RING0) || loader)) || is_stack(a) || frame || t->segmented);
+    return size <= RECENT_LARGEST && ((t->loop && (!(t->b->mode & MODE_RING0) || loader)) || is_stack(a) || frame || t->segmented);
 }
 
 /* Operands that are aligned cannot exceed the limit of the segment: so those that find a recent page need no other check. */
 static bool within_64k(const struct tr *t, const struct sum *a, unsigned size)
 {
-    return a->half && (t->b->mode & MODE_64K) && has_recent(t, a, size) &&
+    return a->half && (t->b->mode & MODE_64K) && !(size & (size - 1)) && has_recent(t, a, size) &&
            (a->segment == 1 + SEG_ES || a->segment == 1 + SEG_SS || a->segment == 1 + SEG_DS);
 }
 
-/* Up to the addend in T_A; `cut`: to the host address, of a sum of 32 bits. An operand that is not aligned does not match. */
+/* Up to the addend in T_A; `cut`: to the host address, of a sum of 32 bits. */
 static void emit_probe_recent(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write, bool cut)
 {
     struct emit *e = &t->e;
-    const unsigned slot = recent_slot(a, write);
+    const unsigned slot = recent_slot(a, size, write), align = within_64k(t, a, size) ? size : (unsigned)t->align;
     struct other_page *o = &t->others[t->nothers++];
-    *o = (struct other_page){.stub = s, .start = e->p, .lin = *a, .size = (u8)size, .align = (u8)t->align,
+    *o = (struct other_page){.stub = s, .start = e->p, .lin = *a, .size = (u16)size, .align = (u8)t->align,
                              .slot = (u8)slot, .write = write, .cut = cut};
     struct sum page;
-    const bool known = known_place(t, a, size, &page);
     if (cut) {
         emit_sum(t, false, T_A, a, 0);
         emit_store(e, T_A, rm_reg(T_B));
     } else {
-        emit_sum(t, true, T_B, known ? &page : a, 0);
+        emit_sum(t, true, T_B, known_place(t, a, size, &page) ? &page : a, 0);
     }
-    if (!known) emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE | ((s32)size - 1));
-    emit_op(e, E_W, 0, 0x3b, T_B, recent_field(t, slot, offsetof(struct tlb_recent, tag)));
-    o->site = emit_jump(e, CC_NE);
+    emit_op(e, E_W, 0, 0x2b, T_B, recent_field(t, slot, offsetof(struct tlb_recent, start)));
+    if (align > 1) {
+        emit_op(e, E_REX, 0, 0xf6, 0, rm_reg(T_B));
+        emit8(e, align - 1);
+        o->sites[1] = emit_jump(e, CC_NE);
+    }
+    emit_op(e, E_W, 0, 0x3b, T_B, recent_field(t, slot, offsetof(struct tlb_recent, limit)));
+    o->sites[0] = emit_jump(e, CC_AE);
     emit_op(e, E_W, 0, cut ? 0x03 : 0x8b, T_A, recent_field(t, slot, offsetof(struct tlb_recent, addend)));
     o->back = e->p;
 }
@@ -256,7 +273,8 @@ void emit_other_page(struct tr *t, const struct other_page *o)
 {
     struct emit *e = &t->e;
     u8 *probe = e->p;
-    emit_patch(o->site, probe);
+    for (unsigned n = 0; n < 2; n++)
+        if (o->sites[n]) emit_patch(o->sites[n], probe);
     t->align = o->align;
     if (o->size > 1 && within_64k(t, &o->lin, o->size)) {
         struct sum offset = o->lin;
@@ -272,16 +290,16 @@ void emit_other_page(struct tr *t, const struct other_page *o)
         return;
     }
     u8 *probed = e->p;
+    u8 *rare = NULL;
     if (o->slot || o->write) { /* the stack's has been found for writing */
         emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
-        emit_store(e, T_B, recent_field(t, o->slot, offsetof(struct tlb_recent, tag)));
+        emit_store(e, T_B, recent_field(t, o->slot, offsetof(struct tlb_recent, start)));
         emit_store(e, T_A, recent_field(t, o->slot, offsetof(struct tlb_recent, addend)));
+        emit_op(e, E_W, 0, 0xc7, 0, recent_field(t, o->slot, offsetof(struct tlb_recent, limit)));
+        emit32(e, GUEST_PAGE_SIZE + 1 - (8u << recent_class(o->size)));
         emit_op(e, 0, 0, 0xc6, 0, rm_gs(TLB_FIELD(t, recent_empty)));
         emit8(e, 0);
-    }
-    u8 *rare = NULL;
-    if (o->slot) {
-        emit_op(e, 0, 0, 0x83, 5, recent_field(t, o->slot, offsetof(struct tlb_recent, left))); /* sub dword, 1 */
+        emit_op(e, E_66, 0, 0x83, 5, recent_field(t, o->slot, offsetof(struct tlb_recent, left))); /* sub word, 1 */
         emit8(e, 1);
         rare = emit_jump(e, CC_S);
     }
@@ -292,16 +310,16 @@ void emit_other_page(struct tr *t, const struct other_page *o)
     }
     emit_jump_to(e, CC_ALWAYS, o->back);
     if (o->write && !o->align) miss_direct(t, o->size, again);
-    if (o->slot) {
-        struct look *look = code_memory_data(&t->bt->code, sizeof *look);
-        *look = (struct look){.start = o->start, .probe = probe, .probed = probed, .again = o->cut ? again : o->back};
-        emit_patch(rare, e->p);
-        emit_near(e, 0x8d, T_B, look);
-        emit_mov_imm64(e, T_A, t->context * TLB_RECENT + o->slot);
-        emit_call(t, t->bt->missed);
-        emit_jump_to(e, CC_ALWAYS, again);
-    }
+    if (!rare) return;
+    struct look *look = code_memory_data(&t->bt->code, sizeof *look);
+    *look = (struct look){.start = o->start, .probe = probe, .probed = probed, .again = o->cut ? again : o->back,
+                          .slot = o->slot, .context = (u8)t->context, .write = o->write, .past = (u16)((8u << recent_class(o->size)) - 1)};
+    emit_patch(rare, e->p);
+    emit_near(e, 0x8d, T_B, look);
+    emit_call(t, t->bt->missed);
+    emit_jump_to(e, CC_ALWAYS, again);
 }
+
 /* Probe a sum; no part wraps before the sum does. */
 static void emit_probe_sum(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write)
 {

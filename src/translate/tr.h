@@ -57,9 +57,10 @@ struct miss {
 /* An access whose page is not the recent one that it looks at: the full probe. */
 struct other_page {
     struct stub *stub;
-    u8 *start, *site, *back; /* of the look; the jump to it; where to go on */
+    u8 *start, *sites[2], *back; /* of the look; the jumps to it; where to go on */
     struct sum lin;
-    u8 size, align;
+    u16 size;
+    u8 align;
     u8 slot;         /* in tlb.recent[] */
     bool write, cut; /* cut: the sum is of 32 bits */
 };

@@ -25,10 +25,13 @@ struct link {
 };
 #define NO_PAGE 1ull
 
-/* A look at a recent page of the TLB (access.c), and how to go without: jumps from `start` to `probe`, and from `probed` to `again`.
+/* A look at recent pages of the TLB (access.c), and how to go without: jumps from `start` to `probe`, and from `probed` to `again`.
  * All in the writable view. */
 struct look {
     u8 *start, *probe, *probed, *again;
+    u16 past;         /* bytes that an access has after its first, at most */
+    u8 slot, context; /* tlbs[context].recent[slot] */
+    bool write;       /* pages that may be written */
 };
 
 /* An immediate in code that was written before: it is changed in place when the guest patches it. */
