@@ -403,6 +403,9 @@ static void tlb2_insert(struct cpu *cpu, gla lin, const struct walk *w, const u8
     e->page = ((u64)(uintptr_t)host & ~GUEST_PAGE_MASK) | w->page;
     if (w->page_mask > GUEST_PAGE_MASK) {
         /* 4 MiB pages mark both halves. */
+        const u64 into = lin & (LARGE_SIZE - 1) & ~GUEST_PAGE_MASK;
+        if (w->page_mask >= LARGE_SIZE - 1)
+            t->parts[lin / LARGE_SIZE % TLB_LARGE] = (struct tlb2_entry){.tag = tag - into, .page = e->page - into};
         const unsigned level = w->page_mask >> 22 > 1 ? 3 : 2;
         const gla first = lin & ~w->page_mask;
         for (unsigned k = 0; k < 2; k++) {
@@ -463,6 +466,49 @@ static u8 *refill(struct cpu *cpu, gla lin, unsigned acc, struct who who)
         return host;
     }
     return NULL;
+}
+
+/* The part of a large page that an address lies in, if it may be accessed (ACC_READ or ACC_WRITE) without a look, all of it: its host
+ * address; else NULL. */
+static u8 *large_part(struct cpu *cpu, gla lin, unsigned acc, struct who who)
+{
+    const struct tlb2 *t = &cpu->tlb2;
+    const struct tlb2_entry *e = &t->parts[lin / LARGE_SIZE % TLB_LARGE];
+    const u64 part = lin & ~(LARGE_SIZE - 1);
+    if (e->tag != (part | t->spaces[t->current].gen) && e->tag != (part | TLB2_GLOBAL | t->global_gen)) return NULL;
+    const unsigned can = allowed(cpu, who, (unsigned)e->page);
+    if (!(can & (acc & ACC_WRITE ? CAN_WRITE : CAN_READ)) || !part || (cpu->watch & 1)) return NULL;
+    u8 *host = (u8 *)(uintptr_t)(e->page & ~GUEST_PAGE_MASK);
+    const struct bus_span *s = cpu->spans;
+    for (unsigned n = 0;; n++, s++) {
+        if (n == ARRAY_LEN(cpu->spans)) return NULL;
+        if (s->first <= s->last && host >= s->host && (u64)(host - s->host) + LARGE_SIZE - 1 <= s->last - s->first) break;
+    }
+    if (!(acc & ACC_WRITE)) return host;
+    if (!(e->page & PAGE_D)) return NULL;
+    u8 *flags = &cpu->ram->page_flags[(u64)(host - cpu->ram->host) >> GUEST_PAGE_SHIFT];
+    for (unsigned n = 0; n < LARGE_SIZE >> GUEST_PAGE_SHIFT; n++) {
+        const u8 seen = __atomic_load_n(&flags[n], __ATOMIC_SEQ_CST);
+        if (seen & RAM_PAGE_CODE) return NULL;
+        if (!(seen & RAM_PAGE_DIRTY)) __atomic_fetch_or(&flags[n], RAM_PAGE_DIRTY, __ATOMIC_RELAXED);
+    }
+    return host;
+}
+
+bool mmu_large(struct cpu *cpu, gla lin, u64 addend, unsigned acc, gla *start, u64 *size)
+{
+    const struct who who = access_privilege(cpu, acc);
+    const gla part = lin & ~(LARGE_SIZE - 1);
+    u8 *host = large_part(cpu, part, acc, who);
+    if (!host || (u64)(uintptr_t)host - part != addend) return false;
+    *start = part;
+    *size = LARGE_SIZE;
+    while (large_part(cpu, *start + *size, acc, who) == host + *size) *size += LARGE_SIZE;
+    for (gla below; below = *start - LARGE_SIZE, large_part(cpu, below, acc, who) == host - LARGE_SIZE; host -= LARGE_SIZE) {
+        *start = below;
+        *size += LARGE_SIZE;
+    }
+    return true;
 }
 
 /* Translate, and remember the page in the TLB when it is plain RAM. *t is the target in the direction of the access. */

@@ -34,6 +34,9 @@ void cpu_stored(struct cpu *cpu, u64 offset, unsigned size, bool same);
  * be had that way (a fault, a device, a page that takes a look at each access, or it was there already). Runs while the
  * guest's vector state is live (fpu_live.h), and saves it when it must. */
 bool mmu_fill(struct cpu *cpu, gla lin, unsigned acc);
+/* Large pages around a linear address, one after the other with this addend, that may be accessed (ACC_READ or ACC_WRITE)
+ * without the TLB as long as nothing is flushed. False: the address is not in one. */
+bool mmu_large(struct cpu *cpu, gla lin, u64 addend, unsigned acc, gla *start, u64 *size);
 /* After that: plain RAM that may be written at the current privilege, except that its page may hold code; or NULL. Likewise. */
 u8 *mmu_writable(struct cpu *cpu, gla lin);
 

@@ -9,6 +9,8 @@
 #define TLB2_SETS   2048u
 #define TLB2_WAYS   4u
 #define TLB_SPACES  16u /* address spaces (PCIDs) whose translations are kept */
+#define TLB_LARGE   64u /* large pages that are kept... */
+#define LARGE_SIZE  0x200000ull /* ... in parts of this size */
 #define TLB_GEN_MAX 0x7ffu
 
 /* Contexts: who accesses. */
@@ -65,6 +67,7 @@ struct tlb2 {
     } spaces[TLB_SPACES];            /* by PCID */
     u8 current;                      /* the one in use */
     u64 large[2][64];                /* hashed 2 MiB and 1 GiB ranges that a larger page lies in: INVLPG there flushes all */
+    struct tlb2_entry parts[TLB_LARGE]; /* of large pages that lie in RAM, by address; the tag as below with LARGE_SIZE for a page */
     u8 victim;                       /* the way to replace next */
     struct tlb2_entry e[TLB2_SETS][TLB2_WAYS] __attribute__((aligned(64)));
 };

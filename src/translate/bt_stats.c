@@ -51,6 +51,8 @@ void bt_info(struct cpu *cpu, FILE *f)
     print(f, "look-ups of direct jumps", bt->links);
     print(f, "look-ups of indirect jumps and returns", bt->finds);
     print(f, "TLB misses filled or passed on", bt->fills);
+    print(f, "recent pages widened after misses", bt->looks);
+    print(f, "looks at recent pages given up", bt->given_up);
     print(f, "instructions left to their handlers", refused);
     print(f, "handler calls, slow paths included", calls);
     qsort(list, n, sizeof list[0], by_calls);

@@ -56,41 +56,47 @@ u64 light_fill(struct cpu *cpu, u64 addr, u64 a)
     return cpu->fpu_live == live ? beside_code(cpu, addr, a >> 8) : 0;
 }
 
-/* The pages around the one just found that have the same addend. */
-static void widen(const struct tlb *t, struct tlb_recent *r, const struct look *l)
+/* Remember the pages around the one just found that have the same addend, too. */
+static void widen(struct cpu *cpu, const struct tlb *t, struct tlb_recent *r, const struct look *l)
 {
-    enum { AROUND = 64 };
-    const u64 page = r->start, addend = r->addend;
-    u64 first = page, end = page + GUEST_PAGE_SIZE;
+    enum { AROUND = 16 };
+    gla first = r->start, end = first + GUEST_PAGE_SIZE;
+    u64 size;
+    if (mmu_large(cpu, first, r->addend, l->write ? ACC_WRITE : ACC_READ, &first, &size)) {
+        end = first + size;
+    } else {
 #define HAS(lin) ({ \
         const struct tlb_entry *e_ = &t->e[tlb_index(lin)]; \
-        (l->write ? e_->write_tag : e_->read_tag) == ((lin) | t->gen) && e_->addend == addend; \
+        (l->write ? e_->write_tag : e_->read_tag) == ((lin) | t->gen) && e_->addend == r->addend; \
     })
-    for (unsigned n = 0; n < AROUND && first && HAS(first - GUEST_PAGE_SIZE); n++) first -= GUEST_PAGE_SIZE;
-    for (unsigned n = 0; n < AROUND && end && HAS(end); n++) end += GUEST_PAGE_SIZE;
+        for (unsigned n = 0; n < AROUND && first && HAS(first - GUEST_PAGE_SIZE); n++) first -= GUEST_PAGE_SIZE;
+        for (unsigned n = 0; n < AROUND && end && HAS(end); n++) end += GUEST_PAGE_SIZE;
 #undef HAS
+    }
     r->start = first;
     r->limit = end - first - l->past;
 }
 
 u64 light_missed(struct cpu *cpu, u64 addr, u64 a)
 {
-    enum { OFTEN = 3, RARELY = 31, MISSES = 256, CYCLES = 100 }; /* fewer between misses: it costs more than it gains */
+    enum { OFTEN = 3, RARELY = 31, MISSES = 4096, CYCLES = 100 }; /* fewer between misses: it costs more than it gains */
     (void)a;
-    const struct bt *bt = cpu->engine;
+    struct bt *bt = cpu->engine;
     const struct look *l = (const struct look *)(void *)code_memory_rw(&bt->code, (void *)(uintptr_t)addr);
     struct tlb *t = &cpu->tlbs[l->context];
     struct tlb_recent *r = &t->recent[l->slot];
     const u32 now = (u32)(__builtin_ia32_rdtsc() >> 6);
     const unsigned missed = r->dense ? RARELY + 1 : OFTEN + 1;
     r->dense = (u16)(now - r->since < missed * CYCLES >> 6 ? r->dense + missed : 0);
-    if (!r->dense) widen(t, r, l);
+    bt->looks++;
+    widen(cpu, t, r, l);
     if (r->dense >= MISSES) {
         struct emit e = {.p = l->start};
         emit_jump_to(&e, CC_ALWAYS, l->probe);
         e.p = l->probed;
         emit_jump_to(&e, CC_ALWAYS, l->again);
         r->dense = 0;
+        bt->given_up++;
     }
     r->since = (u32)(__builtin_ia32_rdtsc() >> 6);
     r->left = r->dense ? RARELY : OFTEN;

@@ -74,6 +74,7 @@ struct bt {
     u64 bytes, host_bytes, cold_bytes; /* ... bytes of the guest's code, of the host's, and of that out of line */
     u64 links, finds, entries;  /* light look-ups of direct and of indirect jumps, entries from the run loop */
     u64 fills;                  /* calls of light_fill() */
+    u64 looks, given_up;       /* calls of light_missed(), looks at recent pages that it ended */
     u64 refused[MNEMONIC_COUNT];    /* instructions translated to a call of their handler */
     u64 slow_calls[MNEMONIC_COUNT]; /* such calls, and slow paths taken */
 };
