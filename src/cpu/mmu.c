@@ -486,9 +486,9 @@ static u8 *large_part(struct cpu *cpu, gla lin, unsigned acc, struct who who)
     }
     if (!(acc & ACC_WRITE)) return host;
     if (!(e->page & PAGE_D)) return NULL;
-    u8 *flags = &cpu->ram->page_flags[(u64)(host - cpu->ram->host) >> GUEST_PAGE_SHIFT];
+    u16 *flags = &cpu->ram->page_flags[(u64)(host - cpu->ram->host) >> GUEST_PAGE_SHIFT];
     for (unsigned n = 0; n < LARGE_SIZE >> GUEST_PAGE_SHIFT; n++) {
-        const u8 seen = __atomic_load_n(&flags[n], __ATOMIC_SEQ_CST);
+        const u16 seen = __atomic_load_n(&flags[n], __ATOMIC_SEQ_CST);
         if (seen & RAM_PAGE_CODE) return NULL;
         if (!(seen & RAM_PAGE_DIRTY)) __atomic_fetch_or(&flags[n], RAM_PAGE_DIRTY, __ATOMIC_RELAXED);
     }
