@@ -2,6 +2,7 @@
  *
  * A packet is collected from its descriptors before anything is done with it, instead of streaming through the
  * packet buffer: so segmentation takes payloads of up to the descriptor's 1 MiB.
+ * DEVIATION: a TCP packet goes whole to a network that takes it, and counts as one frame.
  *
  * Leaves out: TXDCTL's thresholds (descriptors are fetched and written back one by one, TXD_LOW is never raised),
  * TCTL.SWXOFF and collision parameters (there are no collisions).
@@ -34,7 +35,7 @@
 
 #define DESC_SIZE  16u
 #define PACKET_MAX ((1u << 20) + 256u) /* PAYLEN's and HDRLEN's reach */
-#define FRAME_MAX  16288u              /* the longest that the part sends, with FCS [8254x] 1.3 */
+#define FRAME_MAX  (16288u - E1000_FCS) /* the longest that the part sends, but for its FCS [8254x] 1.3 */
 
 void e1000_tx_reset(struct e1000 *e)
 {
@@ -72,8 +73,10 @@ static void count_frame(struct e1000 *e, const u8 *frame, size_t len)
     e1000_count(e, broadcast ? E1000_BPTC : E1000_MPTC);
 }
 
+static bool loops_back(const struct e1000 *e) { return (e1000_get(e, E1000_RCTL) & RCTL_LBM) || e1000_phy_loopback(e); }
+
 /* frame has room for a VLAN tag and for padding behind it. */
-static void send_frame(struct e1000 *e, u8 *frame, size_t len)
+static void send_frame(struct e1000 *e, u8 *frame, size_t len, size_t limit)
 {
     if (e->tx_vlan && (e1000_get(e, E1000_CTRL) & CTRL_VME) && len >= 12) {
         memmove(frame + 16, frame + 12, len - 12);
@@ -82,7 +85,7 @@ static void send_frame(struct e1000 *e, u8 *frame, size_t len)
         len += 4;
     }
     if (!e->tx_fcs && has_fcs(frame, len)) len -= E1000_FCS;
-    if (len < 14 || len + E1000_FCS > FRAME_MAX) {
+    if (len < 14 || len > limit) {
         log_printf(LOG_GUEST_ERROR, "e1000: a frame of %zu bytes is not sent\n", len);
         return;
     }
@@ -91,7 +94,7 @@ static void send_frame(struct e1000 *e, u8 *frame, size_t len)
         len = E1000_MIN_FRAME;
     }
     count_frame(e, frame, len);
-    if ((e1000_get(e, E1000_RCTL) & RCTL_LBM) || e1000_phy_loopback(e))
+    if (loops_back(e))
         e1000_rx_frame(e, frame, len);
     else if (e->link)
         netdev_transmit(e->net, frame, len);
@@ -148,7 +151,7 @@ static void send_segments(struct e1000 *e)
     const struct e1000_context *c = &e->context[1];
     u8 frame[FRAME_MAX + 8];
     size_t hdrlen = c->hdrlen;
-    if (c->mss == 0 || hdrlen == 0 || hdrlen > e->tx_len || hdrlen + c->mss + E1000_FCS > FRAME_MAX ||
+    if (c->mss == 0 || hdrlen == 0 || hdrlen > e->tx_len || hdrlen + c->mss > FRAME_MAX ||
         c->tucss > hdrlen || c->ipcss > hdrlen) {
         log_printf(LOG_GUEST_ERROR, "e1000: segmentation with HDRLEN %u, MSS %u, %zu bytes\n", c->hdrlen, c->mss,
                    e->tx_len);
@@ -157,13 +160,19 @@ static void send_segments(struct e1000 *e)
     size_t payload = MIN(e->tx_len - hdrlen, (size_t)c->paylen), done = 0;
     u32 n = 0;
     e1000_count(e, E1000_TSCTC);
+    if (c->tcp && e->net && e->net->large && !loops_back(e) && hdrlen + payload - c->ipcss <= 0xffff) {
+        segment_headers(c, e->tx, hdrlen + payload, 0, 0, true);
+        offload(c, e->tx_popts, e->tx, hdrlen + payload);
+        send_frame(e, e->tx, hdrlen + payload, NETDEV_FRAME_MAX);
+        return;
+    }
     do {
         size_t part = MIN((size_t)c->mss, payload - done);
         memcpy(frame, e->tx, hdrlen);
         memcpy(frame + hdrlen, e->tx + hdrlen + done, part);
         segment_headers(c, frame, hdrlen + part, n, (u32)done, done + part == payload);
         offload(c, e->tx_popts, frame, hdrlen + part);
-        send_frame(e, frame, hdrlen + part);
+        send_frame(e, frame, hdrlen + part, FRAME_MAX);
         done += part;
         n++;
     } while (done < payload);
@@ -176,7 +185,7 @@ static void send_packet(struct e1000 *e)
             send_segments(e);
         } else {
             offload(&e->context[0], e->tx_popts, e->tx, e->tx_len);
-            send_frame(e, e->tx, e->tx_len);
+            send_frame(e, e->tx, e->tx_len, FRAME_MAX);
         }
     }
     e->tx_len = 0;

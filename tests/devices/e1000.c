@@ -325,9 +325,10 @@ static void tcp_packet(u8 *f, size_t payload)
     f[50] = (u8)(pseudo >> 8), f[51] = (u8)pseudo;
 }
 
-Test(e1000, segmentation)
+static u8 packet[54 + 3000];
+
+static void send_for_segmentation(void)
 {
-    static u8 packet[54 + 3000];
     rings(0);
     tcp_packet(packet, 3000);
     bus_write_block(memory, BUFFERS, packet, sizeof(packet));
@@ -337,6 +338,11 @@ Test(e1000, segmentation)
     tx_desc(1, BUFFERS, 1000 | 1u << 20 | 0x26ull << 24 | 3ull << 40);
     tx_desc(2, BUFFERS + 1000, 2054 | 1u << 20 | 0x2full << 24);
     wr(TDT, 3);
+}
+
+Test(e1000, segmentation)
+{
+    send_for_segmentation();
     cr_assert_eq(net->count, 3);
     static const size_t parts[] = {1400, 1400, 200};
     size_t at = 0;
@@ -354,6 +360,20 @@ Test(e1000, segmentation)
         at += parts[i];
     }
     cr_expect_eq(mem8(TX_RING + 44), 1, "DD");
+}
+
+Test(e1000, segmentation_left_to_the_network)
+{
+    net->dev.large = true;
+    send_for_segmentation();
+    cr_assert_eq(net->count, 1);
+    const u8 *f = net->frame[0];
+    cr_expect_eq(net->len[0], sizeof(packet));
+    cr_expect_arr_eq(f + 54, packet + 54, 3000);
+    cr_expect_eq(f[16] << 8 | f[17], 3040);
+    cr_expect_eq(f[47], 0x19);
+    cr_expect_eq(reference_sum(f + 14, 20, 0), 0xffff);
+    cr_expect_eq(reference_sum(f + 34, 3020, reference_sum(f + 26, 8, 6 + 3020)), 0xffff);
 }
 
 Test(e1000, receive)
