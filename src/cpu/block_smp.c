@@ -18,17 +18,28 @@
 
 /* ---- asking others ---- */
 
+/* Can [offset, offset + size) go with a request that waits? When many do, a page is written as a whole. */
+static bool joins(const struct block_queue *q, struct block_asked *a, u64 offset, u64 size)
+{
+    if (a->what != CODE_WRITTEN || !size) return false;
+    const u64 end = offset + size, old_end = a->offset + a->size;
+    const bool close = q->used > QUEUED / 8 && (a->offset ^ end) >> GUEST_PAGE_SHIFT == 0 && (offset ^ old_end) >> GUEST_PAGE_SHIFT == 0;
+    if (offset != old_end && !close) return false;
+    a->offset = MIN(a->offset, offset);
+    a->size = MAX(end, old_end) - a->offset;
+    return true;
+}
+
 static void ask(struct cpu *cpu, struct block_cache *in, enum block_request what, u64 offset, u64 size)
 {
+    enum { LOOK_BACK = 4 }; /* requests */
     pthread_mutex_lock(&in->mutex);
     struct block_queue *q = in->filling;
-    struct block_asked *last = &q->asked[q->used - 1];
-    if (q->used && q->used <= QUEUED && what == CODE_WRITTEN && size && last->what == what && last->offset + last->size == offset)
-        last->size += size;
-    else if (q->used < QUEUED && size)
-        q->asked[q->used++] = (struct block_asked){what, offset, size};
-    else
-        q->used = QUEUED + 1;
+    bool joined = false;
+    for (unsigned n = 1; what == CODE_WRITTEN && !joined && n <= MIN(q->used, LOOK_BACK) && q->used <= QUEUED; n++)
+        joined = joins(q, &q->asked[q->used - n], offset, size);
+    if (!joined && q->used < QUEUED && size) q->asked[q->used++] = (struct block_asked){what, offset, size};
+    else if (!joined) q->used = QUEUED + 1;
     pthread_mutex_unlock(&in->mutex);
     cpu_event_set(cpu, EVENT_INVALIDATE);
 }

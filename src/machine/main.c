@@ -1,5 +1,6 @@
 /* Calque's program: reads the command line, builds the machine, runs it. The only place that ends the process. */
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -73,6 +74,9 @@ static int run(const struct options *o)
 int main(int argc, char **argv)
 {
     struct options options;
+    /* A vCPU allocates much and all the time: arenas of its own would grow by a system call for each page. */
+    mallopt(M_ARENA_MAX, 1);
+    mallopt(M_TOP_PAD, 1 << 20);
     catch_signals();
     int parsed = options_parse(&options, argc, argv);
     int code = parsed < 0 ? EXIT_FAILURE : EXIT_SUCCESS;
