@@ -13,13 +13,14 @@
 
 /* ---- host memory that backs guest memory ---- */
 
-/* One memfd, mapped shared. Guest RAM, ROM images and video memory are chunks of it. A "RAM offset" is an
+/* One anonymous mapping. Guest RAM, ROM images and video memory are chunks of it. A "RAM offset" is an
  * offset into it, and names a byte of guest memory independently of where the bus shows it. */
 struct ram {
-    u8 *host;       /* the mapping */
+    u8 *host;       /* the memory, at the start of a large page of the host's */
+    u8 *map;        /* what was mapped for it... */
+    u64 mapped;     /* ... in bytes */
     u64 size;       /* bytes, page multiple */
     u64 used;       /* bytes handed out by ram_alloc() */
-    int fd;         /* the memfd */
     u16 *page_flags; /* for each 4 KiB page: RAM_PAGE_* (accessed with __atomic builtins) */
     void (*code_write)(void *opaque, u64 offset, u64 size); /* see ram_on_code_write() */
     void *code_opaque;
