@@ -5,11 +5,11 @@
 cd "$(dirname "$0")/../../.." || exit 1
 . scripts/lib.sh
 . scripts/lib-guest.sh
-need_packages libvncserver-dev || exit 1
+. scripts/lib-picture.sh
 arch=${ARCH:-amd64}
 scripts/make-disk-image "$arch" desktop || exit 1
 work=$(mktemp -d) || exit 1
-cc -O2 -o "$work/vnc_client" tests/boot/vnc_client.c $(pkg-config --cflags --libs libvncclient) || exit 1
+picture_client "$work/vnc_client"
 client() { "$work/vnc_client" "$work/vnc" "$@" || guest_fail "VNC client: $*"; }
 
 # run SECONDS COMMAND REGEX...: in the shell on the serial port; the last line of the answer ends it.
@@ -18,14 +18,6 @@ run() {
     shift 2
     guest_send "$(tr -s '\n ' ' ' <<<"$command"); echo fin''e\n"
     guest_expect "$limit" "$@" '^fine'
-}
-
-# color FILE X Y: the pixel, as six digits.
-color() {
-    local width offset
-    width=$(head -n 2 "$1" | tail -n 1)
-    offset=$(head -n 3 "$1" | wc -c)
-    od -An -tx1 -N3 -j $((offset + 3 * ($3 * ${width% *} + $2))) "$1" | tr -d ' '
 }
 
 session() {
@@ -55,11 +47,11 @@ session() {
     run 30 'xwininfo -name calque-xterm' 'Absolute upper-left X: +24[0-9]' 'Absolute upper-left Y: +2[5-7][0-9]'
     client save "$work/dragged.ppm" click 60 420 3 sleep 3000 save "$work/menu.ppm"
     [ -z "${SCREENSHOTS:-}" ] || cp "$work/menu.ppm" "$SCREENSHOTS/x11-$arch-$driver.ppm"
-    [ "$(color "$work/before.ppm" 100 300),$(color "$work/before.ppm" 600 500)" = ffffff,336699 ] ||
+    [ "$(picture_color "$work/before.ppm" 100 300),$(picture_color "$work/before.ppm" 600 500)" = ffffff,336699 ] ||
         guest_fail "no terminal on a blue desktop"
-    [ "$(color "$work/dragged.ppm" 100 300),$(color "$work/dragged.ppm" 600 500)" = 336699,ffffff ] ||
+    [ "$(picture_color "$work/dragged.ppm" 100 300),$(picture_color "$work/dragged.ppm" 600 500)" = 336699,ffffff ] ||
         guest_fail "the terminal's picture was not moved"
-    [ "$(color "$work/menu.ppm" 155 476),$(color "$work/dragged.ppm" 155 476)" = ffffff,336699 ] ||
+    [ "$(picture_color "$work/menu.ppm" 155 476),$(picture_color "$work/dragged.ppm" 155 476)" = ffffff,336699 ] ||
         guest_fail "no menu where the desktop was clicked"
     guest_send 'poweroff\n'
     guest_end 120
