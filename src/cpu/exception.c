@@ -1,6 +1,6 @@
 /* Interrupts and exceptions: delivery through the IVT and the IDT in every mode, and the double fault rules.
  *
- * Delivery checks everything, writes the stack frame in one go, and only then changes registers; a fault on
+ * Runs while the guest's vector state is live (fpu_live.h). Delivery checks everything, writes the stack frame in one go, and only then changes registers; a fault on
  * the way leaves the state as it was. References: [SDM3] chapter 6, table 6-5 (double faults), 6.12-6.14
  * (stacks, flags, 64-bit mode), 17.2-17.3 (debug exceptions); [SDM2] INT n. */
 #include "cpu/exception.h"
@@ -8,6 +8,7 @@
 #include <string.h>
 
 #include "core/log.h"
+#include "cpu/fpu_live.h"
 #include "cpu/segment.h"
 #include "cpu/task.h"
 
@@ -28,7 +29,10 @@ static bool is_software(const struct delivery *v) { return v->kind == INT_SOFT |
 
 static void put(u8 *frame, unsigned *n, unsigned unit, u64 value)
 {
-    memcpy(frame + *n * unit, &value, unit);
+    u8 *at = frame + *n * unit;
+    if (unit == 8) memcpy(at, &value, 8);
+    else if (unit == 4) memcpy(at, &value, 4);
+    else memcpy(at, &value, 2);
     ++*n;
 }
 
@@ -206,15 +210,18 @@ static enum task_result deliver_protected(struct cpu *cpu, const struct delivery
         raise_err(cpu, EXC_NP, idt_error(v));
         return TASK_FAULT_OLD;
     }
-    if (type == SYS_TASK_GATE)
+    if (type == SYS_TASK_GATE) {
+        fpu_save(cpu);
         return task_switch_raw(cpu, (u16)(gate >> 16), TASK_INT, v->has_error, v->error_code, v->rip,
                                v->flags);
+    }
     return deliver_gate(cpu, v, gate, type) ? TASK_DONE : TASK_FAULT_OLD;
 }
 
 static enum task_result deliver(struct cpu *cpu, const struct delivery *v)
 {
     enum task_result r;
+    if (log_enabled(LOG_INT)) fpu_save(cpu);
     log_printf(LOG_INT, "%s %02x error=%04x at %04x:%016llx cpl=%u sp=%016llx cr2=%016llx ax=%016llx\n",
                v->kind == INT_EXCEPTION  ? "exception"
                : v->kind == INT_EXTERNAL ? "interrupt"
@@ -342,6 +349,7 @@ bool deliver_exception(struct cpu *cpu)
         else
             e = second;
     }
+    fpu_save(cpu);
     log_printf(LOG_INT | LOG_CPU_RESET, "triple fault at %04x:%016llx\n", cpu->seg[SEG_CS].selector,
                (unsigned long long)cpu->rip);
     cpu->exc.vector = -1;

@@ -7,6 +7,7 @@
 
 #include <string.h>
 
+#include "cpu/fpu_live.h"
 #include "cpu/segment.h"
 
 static void frame_put(u8 *frame, unsigned n, unsigned unit, u64 value)
@@ -361,6 +362,7 @@ static bool iret_to_v86(struct cpu *cpu, u64 rip, u16 cs, u32 flags)
 {
     static const u8 order[4] = {SEG_ES, SEG_DS, SEG_FS, SEG_GS};
     u64 sp, ss, sel[4];
+    fpu_save(cpu); /* has other rules there */
     TRY(stack_peek(cpu, 4, 3, &sp));
     TRY(stack_peek(cpu, 4, 4, &ss));
     for (unsigned n = 0; n < 4; n++)
@@ -382,6 +384,7 @@ static bool iret_to_v86(struct cpu *cpu, u64 rip, u16 cs, u32 flags)
 static bool iret_task(struct cpu *cpu, const struct insn *i)
 {
     u16 link;
+    fpu_save(cpu);
     TRY(lin_read(cpu, cpu->tr.base, &link, 2, ACC_IMPLICIT));
     task_switch(cpu, link, TASK_IRET, false, 0, next_rip(cpu, i));
     return false;

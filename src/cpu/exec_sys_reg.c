@@ -6,6 +6,7 @@
 
 #include "cpu/cpuid.h"
 #include "cpu/exception.h"
+#include "cpu/fpu_live.h"
 #include "cpu/segment.h"
 
 #define CR0_VALID                                                                                            \
@@ -15,6 +16,7 @@ static bool set_cr0(struct cpu *cpu, u64 v)
 {
     const u64 old = cpu->cr0;
     u64 efer = cpu->efer;
+    fpu_save(cpu); /* TS and EM decide about it */
     if (v >> 32) return raise_gp0(cpu);
     v = (v & CR0_VALID) | CR0_ET;
     if (((v & CR0_PG) && !(v & CR0_PE)) || ((v & CR0_NW) && !(v & CR0_CD))) return raise_gp0(cpu);
@@ -58,6 +60,7 @@ static bool set_cr3(struct cpu *cpu, u64 v)
 static bool set_cr4(struct cpu *cpu, u64 v)
 {
     const u64 old = cpu->cr4, changed = old ^ v;
+    fpu_save(cpu);
     if (v & ~cpu->model->cr4_mask) return raise_gp0(cpu);
     if (cpu_long(cpu) && !(v & CR4_PAE)) return raise_gp0(cpu);
     if ((changed & v & CR4_PCIDE) && (!cpu_long(cpu) || (cpu->cr3 & 0xfff))) return raise_gp0(cpu);
@@ -87,6 +90,7 @@ bool sys_mov_cr(struct cpu *cpu, const struct insn *i)
         case 3: v = cpu->cr3; break;
         case 4: v = cpu->cr4; break;
         default:
+            fpu_save(cpu);
             cpu->hooks->lock(cpu->hooks->opaque);
             v = cpu->hooks->cr8_read(cpu->hooks->opaque);
             cpu->hooks->unlock(cpu->hooks->opaque);
@@ -103,6 +107,7 @@ bool sys_mov_cr(struct cpu *cpu, const struct insn *i)
     case 4: TRY(set_cr4(cpu, v)); break;
     default:
         if (v > 15) return raise_gp0(cpu);
+        fpu_save(cpu);
         cpu->hooks->lock(cpu->hooks->opaque);
         cpu->hooks->cr8_write(cpu->hooks->opaque, v);
         cpu->hooks->unlock(cpu->hooks->opaque);

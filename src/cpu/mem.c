@@ -4,6 +4,7 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "cpu/fpu_live.h"
 #include "cpu/store_log.h"
 
 /* #SS for the stack segment, #GP for the others. */
@@ -111,6 +112,7 @@ bool mem_read_block(struct cpu *cpu, unsigned seg, u64 ea, void *buf, unsigned s
 {
     const void *p = mem_fast(cpu, seg, ea, size, false);
     if (p) {
+        fpu_save(cpu); /* memcpy() */
         memcpy(buf, p, size);
         return true;
     }
@@ -121,6 +123,7 @@ bool mem_write_block(struct cpu *cpu, unsigned seg, u64 ea, const void *buf, uns
 {
     void *p = mem_fast(cpu, seg, ea, size, true);
     if (p) {
+        fpu_save(cpu);
         memcpy(p, buf, size);
         return true;
     }

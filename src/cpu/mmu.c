@@ -41,7 +41,7 @@ struct walk {
     bool global;     /* stays over loads of CR3 */
 };
 
-/* Privilege of an access, with ACC_* resolved. */
+/* Privilege of an access. */
 struct who {
     bool user;     /* user-mode access */
     bool smap;     /* user pages are forbidden for data */
@@ -50,20 +50,8 @@ struct who {
 
 static inline struct who access_privilege(const struct cpu *cpu, unsigned acc)
 {
-    struct who w = {0};
-    if (!(acc & (ACC_SUPER | ACC_IMPLICIT | ACC_AS_USER))) {
-        w.context = cpu->mode_key >> 2 & 3;
-        w.user = w.context == TLB_USER;
-        w.smap = w.context == TLB_SUPERVISOR_SMAP;
-        return w;
-    }
-    if (acc & (ACC_SUPER | ACC_IMPLICIT))
-        w.user = false;
-    else
-        w.user = (acc & ACC_AS_USER) || cpu->cpl == 3;
-    if (!w.user && (cpu->cr4 & CR4_SMAP)) w.smap = (acc & ACC_IMPLICIT) || !(cpu->eflags & EFLAGS_AC);
-    w.context = w.user ? TLB_USER : w.smap ? TLB_SUPERVISOR_SMAP : TLB_SUPERVISOR;
-    return w;
+    const unsigned context = mmu_context(cpu, acc);
+    return (struct who){.user = context == TLB_USER, .smap = context == TLB_SUPERVISOR_SMAP, .context = context};
 }
 
 void mmu_forget_map(struct cpu *cpu)
@@ -583,15 +571,9 @@ bool mmu_probe(struct cpu *cpu, gla lin, gpa *out)
     return true;
 }
 
-/* One page's part of an access, resolved. */
-struct piece {
-    gpa phys;
-    struct bus_target t;
-};
-
-static bool resolve(struct cpu *cpu, gla lin, unsigned acc, struct piece *p)
+bool mmu_resolve(struct cpu *cpu, gla lin, unsigned acc, struct mmu_piece *p)
 {
-    const struct tlb *tlb = &cpu->tlbs[access_privilege(cpu, acc).context];
+    const struct tlb *tlb = &cpu->tlbs[mmu_context(cpu, acc)];
     const struct tlb_entry *e = &tlb->e[tlb_index(lin)];
     u64 want = (lin & ~GUEST_PAGE_MASK) | tlb->gen;
     if ((acc & ACC_WRITE ? e->write_tag : acc & ACC_EXEC ? e->exec_tag : e->read_tag) == want) {
@@ -604,108 +586,4 @@ static bool resolve(struct cpu *cpu, gla lin, unsigned acc, struct piece *p)
     /* A page that may not be stored to without a look is translated again, for its target. */
     if (p->t.host && (!(acc & ACC_WRITE) || e->write_tag == want)) return true;
     return translate(cpu, lin, acc, &p->phys, &p->t);
-}
-
-static void piece_read(struct cpu *cpu, const struct piece *p, void *buf, unsigned size)
-{
-    if (p->t.host) {
-        /* The sizes the CPU reads in one go must not tear. */
-        switch (size) {
-        case 1: *(u8 *)buf = __atomic_load_n(p->t.host, __ATOMIC_RELAXED); break;
-        case 4: { u32 v; memcpy(&v, p->t.host, 4); memcpy(buf, &v, 4); break; }
-        case 8: { u64 v; memcpy(&v, p->t.host, 8); memcpy(buf, &v, 8); break; }
-        default: memcpy(buf, p->t.host, size);
-        }
-        return;
-    }
-    cpu->hooks->lock(cpu->hooks->opaque);
-    if (size == 1 || size == 2 || size == 4 || size == 8) {
-        u64 v = bus_read(cpu->mem, p->phys, size);
-        memcpy(buf, &v, size);
-    } else {
-        bus_read_block(cpu->mem, p->phys, buf, size);
-    }
-    cpu->hooks->unlock(cpu->hooks->opaque);
-}
-
-static void piece_write(struct cpu *cpu, const struct piece *p, const void *buf, unsigned size)
-{
-    if (p->t.host) {
-        if (cpu->log) store_log_note(cpu->log, p->t.host, size);
-        /* Code that is written as it was stays what it is; among several vCPUs nobody knows what it was. */
-        const bool same = p->t.ram && !cpu->smp && !memcmp(p->t.host, buf, size);
-        /* One store each: a library's memcpy may store twice, and undo what another vCPU did in between. */
-        switch (size) {
-        case 1: __builtin_memcpy(p->t.host, buf, 1); break;
-        case 2: __builtin_memcpy(p->t.host, buf, 2); break;
-        case 4: __builtin_memcpy(p->t.host, buf, 4); break;
-        case 8: __builtin_memcpy(p->t.host, buf, 8); break;
-        default: memcpy(p->t.host, buf, size);
-        }
-        if (!p->t.ram) return;
-        cpu_stored(cpu, p->t.ram_offset, size, same);
-        return;
-    }
-    cpu->hooks->lock(cpu->hooks->opaque);
-    if (size == 1 || size == 2 || size == 4 || size == 8) {
-        u64 v = 0;
-        memcpy(&v, buf, size);
-        bus_write(cpu->mem, p->phys, v, size);
-    } else {
-        bus_write_block(cpu->mem, p->phys, buf, size);
-    }
-    cpu->hooks->unlock(cpu->hooks->opaque);
-}
-
-/* Bytes of [lin, lin + size) in its first page. */
-static unsigned first_part(gla lin, unsigned size)
-{
-    unsigned room = GUEST_PAGE_SIZE - (unsigned)(lin & GUEST_PAGE_MASK);
-    return size < room ? size : room;
-}
-
-static bool check_canonical(struct cpu *cpu, gla lin, unsigned size)
-{
-    if (!cpu_long(cpu) || (canonical(lin) && canonical(lin + size - 1))) return true;
-    return raise_gp0(cpu);
-}
-
-static gla wrap(const struct cpu *cpu, gla lin) { return cpu_long(cpu) ? lin : (u32)lin; }
-
-bool lin_read(struct cpu *cpu, gla lin, void *buf, unsigned size, unsigned acc)
-{
-    struct piece a, b;
-    lin = wrap(cpu, lin);
-    TRY(check_canonical(cpu, lin, size));
-    unsigned n = first_part(lin, size);
-    TRY(resolve(cpu, lin, acc, &a));
-    if (n < size) TRY(resolve(cpu, wrap(cpu, lin + n), acc, &b));
-    piece_read(cpu, &a, buf, n);
-    if (n < size) piece_read(cpu, &b, (u8 *)buf + n, size - n);
-    return true;
-}
-
-bool lin_write(struct cpu *cpu, gla lin, const void *buf, unsigned size, unsigned acc)
-{
-    struct piece a, b;
-    lin = wrap(cpu, lin);
-    acc |= ACC_WRITE;
-    TRY(check_canonical(cpu, lin, size));
-    unsigned n = first_part(lin, size);
-    TRY(resolve(cpu, lin, acc, &a));
-    if (n < size) TRY(resolve(cpu, wrap(cpu, lin + n), acc, &b));
-    piece_write(cpu, &a, buf, n);
-    if (n < size) piece_write(cpu, &b, (const u8 *)buf + n, size - n);
-    return true;
-}
-
-bool lin_probe_write(struct cpu *cpu, gla lin, unsigned size, unsigned acc)
-{
-    struct piece p;
-    lin = wrap(cpu, lin);
-    acc |= ACC_WRITE;
-    TRY(check_canonical(cpu, lin, size));
-    unsigned n = first_part(lin, size);
-    TRY(resolve(cpu, lin, acc, &p));
-    return n == size || resolve(cpu, wrap(cpu, lin + n), acc, &p);
 }

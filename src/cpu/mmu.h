@@ -21,6 +21,15 @@
 #define PF_I    0x10u
 #define PF_PK   0x20u
 
+/* The TLB's context of an access: ACC_IMPLICIT goes before ACC_SUPER, and both before ACC_AS_USER. */
+static inline unsigned mmu_context(const struct cpu *cpu, unsigned acc)
+{
+    if (!(acc & (ACC_SUPER | ACC_IMPLICIT | ACC_AS_USER))) return cpu->mode_key >> 2 & 3;
+    if (!(acc & (ACC_SUPER | ACC_IMPLICIT))) return TLB_USER;
+    if (!(cpu->cr4 & CR4_SMAP)) return TLB_SUPERVISOR;
+    return (acc & ACC_IMPLICIT) || !(cpu->eflags & EFLAGS_AC) ? TLB_SUPERVISOR_SMAP : TLB_SUPERVISOR;
+}
+
 /* Linear to physical for one byte. False: #PF is recorded (CR2 is set when it is delivered... at once here). */
 bool mmu_translate(struct cpu *cpu, gla lin, unsigned acc, gpa *out);
 /* The same, without side effects (no A/D bits, no fault): for the debugger and the log. */
@@ -40,7 +49,15 @@ bool mmu_large(struct cpu *cpu, gla lin, u64 addend, unsigned acc, gla *start, u
 /* After that: plain RAM that may be written at the current privilege, except that its page may hold code; or NULL. Likewise. */
 u8 *mmu_writable(struct cpu *cpu, gla lin);
 
-/* Accesses by linear address, any size and alignment, possibly crossing a page. Both pages are checked before anything is
+/* One page's part of an access. */
+struct mmu_piece {
+    gpa phys;            /* valid where there is no host address */
+    struct bus_target t; /* ram is NULL where a write leaves nothing to note: no code page, already dirty */
+};
+/* False: #PF is recorded. Runs while the guest's vector state is live, too. */
+bool mmu_resolve(struct cpu *cpu, gla lin, unsigned acc, struct mmu_piece *p);
+
+/* Accesses by linear address (lin.c), any size and alignment, possibly crossing a page. Both pages are checked before anything is
  * written. False: an exception is recorded (#PF; #GP(0) when not canonical). No alignment check (#AC). */
 bool lin_read(struct cpu *cpu, gla lin, void *buf, unsigned size, unsigned acc);
 bool lin_write(struct cpu *cpu, gla lin, const void *buf, unsigned size, unsigned acc);

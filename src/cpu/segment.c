@@ -4,6 +4,8 @@
  * [SDM2]. */
 #include "cpu/segment.h"
 
+#include "cpu/fpu_live.h"
+
 void descriptor_unpack(struct descriptor *d, u64 raw)
 {
     d->raw = raw;
@@ -56,6 +58,7 @@ bool lin_modify8(struct cpu *cpu, gla addr, u8 clear, u8 set)
     gpa phys;
     bool page_ok;
     u8 v;
+    fpu_save(cpu);
     if (!cpu_long(cpu)) addr = (u32)addr;
     TRY(lin_probe_write(cpu, addr, 1, ACC_IMPLICIT));
     TRY(mmu_translate(cpu, addr, ACC_WRITE | ACC_IMPLICIT, &phys));

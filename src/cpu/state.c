@@ -83,11 +83,32 @@ static bool is_plain_real(const struct cpu *cpu, unsigned segments)
     return true;
 }
 
+/* What the privilege level decides; segments: the MODE_* of segmentation. */
+static void update_context(struct cpu *cpu, unsigned segments)
+{
+    unsigned context = cpu->cpl == 3                                             ? TLB_USER
+                       : (cpu->cr4 & CR4_SMAP) && !(cpu->eflags & EFLAGS_AC)     ? TLB_SUPERVISOR_SMAP
+                                                                                 : TLB_SUPERVISOR;
+    cpu->tlb = &cpu->tlbs[context];
+    cpu->mode_key = (u8)(cpu->code_size | context << 2 | segments | (cpu->cpl ? 0 : MODE_RING0));
+    cpu_code_mode(cpu, context);
+}
+
 void cpu_update_mode(struct cpu *cpu)
 {
     const struct segment *cs = &cpu->seg[SEG_CS];
+    const bool aligned_only = cpu->cpl == 3 && (cpu->cr0 & CR0_AM) && (cpu->eflags & EFLAGS_AC);
     /* In 64-bit mode nothing but the bases of FS and GS can change. */
     const bool was_open64 = cpu->code_size == CODE_64 && cpu->win[SEG_DS].write_end == ~0ull;
+    if (was_open64 && (cs->attr & SEG_L) && cpu_long(cpu) && !(cpu->eflags & (EFLAGS_VM | EFLAGS_TF)) && !aligned_only &&
+        !(cpu->dr[7] & 0xff) && !cpu->shadow && !cpu->pending_debug) { /* most system calls and exceptions */
+        cpu->win[SEG_FS].base = cpu->seg[SEG_FS].base;
+        cpu->win[SEG_GS].base = cpu->seg[SEG_GS].base;
+        cpu->watch = 0;
+        cpu->step = false;
+        update_context(cpu, MODE_FLAT);
+        return;
+    }
     if (cpu_long(cpu) && (cs->attr & SEG_L) && !cpu_v86(cpu)) {
         cpu->code_size = CODE_64;
         cpu->lin_mask = cpu->ip_mask = cpu->code_limit = ~0ull;
@@ -96,24 +117,13 @@ void cpu_update_mode(struct cpu *cpu)
         cpu->lin_mask = cpu->ip_mask = 0xffffffffull;
         cpu->code_limit = cs->limit;
     }
-    bool aligned_only = cpu->cpl == 3 && (cpu->cr0 & CR0_AM) && (cpu->eflags & EFLAGS_AC);
-    if (was_open64 && cpu->code_size == CODE_64 && !aligned_only) {
-        cpu->win[SEG_FS].base = cpu->seg[SEG_FS].base;
-        cpu->win[SEG_GS].base = cpu->seg[SEG_GS].base;
-    } else {
-        for (unsigned n = 0; n < SEG_COUNT; n++) update_window(cpu, n, aligned_only);
-    }
+    for (unsigned n = 0; n < SEG_COUNT; n++) update_window(cpu, n, aligned_only);
 
     const unsigned segments = is_flat(cpu, aligned_only) ? MODE_FLAT : segmented_mode(cpu);
     cpu->plain_real = is_plain_real(cpu, segments);
     for (unsigned n = 0; n < SEG_COUNT && cpu->log; n++) cpu->win[n].write_end = 0;
 
-    unsigned context = cpu->cpl == 3                                             ? TLB_USER
-                       : (cpu->cr4 & CR4_SMAP) && !(cpu->eflags & EFLAGS_AC)     ? TLB_SUPERVISOR_SMAP
-                                                                                 : TLB_SUPERVISOR;
-    cpu->tlb = &cpu->tlbs[context];
-    cpu->mode_key = (u8)(cpu->code_size | context << 2 | segments | (cpu->cpl ? 0 : MODE_RING0));
-    cpu_code_mode(cpu, context);
+    update_context(cpu, segments);
 
     /* DR7: Ln/Gn at bits 2n, 2n+1; R/Wn at 16+4n (SDM vol 3B 17.2.4). */
     bool code_break = false;

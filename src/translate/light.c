@@ -144,17 +144,31 @@ static u64 go_on(struct cpu *cpu)
     return (u64)(uintptr_t)j->host;
 }
 
-u64 bt_slow(struct cpu *cpu, const struct insn *i)
+/* Handlers that keep off the vector state, as what they call does: cpu/lin.c and so on. Not with the x87's state live, which is
+ * saved with the code segment of its last instruction. */
+static bool handler_is_light(const struct cpu *cpu, const struct insn *i)
+{
+    static const bool light[MNEMONIC_COUNT] = {
+        [I_syscall] = true, [I_sysret] = true, [I_sysenter] = true, [I_sysexit] = true, [I_iret] = true, [I_swapgs] = true,
+        [I_mov_cr] = true,  [I_invlpg] = true, [I_mov] = true,      [I_movzx] = true,   [I_movsx] = true, [I_movsxd] = true,
+        [I_push] = true,    [I_pop] = true,    [I_call] = true,     [I_ret] = true,     [I_jmp] = true,  [I_jcc] = true,
+        [I_cmp] = true,     [I_test] = true,   [I_add] = true,      [I_sub] = true,     [I_and] = true,  [I_or] = true,
+    };
+    return light[i->mnemonic] && !(i->prefixes & PFX_LOCK) && !(cpu->fpu_live & FPU_X87);
+}
+
+/* Runs the handler and delivers its exception. */
+static u64 run_handler(struct cpu *cpu, const struct insn *i)
 {
     struct bt *bt = cpu->engine;
     exec_fn *fn = i->fn;
     const u64 key = cpu->code_key;
     bt->slow_calls[i->mnemonic]++;
-    fpu_save(cpu);
+    if (!handler_is_light(cpu, i)) fpu_save(cpu);
     if (!fn(cpu, i)) {
         if (cpu->exc.vector < 0) return go_on(cpu);
         cpu->rip = insn_rip(cpu, i);
-        return !bt->check && run_exception(cpu) ? go_on(cpu) : BT_LEAVE;
+        return !bt->check && deliver_exception(cpu) ? go_on(cpu) : BT_LEAVE;
     }
     if (i->fn != fn || cpu->code_key != key || cpu->step ||
         (__atomic_load_n(&cpu->events, __ATOMIC_RELAXED) & cpu->event_mask)) {
@@ -163,4 +177,11 @@ u64 bt_slow(struct cpu *cpu, const struct insn *i)
     }
     cpu->returns_used = true; /* code may have died */
     return 0;
+}
+
+u64 bt_slow(struct cpu *cpu, const struct insn *i)
+{
+    const u64 next = run_handler(cpu, i);
+    if (next == BT_LEAVE) fpu_save(cpu);
+    return next;
 }
