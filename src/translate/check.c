@@ -211,9 +211,9 @@ static void interpret(struct cpu *cpu, const struct block *b, u64 stop)
             cpu->rip = stop;
             return;
         }
-        const u8 shadow = cpu->shadow;
         bool on = i->fn(cpu, i);
-        if (shadow && cpu->shadow == shadow && cpu->exc.vector < 0) {
+        /* Translated code need not know of STI's shadow. */
+        if (cpu->shadow == 1 && i + 1 < b->insns + b->count && next_rip(cpu, i) != stop) {
             cpu->shadow = 0;
             cpu_update_mode(cpu);
         }
@@ -471,6 +471,7 @@ static bool try_one_by_one(struct cpu *cpu, struct bt *bt, bool stale, u64 code_
             hide_events(c);
             interpret_chain(cpu, bt, c->chain[0], n, stop);
             *raised = take_raised(c);
+            if (c->chain[0]->dead) return true; /* it changes its own code, after all */
             keep_state(cpu, &c->interp);
             go_back(cpu, c, code_gen);
             if (try_translated(cpu, bt, stale)) {
@@ -478,7 +479,7 @@ static bool try_one_by_one(struct cpu *cpu, struct bt *bt, bool stale, u64 code_
                 break;
             }
             /* Translated code may leave, or stay in, a block where the interpreter does not. */
-            if (again || cpu->exc.vector >= 0 || cpu->rip == as_cpu(&c->interp)->rip) return false;
+            if (again || cpu->exc.vector >= 0 || (cpu->rip == as_cpu(&c->interp)->rip && as_cpu(&c->interp)->exc.vector < 0)) return false;
             stop = cpu->rip;
         }
     }

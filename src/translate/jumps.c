@@ -81,18 +81,29 @@ void emit_ways_out(struct tr *t)
     emit_call(t, t->bt->find);
     emit_op(e, E_W, 0, 0x85, T_A, rm_reg(T_A));
     emit_jump_to(e, CC_NE, t->find.back);
-    stub_from(t, t->find.stub, CC_ALWAYS);
+    if (t->find.stub) {
+        stub_from(t, t->find.stub, CC_ALWAYS);
+        return;
+    }
+    if (t->find.move_sp) emit_move_sp(t, t->find.move_sp);
+    emit_exit_rip(t);
+}
+
+/* The target in T_B must not lie beyond the limit of CS. */
+static void emit_code_limit(struct tr *t, struct stub *s)
+{
+    if (!t->segmented) return;
+    emit_alu_imm(&t->e, false, 7, T_B, (s32)t->limit);
+    stub_from(t, s, CC_A);
 }
 
 /* Look T_B, the target's RIP, up in the jump cache, and go there with the stack pointer moved; on a miss the stub does all of
- * the instruction again, from the unchanged state. */
+ * the instruction again, from the unchanged state. Without a stub any target is valid. */
 static void emit_indirect(struct tr *t, struct stub *s, s32 move_sp)
 {
     struct emit *e = &t->e;
     _Static_assert(sizeof(struct jump_entry) == 32, "shift below");
     if (t->segmented) {
-        emit_alu_imm(e, false, 7, T_B, (s32)t->limit);
-        stub_from(t, s, CC_A);
         emit_store(e, T_B, STATE(target));
         emit_op(e, 0, 0, 0x03, T_B, STATE(win[SEG_CS].base));
     }
@@ -109,6 +120,7 @@ static void emit_indirect(struct tr *t, struct stub *s, s32 move_sp)
     t->find.misses[1] = emit_jump(e, CC_NE);
     t->find.back = e->p;
     t->find.stub = s;
+    t->find.move_sp = move_sp;
     if (move_sp) emit_move_sp(t, move_sp);
     if (t->segmented) {
         emit_load(e, T_B, rm_mem(T_A, offsetof(struct jump_entry, block)));
@@ -306,6 +318,7 @@ static bool translate_ret(struct tr *t)
     emit_op(e, 0, 0, 0xff, 4, return_entry(t, offsetof(struct return_entry, host)));
     emit_patch(other, e->p);
     if (t->segmented) emit_op(e, 0, 0, 0x8b, T_B, rm_reg(T_B));
+    emit_code_limit(t, s);
     emit_indirect(t, s, move_sp);
     return true;
 }
@@ -317,8 +330,10 @@ static bool translate_indirect(struct tr *t, bool call)
     const struct operand *o = &i->operands[0];
     bool mem = o->kind == OPND_MEM;
     if (!stack_size_ok(t) || (mem && !address_ok(t))) return false;
-    /* The push could change the operand, which the handler would read again. */
-    if (call && mem && (i->base == R_SP || i->index == R_SP)) return false;
+    /* The push could change the operand, which the handler would read again: it does not get there when no target can be wrong but
+     * by the limit, which is looked at before. */
+    const bool again = t->is64;
+    if (call && mem && again && (i->base == R_SP || i->index == R_SP)) return false;
     flags_to_mem(t);
     struct stub *s;
     u8 *expected = NULL;
@@ -328,6 +343,7 @@ static bool translate_indirect(struct tr *t, bool call)
             s = new_stub(t);
             emit_address(t, s, (unsigned)size, false);
             emit_load_size(&t->e, (unsigned)size, T_B, t->at);
+            emit_code_limit(t, s);
             emit_store(&t->e, T_B, STATE(target));
         }
         s = emit_push_return(t);
@@ -340,7 +356,8 @@ static bool translate_indirect(struct tr *t, bool call)
     else if (mem) emit_load_size(&t->e, (unsigned)size, T_B, t->at);
     else if (resident(o->reg)) emit_load_size(&t->e, (unsigned)size, T_B, rm_reg(host_reg(o->reg)));
     else emit_load(&t->e, T_B, guest_mem(o->reg));
-    emit_indirect(t, s, call ? -size : 0);
+    if (!(call && mem)) emit_code_limit(t, s);
+    emit_indirect(t, call && mem && !again ? NULL : s, call ? -size : 0);
     emit_return_point(t, expected);
     return true;
 }

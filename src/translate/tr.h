@@ -76,7 +76,8 @@ struct exit_jump {
 struct find {
     u8 *misses[2];     /* jumps to it: with T_B the RIP; with T_A an entry for it that no longer holds */
     u8 *back;          /* where to go on with the entry in T_A; NULL: the block does not end so */
-    struct stub *stub; /* or what else to do */
+    struct stub *stub; /* or what else to do; NULL: leave for the RIP, with the stack pointer moved */
+    s32 move_sp;       /* by so much */
 };
 
 struct tr {
