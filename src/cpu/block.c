@@ -145,9 +145,17 @@ void block_mark(u64 map[GRANULE_WORDS], unsigned offset, unsigned bytes)
     for (unsigned g = offset >> GRANULE_SHIFT; g <= last; g++) map[g >> 6] |= 1ull << (g & 63);
 }
 
-void block_depends(struct code_page *p, struct block *b, unsigned offset, unsigned bytes)
+/* More of the page is code from now on: stores there must be looked at. */
+static void depend(struct cpu *cpu, struct code_page *p, unsigned offset, unsigned bytes)
 {
     block_mark(p->map, offset, bytes);
+    if (p->beside) tlb_forget_recent(cpu);
+    p->beside = false;
+}
+
+void block_depends(struct cpu *cpu, struct code_page *p, struct block *b, unsigned offset, unsigned bytes)
+{
+    depend(cpu, p, offset, bytes);
     block_mark(b->map, offset, bytes);
     b->ahead |= offset < b->offset || offset + bytes > (unsigned)b->offset + b->bytes;
 }
@@ -371,7 +379,7 @@ static struct code_page *code_page(struct cpu *cpu, struct block_cache *in, u64 
     return in->pages[page] ? in->pages[page] : new_code_page(cpu, in, page);
 }
 
-static void add_block(const struct cpu *cpu, struct block_cache *in, struct code_page *p, struct block *b, unsigned offset)
+static void add_block(struct cpu *cpu, struct block_cache *in, struct code_page *p, struct block *b, unsigned offset)
 {
     b->offset = (u16)offset;
     b->page = p->page;
@@ -379,7 +387,7 @@ static void add_block(const struct cpu *cpu, struct block_cache *in, struct code
     struct block **bucket = &p->buckets[block_bucket(offset, b->place)];
     b->next = *bucket;
     *bucket = b;
-    block_depends(p, b, offset, b->bytes);
+    block_depends(cpu, p, b, offset, b->bytes);
     p->empty_writes = 0;
     b->changes = 0;
     const unsigned last = MIN(offset + b->bytes - 1u, GUEST_PAGE_SIZE - 1) >> GRANULE_SHIFT;
@@ -418,7 +426,7 @@ static struct block *crossing_block(struct cpu *cpu, struct block_cache *in, gla
         b->tail = tail;
         b->next_tail = q->tails;
         q->tails = b;
-        q->map[0] |= 1;
+        depend(cpu, q, 0, 1);
     }
     block_shown(cpu, in, p);
     block_shown(cpu, in, q);

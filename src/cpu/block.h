@@ -59,6 +59,7 @@ struct code_page {
     u64 page;                            /* RAM page number */
     u8 changes[GUEST_PAGE_SIZE >> GRANULE_SHIFT]; /* times that translated code died by a write to the granule */
     u32 empty_writes;                    /* since its last block died */
+    bool beside;                         /* a recent range of the TLB may have granules of it that no block depends on */
     struct code_page *older, *newer;     /* by when their first block was made */
 };
 
@@ -120,7 +121,7 @@ void block_kill_all(struct cpu *cpu, struct block_cache *in);
 /* Free the dead blocks; none of them may be running. */
 void block_bury(struct cpu *cpu, struct block_cache *in);
 /* The block depends on these bytes of its page. */
-void block_depends(struct code_page *p, struct block *b, unsigned offset, unsigned bytes);
+void block_depends(struct cpu *cpu, struct code_page *p, struct block *b, unsigned offset, unsigned bytes);
 struct block *find_block_slow(struct cpu *cpu, struct block_cache *in, gla lin, struct jump_entry *j);
 /* The handler of a dead block's instructions, and of the sentinel at the end. */
 bool exec_block_end(struct cpu *cpu, const struct insn *i);

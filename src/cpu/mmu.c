@@ -254,7 +254,7 @@ static void forget_recent(struct tlb *t)
     t->recent_empty = true;
 }
 
-static void forget_all_recent(struct cpu *cpu)
+void tlb_forget_recent(struct cpu *cpu)
 {
     for (unsigned n = 0; n < TLB_CONTEXTS; n++) forget_recent(&cpu->tlbs[n]);
 }
@@ -339,7 +339,7 @@ void tlb_flush_page(struct cpu *cpu, gla lin)
     }
     for (unsigned n = 0; n < TLB_CONTEXTS; n++)
         cpu->tlbs[n].e[tlb_index(lin)] = (struct tlb_entry){0};
-    forget_all_recent(cpu);
+    tlb_forget_recent(cpu);
     struct tlb2_entry *e = t->e[tlb2_set(lin)];
     for (unsigned n = 0; n < TLB2_WAYS; n++)
         if (!((e[n].tag ^ lin) >> GUEST_PAGE_SHIFT)) e[n].tag = 0;
@@ -356,7 +356,7 @@ void tlb_forget_context(struct cpu *cpu, unsigned context)
 void tlb_protect_code(struct cpu *cpu, u64 ram_offset)
 {
     u64 host = (u64)(uintptr_t)(cpu->ram->host + ram_offset);
-    forget_all_recent(cpu);
+    tlb_forget_recent(cpu);
     for (unsigned c = 0; c < TLB_CONTEXTS; c++) {
         for (unsigned n = 0; n < TLB_ENTRIES; n++) {
             struct tlb_entry *e = &cpu->tlbs[c].e[n];

@@ -82,6 +82,8 @@ void tlb_switch_space(struct cpu *cpu, unsigned pcid, bool keep);
 /* Everything but global pages: of one address space, of all. */
 void tlb_flush_space(struct cpu *cpu, unsigned pcid);
 void tlb_flush_spaces(struct cpu *cpu);
+/* Forget what the translator's accesses found last (struct tlb_recent). */
+void tlb_forget_recent(struct cpu *cpu);
 /* The page at this RAM offset now holds code: stores to it must take the slow path. */
 void tlb_protect_code(struct cpu *cpu, u64 ram_offset);
 

@@ -255,7 +255,8 @@ static void emit_probe_recent(struct tr *t, struct stub *s, const struct sum *a,
         emit_sum(t, false, T_A, a, 0);
         emit_store(e, T_A, rm_reg(T_B));
     } else {
-        emit_sum(t, true, T_B, known_place(t, a, size, &page) ? &page : a, 0);
+        /* A range that is written may begin or end where code does (light.c). */
+        emit_sum(t, true, T_B, !write && known_place(t, a, size, &page) ? &page : a, 0);
     }
     emit_op(e, E_W, 0, 0x2b, T_B, recent_field(t, slot, offsetof(struct tlb_recent, start)));
     if (align > 1) {
@@ -309,7 +310,7 @@ void emit_other_page(struct tr *t, const struct other_page *o)
         emit_op(e, E_W, 0, 0x03, T_A, rm_reg(T_B));
     }
     emit_jump_to(e, CC_ALWAYS, o->back);
-    if (o->write && !o->align) miss_direct(t, o->size, again);
+    if (o->write && !o->align) miss_direct(t, o->size, o->slot, again);
     if (!rare) return;
     struct look *look = code_memory_data(&t->bt->code, sizeof *look);
     *look = (struct look){.start = o->start, .probe = probe, .probed = probed, .again = o->cut ? again : o->back,
@@ -328,7 +329,7 @@ static void emit_probe_sum(struct tr *t, struct stub *s, const struct sum *a, un
         emit_probe_recent(t, s, a, size, write, false);
     } else {
         emit_probe_entry(t, s, a, size, write);
-        if (write && !t->align) miss_direct(t, size, t->e.p);
+        if (write && !t->align) miss_direct(t, size, 0, t->e.p);
     }
     if (a->extra_scaled) {
         emit_sum(t, true, T_B, a, 0);
@@ -359,7 +360,7 @@ static void emit_probe_wrapped(struct tr *t, struct stub *s, const struct sum *a
         emit_probe_recent(t, s, a, size, write, true);
     } else {
         emit_probe_cut(t, s, a, size, write);
-        if (write && !t->align) miss_direct(t, size, e->p);
+        if (write && !t->align) miss_direct(t, size, 0, e->p);
         emit_sum(t, false, T_B, a, 0);
         emit_op(e, E_W, 0, 0x03, T_A, rm_reg(T_B));
     }

@@ -113,7 +113,7 @@ static enum flags_fate look_ahead(struct tr *t, struct code_page *p, s32 off)
         case I_shr: case I_sar: case I_imul: {
             struct flag_use u = flags_of(&i);
             if (!u.full || u.needs) return FLAGS_LIVE;
-            block_depends(p, t->b, (unsigned)start, (unsigned)(off - start));
+            block_depends(t->cpu, p, t->b, (unsigned)start, (unsigned)(off - start));
             return faults || !lost ? FLAGS_PENDING : FLAGS_DEAD;
         }
         default: return FLAGS_LIVE;

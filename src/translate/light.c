@@ -21,8 +21,24 @@ static bool beside_others(struct cpu *cpu, struct block_cache *in, u64 page, uns
     return true;
 }
 
-/* A store to a page that holds code, but not where it stores: its addend, or 0. */
-static u64 beside_code(struct cpu *cpu, u64 lin, u64 size)
+/* A store goes beside the page's code: a recent range has the bytes around up to where there is code. */
+static void range_beside(struct cpu *cpu, struct code_page *p, u64 lin, u64 size, u64 addend, struct tlb_recent *r)
+{
+    const u64 past = (size <= 8 ? 8 : 1ull << (64 - __builtin_clzll(size - 1))) - 1;
+    unsigned first = (unsigned)(lin & GUEST_PAGE_MASK) >> GRANULE_SHIFT, end = first + 1;
+    while (first && !(p->map[(first - 1) >> 6] >> ((first - 1) & 63) & 1)) first--;
+    while (end < GUEST_PAGE_SIZE >> GRANULE_SHIFT && !(p->map[end >> 6] >> (end & 63) & 1)) end++;
+    const u64 bytes = (u64)(end - first) << GRANULE_SHIFT;
+    if (bytes <= past) return;
+    r->start = (lin & ~GUEST_PAGE_MASK) + ((u64)first << GRANULE_SHIFT);
+    r->limit = bytes - past;
+    r->addend = addend;
+    cpu->tlb->recent_empty = false;
+    p->beside = true;
+}
+
+/* A store to a page that holds code, but not where it stores: its addend, or 0. slot: of the recent range; 0: none. */
+static u64 beside_code(struct cpu *cpu, u64 lin, u64 size, u64 slot)
 {
     struct bt *bt = cpu->engine;
     const unsigned from = (unsigned)(lin & GUEST_PAGE_MASK);
@@ -39,21 +55,24 @@ static u64 beside_code(struct cpu *cpu, u64 lin, u64 size)
     if (cpu->smp && !beside_others(cpu, &bt->cache, page, from, (unsigned)size)) return 0;
     u16 *flags = &cpu->ram->page_flags[page];
     if (!(*flags & RAM_PAGE_DIRTY)) __atomic_fetch_or(flags, RAM_PAGE_DIRTY, __ATOMIC_RELAXED);
-    return (u64)(uintptr_t)host - lin;
+    const u64 addend = (u64)(uintptr_t)host - lin;
+    if (slot && p && !cpu->smp) range_beside(cpu, p, lin, size, addend, &cpu->tlb->recent[slot]);
+    return addend;
 }
 
 u64 light_fill(struct cpu *cpu, u64 addr, u64 a)
 {
     struct bt *bt = cpu->engine;
+    const u64 size = a >> 8 & 0xff, slot = a >> 16;
     const u8 live = cpu->fpu_live;
     const struct tlb_entry *e = &cpu->tlb->e[tlb_index(addr)];
     u64 addend;
     bt->fills++;
-    if (e->write_tag == ((addr & ~GUEST_PAGE_MASK) | cpu->tlb->gen | TLB_CODE) && (addend = beside_code(cpu, addr, a >> 8))) return addend;
+    if (e->write_tag == ((addr & ~GUEST_PAGE_MASK) | cpu->tlb->gen | TLB_CODE) && (addend = beside_code(cpu, addr, size, slot))) return addend;
     const bool filled = mmu_fill(cpu, addr, (unsigned)(a & 0xff));
     cpu->returns_used = true; /* the walk may have killed code, and the translated code that asks goes on */
     if (filled) return cpu->fpu_live == live;
-    return cpu->fpu_live == live ? beside_code(cpu, addr, a >> 8) : 0;
+    return cpu->fpu_live == live ? beside_code(cpu, addr, size, slot) : 0;
 }
 
 /* Remember the pages around the one just found that have the same addend, too. */

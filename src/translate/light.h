@@ -11,7 +11,8 @@
 typedef u64 light_fn(struct cpu *cpu, u64 addr, u64 a);
 
 /* After a TLB miss at linear address `lin`: 1 when the probe will succeed now. a: ACC_READ or ACC_WRITE; above bit 8 the
- * number of bytes that may be written without the TLB, too: then the addend may be returned for this one access. Else 0. */
+ * number of bytes that may be written without the TLB, too: then the addend may be returned for this one access; above bit 16
+ * the number of the recent range (tlb.h) that may have it, too. Else 0. */
 light_fn light_fill;
 /* addr: a struct look, in the executable view, that misses; a: the number of what it looks at among all contexts' recent pages.
  * Decides whether it goes on looking. The page's addend. */

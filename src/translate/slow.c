@@ -25,11 +25,12 @@ void stub_miss(struct tr *t, struct stub *s, u8 *retry, const struct sum *lin, b
         (struct miss){.stub = s, .site = emit_jump(&t->e, CC_NE), .retry = retry, .lin = *lin, .wide = wide, .write = write};
 }
 
-void miss_direct(struct tr *t, unsigned size, u8 *go_on)
+void miss_direct(struct tr *t, unsigned size, unsigned slot, u8 *go_on)
 {
     struct miss *m = &t->misses[t->nmisses - 1];
     m->direct = go_on;
     m->size = (u8)size;
+    m->slot = (u8)slot;
 }
 
 void stub_back(struct tr *t, struct stub *s)
@@ -57,7 +58,7 @@ void emit_miss(struct tr *t, const struct miss *m)
     struct emit *e = &t->e;
     emit_patch(m->site, e->p);
     emit_sum(t, m->wide, T_B, &m->lin, 0);
-    emit_mov_imm64(e, T_A, (m->write ? ACC_WRITE : ACC_READ) | (u64)m->size << 8);
+    emit_mov_imm64(e, T_A, (m->write ? ACC_WRITE : ACC_READ) | (u64)m->size << 8 | (u64)m->slot << 16);
     emit_call(t, t->bt->fill);
     emit_alu_imm(e, true, 7, T_A, 1);
     emit_jump_to(e, CC_E, m->retry);

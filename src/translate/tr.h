@@ -52,6 +52,7 @@ struct miss {
     bool write;
     u8 *direct;    /* where to go on with the addend in T_A, for a store of `size` bytes to a page that holds code; or NULL */
     u8 size;
+    u8 slot;       /* for such a store: in tlb.recent[]; 0: not there */
 };
 
 /* An access whose page is not the recent one that it looks at: the full probe. */
@@ -196,7 +197,7 @@ void stub_from(struct tr *t, struct stub *s, unsigned cc);
  * again, with all registers as they are here, but T_A unknown and T_B the linear address; or the stub is taken. */
 void stub_miss(struct tr *t, struct stub *s, u8 *retry, const struct sum *lin, bool wide, bool write);
 /* The probe has just ended: its miss may give an addend for this one store, to go on with there. */
-void miss_direct(struct tr *t, unsigned size, u8 *go_on);
+void miss_direct(struct tr *t, unsigned size, unsigned slot, u8 *go_on);
 void emit_miss(struct tr *t, const struct miss *m);
 /* Call a thunk. */
 void emit_call(struct tr *t, const u8 *thunk);

@@ -163,6 +163,30 @@ Test(interp, patched_immediates)
     }
 }
 
+/* Stores beside code find a recent range of the page, until there is code in that, too. */
+Test(interp, code_appears_where_stores_went_beside_code)
+{
+    static const u8 stores[][12] = {
+        {0x48, 0x8d, 0x3d, 0xf2, 0x06, 0, 0, 0x89, 0x4f, 1, 0x90, 0x90},           /* lea rdi, [f]; mov [rdi + 1], ecx */
+        {0x89, 0x0d, 0x03, 0xff, 0xff, 0xff, 0x89, 0x0d, 0xee, 0x06, 0, 0},        /* mov [CODE + 10h], ecx; mov [f + 1], ecx */
+    };
+    long_mode();
+    for (unsigned n = 0; n < 2; n++) {
+        u8 bytes[] = {0xb9, 100, 0, 0, 0, 0x31, 0xdb,                              /* mov ecx, 100; xor ebx, ebx */
+                      0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0,                          /* l: */
+                      0x83, 0xf9, 50, 0x77, 8, 0xe8, 0xe3, 0x06, 0, 0,             /* the last 50 times: call f; */
+                      0x48, 0x01, 0xc3, 0xff, 0xc9, 0x75, 0xe3, 0xf4};             /* add rbx, rax; dec ecx; jnz l; hlt */
+        memcpy(bytes + 7, stores[n], sizeof stores[n]);
+        bus_write_block(mem, CODE + 0x100, bytes, sizeof bytes);
+        bus_write_block(mem, CODE + 0x800, (u8[]){0xb8, 0, 0, 0, 0, 0xc3}, 6);     /* f: mov eax, n; ret */
+        cpu->engine_ops->invalidate(cpu, 0, 0);
+        again();
+        cpu->rip = CODE + 0x100;
+        cr_assert_eq(run(), -1);
+        cr_expect_eq(cpu->regs[R_BX], 1275, "case %u: %llu", n, (unsigned long long)cpu->regs[R_BX]);
+    }
+}
+
 Test(interp, a_page_mapped_twice_runs_at_both_addresses)
 {
     long_mode();
