@@ -114,6 +114,8 @@ static struct block *decode_block(struct cpu *cpu, const u8 *code, unsigned avai
         /* STI takes the next instruction with it, which the translator then runs in the interrupt shadow. */
         if ((i->opcode->attr & ATTR_END) && i->mnemonic != I_sti) break;
         if (n > 1 && insns[n - 2].mnemonic == I_sti) break;
+        /* In lock-step other vCPUs run between blocks only: PAUSE is where they should. */
+        if (cpu->smp && i->mnemonic == I_pause && log_enabled(LOG_CHECK)) break;
     }
     if (!n) return NULL;
     insns[n] = (struct insn){.fn = exec_block_end, .off = (u16)off};

@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "core/log.h"
 #include "cpu/disasm.h"
@@ -27,6 +28,7 @@
 #include "cpu/store_log.h"
 #include "translate/translate.h"
 
+#define ROUNDS 16u /* then other vCPUs have their turn */
 #define CHAIN 32u
 
 /* The part of struct cpu that instructions change, without the TLBs, which may differ. */
@@ -54,6 +56,7 @@ struct check {
     bool stale;                      /* stale_flags differ from the exact ones */
     u16 stale_flags;                 /* what translated code left in cpu->aflags */
     u64 stale_rip;                   /* where it goes on from there */
+    u32 rounds;                      /* of the run loop */
     u64 compared, stale_count;       /* statistics: blocks compared; left with stale flags */
     u64 interpreted, devices, code, tables, clocks; /* not compared: not translated, and see above */
 };
@@ -497,7 +500,8 @@ static bool check_blocks(struct cpu *cpu, struct bt *bt, struct block *b)
     keep_state(cpu, &c->before);
     const bool stale = c->stale && c->stale_rip == cpu->rip;
     c->stale = false;
-    interpret_chain(cpu, bt, b, CHAIN, ~0ull);
+    /* Not always as many: others must not see a loop that takes and releases a lock at the same place each time. */
+    interpret_chain(cpu, bt, b, cpu->smp ? CHAIN - c->rounds % 7 : CHAIN, ~0ull);
     u64 *skipped = c->device                               ? &c->devices
                    : bt->cache.kills != kills              ? &c->code
                    : c->stores.tables || c->stores.lost    ? &c->tables
@@ -535,6 +539,7 @@ static bool check_blocks(struct cpu *cpu, struct bt *bt, struct block *b)
 static void warm(struct cpu *cpu, struct bt *bt, struct block *b)
 {
     if (b->page == ~0ull || b->host || ++b->hot < MIN(bt->hot, 2) || !bt_eligible(cpu)) return;
+    if (block_unsettled(&bt->cache, b)) return;
     bt_make_room(cpu, bt);
     translate_block(bt, cpu, b);
     b->solo = tells_time(b) || sensitive(b);
@@ -570,6 +575,8 @@ enum cpu_exit check_run(struct cpu *cpu, struct bt *bt)
         enum outcome o = check_round(cpu, bt, &broken);
         cpu->hooks = machine;
         machine->unlock(machine->opaque);
+        /* The lock is taken again before those who wait for it are awake. */
+        if (++bt->check->rounds % ROUNDS == 0 && cpu->smp) usleep(1);
         if (broken) return EXIT_BROKEN;
         if (o != GO_ON) return (enum cpu_exit)o;
     }
