@@ -1,16 +1,39 @@
 /* Keeping track of when code that is known by its linear address may have moved: struct cpu's code_gen, and what depends on it. */
 #include "cpu/mmu.h"
 
+struct return_entry *cpu_returns_base(struct cpu *cpu, unsigned context) { return &cpu->returns[context][RETURN_ROOM + RETURN_ENTRIES]; }
+
+void cpu_limit_returns(struct cpu *cpu)
+{
+    for (unsigned n = 0; n < TLB_CONTEXTS; n++)
+        __atomic_store_n(&cpu->return_limit[n], (u64)(uintptr_t)&cpu->returns[n][RETURN_ROOM], __ATOMIC_SEQ_CST);
+}
+
+void cpu_init_returns(struct cpu *cpu, void *other)
+{
+    for (unsigned n = 0; n < TLB_CONTEXTS; n++) {
+        struct return_entry *base = cpu_returns_base(cpu, n);
+        for (unsigned k = 0; k < RETURN_NONE; k++) base[k] = (struct return_entry){.host = other};
+        cpu->returns_saved[n] = base;
+    }
+    cpu->return_sp = cpu->returns_saved[cpu->returns_context];
+    cpu->return_other = other;
+    cpu_limit_returns(cpu);
+}
+
 void cpu_empty_returns(struct cpu *cpu, unsigned context)
 {
-    for (unsigned n = 0; n < RETURN_ENTRIES; n++) cpu->returns[context][n] = (struct return_entry){0, cpu->return_other};
+    if (!cpu->return_other) return;
+    struct return_entry *base = cpu_returns_base(cpu, context);
+    cpu->returns_saved[context] = base;
+    if (context != cpu->returns_context) return;
+    base[-1].rip = cpu->return_sp[-1].rip; /* where the translated code goes on that has called us */
+    cpu->return_sp = base;
 }
 
 void cpu_forget_returns(struct cpu *cpu)
 {
-    if (!cpu->returns_used) return;
     for (unsigned n = 0; n < TLB_CONTEXTS; n++) cpu_empty_returns(cpu, n);
-    cpu->returns_used = false;
 }
 
 static u64 key(const struct cpu *cpu)
@@ -43,7 +66,7 @@ void cpu_code_switch(struct cpu *cpu, u64 gen)
     if (cpu->code_local) {
         cpu->code_gen_kernel = ++cpu->code_gen_last;
         cpu_forget_returns(cpu);
-    } else if (cpu->returns_used) {
+    } else {
         cpu_empty_returns(cpu, TLB_USER);
     }
     cpu->code_key = key(cpu);
@@ -58,6 +81,11 @@ void cpu_code_segment(struct cpu *cpu)
 void cpu_code_mode(struct cpu *cpu, unsigned context)
 {
     cpu_code_segment(cpu);
+    if (context != cpu->returns_context) {
+        cpu->returns_saved[cpu->returns_context] = cpu->return_sp;
+        cpu->return_sp = cpu->returns_saved[context];
+        cpu->returns_context = (u8)context;
+    }
     if (cpu->returns_mode[context] == cpu->mode_key) return;
     if ((cpu->returns_mode[context] & 3) == CODE_64 && !cpu_code64(cpu)) tlb_forget_context(cpu, context);
     cpu_empty_returns(cpu, context);

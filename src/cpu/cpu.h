@@ -143,13 +143,15 @@ struct cpu_hooks {
     u32 (*apic_id)(void *opaque);                           /* for CPUID */
 };
 
-/* Where a return to this RIP goes on. */
+/* What a call in translated code leaves on the host's stack, which is cpu->returns[] there: where its return goes on. */
 struct return_entry {
-    u64 rip;    /* 0: none... */
-    void *host; /* in the caller's translated code; ... then cpu->return_other, as a guest may return to 0 */
+    void *host; /* in the caller's translated code, ... */
+    u64 rip;    /* ... if the guest's stack says this */
 };
-#define RETURN_ENTRIES 64u
 #define CODE_SEGMENTS 1024u /* that segmented code can run in before all is forgotten */
+#define RETURN_ENTRIES 1024u
+#define RETURN_ROOM    8u /* below them: for what translated code calls by the way */
+#define RETURN_NONE    4u /* above them: a return to 0 goes on at cpu->return_other */
 #define CODE_SEEN_WORDS 256u
 
 /* cpu->mode_key: enum code_size in bits 0-1, the TLB context in bits 2-3, and: */
@@ -242,10 +244,14 @@ struct cpu {
     s32 blocks_left;       /* -d check: blocks that may still begin */
     u32 scratch;           /* what is about to be loaded into MXCSR or the x87's control word */
     void *jumps;           /* the block cache's jump_entry table */
-    struct return_entry returns[TLB_CONTEXTS][RETURN_ENTRIES]; /* by stack pointer: what calls expect */
+    void *host_sp;         /* the stack of the C code around translated code */
+    struct return_entry returns[TLB_CONTEXTS][RETURN_ROOM + RETURN_ENTRIES + RETURN_NONE]; /* stacks of what calls expect */
+    struct return_entry *return_sp;                  /* the top of the current one, while C code runs... */
+    struct return_entry *returns_saved[TLB_CONTEXTS]; /* ... and of the others */
+    u64 return_limit[TLB_CONTEXTS]; /* calls below it have something done first: make room, look at events. Any thread may set it */
+    u8 returns_context;    /* whose the current one is */
     u8 returns_mode[TLB_CONTEXTS]; /* mode_key of the code in them */
-    void *return_other;    /* translated code that looks its way up */
-    bool returns_used;     /* returns[] are not known to be empty */
+    void *return_other;    /* translated code that leaves for RIP 0; NULL: there are no stacks */
     struct cpu *self;      /* this */
 
     /* ---- wiring ---- */
@@ -267,7 +273,11 @@ void cpu_destroy(struct cpu *cpu);
 void cpu_reset(struct cpu *cpu, bool init);
 
 /* Any thread: raise or clear event bits (and make run() notice). Waking a sleeping thread is the machine's job. */
-static inline void cpu_event_set(struct cpu *cpu, u32 bits) { __atomic_fetch_or(&cpu->events, bits, __ATOMIC_SEQ_CST); }
+static inline void cpu_event_set(struct cpu *cpu, u32 bits)
+{
+    __atomic_fetch_or(&cpu->events, bits, __ATOMIC_SEQ_CST);
+    for (unsigned n = 0; n < TLB_CONTEXTS; n++) __atomic_store_n(&cpu->return_limit[n], ~0ull, __ATOMIC_SEQ_CST);
+}
 static inline void cpu_event_clear(struct cpu *cpu, u32 bits) { __atomic_fetch_and(&cpu->events, ~bits, __ATOMIC_SEQ_CST); }
 /* What an APIC message does to the vCPU; any thread. An INIT drops start-up messages that came before it, and keeps those that
  * come after it, even when it is handled only then. One NMI waits while another is being handled, two while none is. */
@@ -311,6 +321,11 @@ static inline bool cpu_code_was_seen(const struct cpu *cpu, gla lin)
     return all;
 }
 /* No return is predicted any more. These run while the guest's vector state is live (fpu_live.h). */
+/* Set up the stacks of expected returns, with return_other. */
+void cpu_init_returns(struct cpu *cpu, void *other);
+struct return_entry *cpu_returns_base(struct cpu *cpu, unsigned context);
+/* Set return_limit[] to what the stacks need: until the next event. */
+void cpu_limit_returns(struct cpu *cpu);
 void cpu_forget_returns(struct cpu *cpu);
 void cpu_empty_returns(struct cpu *cpu, unsigned context);
 /* Linear addresses may lead to other code from now on, in all address spaces. */

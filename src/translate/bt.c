@@ -68,9 +68,9 @@ void bt_enter(struct cpu *cpu, struct bt *bt, const struct block *b, void *host)
 {
     void (*enter)(void *) = (void (*)(void *))(void *)bt->enter;
     cpu->page_rip = (cpu->rip - b->offset) & cpu->ip_mask;
-    cpu->returns_used = true;
     bt->entries++;
     enter(host);
+    cpu->return_sp = MIN(cpu->return_sp, cpu_returns_base(cpu, cpu->returns_context));
     if (cpu->exc.vector >= 0) cpu->regs[R_SP] += (u64)(s64)bt->unpush;
     bt->unpush = 0;
 }
@@ -111,9 +111,7 @@ static void set_up_code(struct cpu *cpu, struct bt *bt)
 {
     translate_thunks(bt);
     cpu->jumps = bt->cache.jumps;
-    cpu->return_other = bt->exit_rip;
-    cpu->returns_used = true;
-    cpu_forget_returns(cpu);
+    cpu_init_returns(cpu, bt->return_other);
 }
 
 int bt_set_code_bytes(struct cpu *cpu, size_t size)

@@ -148,14 +148,24 @@ static inline void emit_rorx(struct emit *e, unsigned reg, unsigned from, unsign
     emit8(e, 0xc0 | (reg & 7) << 3 | (from & 7));
     emit8(e, count);
 }
-/* JMP and Jcc rel32: the place of the displacement, for emit_patch(). cc 16: always. */
+#define CC_B 2u
+#define CC_AE 3u
+#define CC_E 4u
+#define CC_NE 5u
+#define CC_BE 6u
+#define CC_A 7u
+#define CC_S 8u
+#define CC_ALWAYS 16u
+#define CC_CALL 17u
+
+/* JMP, CALL and Jcc rel32: the place of the displacement, for emit_patch(). */
 static inline u8 *emit_jump(struct emit *e, unsigned cc)
 {
     if (cc < 16) {
         emit8(e, 0x0f);
         emit8(e, 0x80 | cc);
     } else {
-        emit8(e, 0xe9);
+        emit8(e, cc == CC_CALL ? 0xe8 : 0xe9);
     }
     emit32(e, 0);
     return e->p - 4;
@@ -176,13 +186,5 @@ static inline void emit_near(struct emit *e, unsigned code, unsigned reg, const 
     emit32(e, 0);
     emit_patch(e->p - 4, operand);
 }
-
-#define CC_AE 3u
-#define CC_E 4u
-#define CC_NE 5u
-#define CC_BE 6u
-#define CC_A 7u
-#define CC_S 8u
-#define CC_ALWAYS 16u
 
 #endif

@@ -1,5 +1,12 @@
-/* Control transfers: direct jumps are linked to their target (link.c), indirect ones look it up in the jump cache, returns first
- * where the call left word. */
+/* Control transfers: direct jumps are linked to their target (link.c), indirect ones look it up in the jump cache.
+ *
+ * A guest's call is a host's call, and a return a host's return, if the guest's stack agrees: the host's stack is cpu->returns[],
+ * where each call leaves its return address (guest's and host's). There is a stack for each context of the TLB, and each is
+ * emptied when code may be elsewhere than it was (cpu/code_gen.c). A return that finds another address than its own looks at
+ * the next few, for frames that were left by a longjmp, or by the interpreter; what it still does not find is in the jump cache.
+ *
+ * Calls look at events, by the limit of the stack, which is out of reach when there are some: calls alone cannot keep
+ * them out. Returns need not, as each has its call. */
 #include "translate/tr.h"
 
 /* Page offset of a direct branch's target; false: by handler. */
@@ -35,11 +42,12 @@ static struct link *emit_link(struct tr *t, unsigned cc, s32 off, bool other_mod
     *l = (struct link){.page = NO_PAGE, .from = t->b, .target = off, .insn = (u16)(t->b->offset + t->i->off),
                        .within = in_page(off) && !other_mode && !crosses_at(t, off)};
     *x = (struct exit_jump){.link = l, .settle = t->entry};
+    l->quiet = cc == CC_CALL;
     if (l->within) {
         l->site = emit_jump(e, cc);
         return l;
     }
-    u8 *skip = cc == CC_ALWAYS ? NULL : emit_jump(e, cc ^ 1);
+    u8 *skip = cc >= CC_ALWAYS ? NULL : emit_jump(e, cc ^ 1);
     emit_load(e, T_B, STATE(page_rip));
     emit_load(e, T_A, STATE(code_key));
     emit_near(e, 0x3b, T_B, &l->page);
@@ -48,7 +56,8 @@ static struct link *emit_link(struct tr *t, unsigned cc, s32 off, bool other_mod
     x->misses[1] = emit_jump(e, CC_NE);
     emit_lea(e, t->is64, T_B, rm_mem(T_B, off & -(s32)GUEST_PAGE_SIZE));
     emit_store(e, T_B, STATE(page_rip));
-    l->site = emit_jump(e, CC_ALWAYS);
+    l->site = emit_jump(e, cc == CC_CALL ? CC_CALL : CC_ALWAYS);
+    if (cc == CC_CALL) x->returns = e->p;
     if (skip) emit_patch(skip, e->p);
     return l;
 }
@@ -59,20 +68,79 @@ void emit_go_mode(struct tr *t, s32 off) { emit_link(t, CC_ALWAYS, off, true); }
 
 void emit_go(struct tr *t, s32 off) { emit_direct(t, CC_ALWAYS, off); }
 
-void emit_ways_out(struct tr *t)
+/* PUSH and POP on the host's stack. */
+static void emit_push_host(struct emit *e, unsigned reg)
+{
+    emit8(e, 0x41);
+    emit8(e, 0x50 | (reg & 7));
+}
+
+static void emit_pop_host(struct emit *e, unsigned reg)
+{
+    emit8(e, 0x41);
+    emit8(e, 0x58 | (reg & 7));
+}
+
+void emit_find(struct emit *e, u8 *misses[2])
+{
+    _Static_assert(sizeof(struct jump_entry) == 32, "shift below");
+    emit_store(e, T_B, rm_reg(T_A));
+    emit_shift(e, 5, T_A, 13);
+    emit_op(e, 0, 0, 0x33, T_A, rm_reg(T_B));
+    emit_alu_imm(e, false, 4, T_A, JUMP_ENTRIES - 1);
+    emit_shift(e, 4, T_A, 5);
+    emit_op(e, E_W, 0, 0x03, T_A, STATE(jumps));
+    emit_op(e, E_W, 0, 0x3b, T_B, rm_mem(T_A, offsetof(struct jump_entry, lin)));
+    misses[0] = emit_jump(e, CC_NE);
+    emit_load(e, T_B, STATE(code_key));
+    emit_op(e, E_W, 0, 0x3b, T_B, rm_mem(T_A, offsetof(struct jump_entry, key)));
+    misses[1] = emit_jump(e, CC_NE);
+}
+
+void emit_enter_page(struct emit *e, bool segmented)
+{
+    if (segmented) {
+        emit_load(e, T_B, rm_mem(T_A, offsetof(struct jump_entry, block)));
+        emit_load32(e, T_B, rm_mem(T_B, offsetof(struct block, place)));
+    } else {
+        emit_load(e, T_B, rm_mem(T_A, offsetof(struct jump_entry, lin)));
+        emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
+    }
+    emit_store(e, T_B, STATE(page_rip));
+}
+
+/* What the return of the call expects, in T_B; in segmented code that of this code segment. */
+static void emit_return_rip(struct tr *t)
+{
+    emit_rip(t, T_B, t->b->offset + t->i->off + t->i->len);
+    if (t->segmented) emit_op(&t->e, E_W, 0, 0x03, T_B, STATE(code_tag));
+}
+
+/* Look T_B, the target's RIP, up in the jump cache, and go there with the stack pointer moved; on a miss the stub does all of
+ * the instruction again, from the unchanged state. Without a stub any target is valid. */
+static void emit_indirect(struct tr *t, struct stub *s, s32 move_sp, bool call)
 {
     struct emit *e = &t->e;
-    for (unsigned n = 0; n < t->nexits; n++) {
-        const struct exit_jump *x = &t->exits[n];
-        struct link *l = x->link;
-        l->stub = e->p;
-        emit_patch(l->site, e->p);
-        for (unsigned k = 0; k < 2; k++)
-            if (x->misses[k]) emit_patch(x->misses[k], e->p);
-        if (x->settle) emit_call(t, t->bt->settle);
-        emit_near(e, 0x8d, T_B, l);
-        emit_jump_to(e, CC_ALWAYS, thunk_rw(t->bt, t->bt->link));
+    if (t->segmented) {
+        emit_store(e, T_B, STATE(target));
+        emit_op(e, 0, 0, 0x03, T_B, STATE(win[SEG_CS].base));
     }
+    emit_find(e, t->find.misses);
+    t->find.back = e->p;
+    t->find.stub = s;
+    t->find.move_sp = move_sp;
+    if (move_sp) emit_move_sp(t, move_sp);
+    if (call) {
+        emit_return_rip(t);
+        emit_push_host(e, T_B);
+    }
+    emit_enter_page(e, t->segmented);
+    emit_op(e, 0, 0, 0xff, call ? 2 : 4, rm_mem(T_A, offsetof(struct jump_entry, host)));
+}
+
+static void emit_find_slow(struct tr *t)
+{
+    struct emit *e = &t->e;
     if (!t->find.back) return;
     emit_patch(t->find.misses[1], e->p);
     emit_load(e, T_B, rm_mem(T_A, offsetof(struct jump_entry, lin)));
@@ -97,40 +165,62 @@ static void emit_code_limit(struct tr *t, struct stub *s)
     stub_from(t, s, CC_A);
 }
 
-/* Look T_B, the target's RIP, up in the jump cache, and go there with the stack pointer moved; on a miss the stub does all of
- * the instruction again, from the unchanged state. Without a stub any target is valid. */
-static void emit_indirect(struct tr *t, struct stub *s, s32 move_sp)
+static void emit_limit_slow(struct tr *t)
 {
     struct emit *e = &t->e;
-    _Static_assert(sizeof(struct jump_entry) == 32, "shift below");
+    if (!t->too_low.site) return;
+    emit_patch(t->too_low.site, e->p);
+    emit_call(t, t->bt->limit);
+    emit_op(e, 0, 0, 0x85, T_A, rm_reg(T_A));
+    emit_jump_to(e, CC_E, t->too_low.retry);
+    stub_from(t, t->too_low.stub, CC_ALWAYS);
+}
+
+static void emit_unexpected(struct tr *t)
+{
+    struct emit *e = &t->e;
+    const struct unexpected *u = &t->unexpected;
+    if (!u->site) return;
+    emit_patch(u->site, e->p);
+    emit_call(t, t->segmented ? t->bt->unexpected_segmented : t->bt->unexpected);
+    emit_op(e, E_W, 0, 0x85, T_A, rm_reg(T_A));
+    u8 *found = emit_jump(e, CC_NE);
     if (t->segmented) {
-        emit_store(e, T_B, STATE(target));
-        emit_op(e, 0, 0, 0x03, T_B, STATE(win[SEG_CS].base));
-    }
-    emit_store(e, T_B, rm_reg(T_A));
-    emit_shift(e, 5, T_A, 13);
-    emit_op(e, 0, 0, 0x33, T_A, rm_reg(T_B));
-    emit_alu_imm(e, false, 4, T_A, JUMP_ENTRIES - 1);
-    emit_shift(e, 4, T_A, 5);
-    emit_op(e, E_W, 0, 0x03, T_A, STATE(jumps));
-    emit_op(e, E_W, 0, 0x3b, T_B, rm_mem(T_A, offsetof(struct jump_entry, lin)));
-    t->find.misses[0] = emit_jump(e, CC_NE);
-    emit_load(e, T_B, STATE(code_key));
-    emit_op(e, E_W, 0, 0x3b, T_B, rm_mem(T_A, offsetof(struct jump_entry, key)));
-    t->find.misses[1] = emit_jump(e, CC_NE);
-    t->find.back = e->p;
-    t->find.stub = s;
-    t->find.move_sp = move_sp;
-    if (move_sp) emit_move_sp(t, move_sp);
-    if (t->segmented) {
-        emit_load(e, T_B, rm_mem(T_A, offsetof(struct jump_entry, block)));
-        emit_load32(e, T_B, rm_mem(T_B, offsetof(struct block, place)));
+        emit_op(e, 0, 0, 0x8b, T_B, rm_reg(T_B));
+        emit_code_limit(t, u->stub);
+        emit_indirect(t, u->stub, u->move_sp, false);
     } else {
-        emit_load(e, T_B, rm_mem(T_A, offsetof(struct jump_entry, lin)));
-        emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
+        emit_call(t, t->bt->find);
+        emit_op(e, E_W, 0, 0x85, T_A, rm_reg(T_A));
+        stub_from(t, u->stub, CC_E);
+        emit_enter_page(e, false);
     }
-    emit_store(e, T_B, STATE(page_rip));
+    emit_patch(found, e->p);
+    emit_move_sp(t, u->move_sp);
     emit_op(e, 0, 0, 0xff, 4, rm_mem(T_A, offsetof(struct jump_entry, host)));
+}
+
+void emit_ways_out(struct tr *t)
+{
+    struct emit *e = &t->e;
+    for (unsigned n = 0; n < t->nexits; n++) {
+        const struct exit_jump *x = &t->exits[n];
+        struct link *l = x->link;
+        for (unsigned k = 0; k < 2; k++)
+            if (x->misses[k]) emit_patch(x->misses[k], e->p);
+        if (x->returns) {
+            emit_near(e, 0x8d, T_B, x->returns);
+            emit_push_host(e, T_B);
+        }
+        l->stub = e->p;
+        emit_patch(l->site, e->p);
+        if (x->settle) emit_call(t, t->bt->settle);
+        emit_near(e, 0x8d, T_B, l);
+        emit_jump_to(e, CC_ALWAYS, thunk_rw(t->bt, t->bt->link));
+    }
+    emit_unexpected(t);
+    emit_find_slow(t);
+    emit_limit_slow(t);
 }
 
 void emit_rip(struct tr *t, unsigned reg, s32 off)
@@ -152,50 +242,6 @@ void emit_poll(struct tr *t, s32 off)
 }
 
 void emit_exit_rip(struct tr *t) { emit_jump_to(&t->e, CC_ALWAYS, thunk_rw(t->bt, t->bt->exit_rip)); }
-
-/* ---- predicted returns ---- */
-
-/* The entry for the stack pointer whose low bits T_A is to have. */
-static struct rm return_entry(struct tr *t, size_t field)
-{
-    _Static_assert(sizeof(struct return_entry) == 16, "scale below");
-    struct rm m = rm_gs(offsetof(struct cpu, returns) + t->context * sizeof t->cpu->returns[0] + field);
-    m.index = T_A;
-    m.scale = 1;
-    return m;
-}
-
-/* A call has pushed T_B, its return address, `size` bytes below the stack pointer: remember it. Returns the displacement that
- * emit_return_point() needs; NULL: not remembered. Uses T_A and T_B. Segmented code: for this code segment only. */
-static u8 *emit_expect_return(struct tr *t, s32 size)
-{
-    struct emit *e = &t->e;
-    const s32 next = t->b->offset + t->i->off + t->i->len;
-    if (!in_page(next)) return NULL;
-    if (t->segmented) {
-        if (size == 2 && t->page_rip + (u32)next > 0xffff) return NULL;
-        emit_rip(t, T_B, next);
-        emit_op(e, E_W, 0, 0x03, T_B, STATE(code_tag));
-    }
-    emit_lea(e, false, T_A, rm_mem(H_GSP, -size));
-    emit_alu_imm(e, false, 4, T_A, (RETURN_ENTRIES - 1) << 3);
-    emit_store(e, T_B, return_entry(t, offsetof(struct return_entry, rip)));
-    emit_near(e, 0x8d, T_B, e->p);
-    u8 *site = e->p - 4;
-    emit_store(e, T_B, return_entry(t, offsetof(struct return_entry, host)));
-    return site;
-}
-
-/* Where the predicted return goes on: T_B is its RIP. */
-static void emit_return_point(struct tr *t, u8 *site)
-{
-    if (!site) return;
-    emit_patch(site, t->e.p);
-    if (t->segmented) emit_mov_imm64(&t->e, T_B, t->page_rip);
-    else emit_alu_imm(&t->e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
-    emit_store(&t->e, T_B, STATE(page_rip));
-    emit_direct(t, CC_ALWAYS, t->b->offset + t->i->off + t->i->len)->poll = true;
-}
 
 static bool translate_jcc(struct tr *t)
 {
@@ -274,15 +320,37 @@ static bool translate_jmp(struct tr *t)
     return true;
 }
 
-/* Push the return address without moving the stack pointer yet. */
+/* The return of a call can be expected where its block knows the page, and that there is no wrap. */
+static bool expects_return(const struct tr *t)
+{
+    const s32 next = t->b->offset + t->i->off + t->i->len;
+    return in_page(next) && !(t->segmented && t->i->opsize == 2 && t->page_rip + (u32)next > 0xffff);
+}
+
+/* Push the return address, also in T_B, without moving the stack pointer yet. */
 static struct stub *emit_push_return(struct tr *t)
 {
-    const s32 size = t->i->opsize, next = t->b->offset + t->i->off + t->i->len;
+    struct emit *e = &t->e;
+    const s32 size = t->i->opsize;
     struct stub *s = new_stub(t);
+    t->too_low.retry = e->p;
+    t->too_low.stub = s;
+    emit_op(e, E_W, 0, 0x3b, H_SP, rm_gs(offsetof(struct cpu, return_limit) + t->context * sizeof(u64)));
+    t->too_low.site = emit_jump(e, CC_B);
     emit_stack(t, s, H_GSP, -size, (unsigned)size, true);
-    emit_rip(t, T_B, next);
-    emit_op(&t->e, size_prefix((unsigned)size), 0, 0x89, T_B, t->at);
+    emit_rip(t, T_B, t->b->offset + t->i->off + t->i->len);
+    emit_op(e, size_prefix((unsigned)size), 0, 0x89, T_B, t->at);
     return s;
+}
+
+/* Where the expected return goes on. */
+static void emit_return_point(struct tr *t)
+{
+    emit_pop_host(&t->e, T_B);
+    if (t->segmented) emit_mov_imm64(&t->e, T_B, t->page_rip);
+    else emit_alu_imm(&t->e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
+    emit_store(&t->e, T_B, STATE(page_rip));
+    emit_direct(t, CC_ALWAYS, t->b->offset + t->i->off + t->i->len)->quiet = true;
 }
 
 static bool translate_call(struct tr *t)
@@ -290,12 +358,16 @@ static bool translate_call(struct tr *t)
     const s32 size = t->i->opsize;
     s32 target;
     if (!stack_size_ok(t) || !branch_target(t, &target)) return false;
+    const bool expected = expects_return(t);
     flags_to_mem(t);
     emit_push_return(t);
-    u8 *expected = emit_expect_return(t, size);
+    if (expected && t->segmented) emit_return_rip(t);
+    if (expected) emit_push_host(&t->e, T_B);
     emit_move_sp(t, -size);
-    emit_direct(t, CC_ALWAYS, target)->pushed = (s8)size;
-    emit_return_point(t, expected);
+    struct link *l = emit_direct(t, expected ? CC_CALL : CC_ALWAYS, target);
+    l->pushed = (s8)size;
+    l->quiet = true;
+    if (expected) emit_return_point(t);
     return true;
 }
 
@@ -303,62 +375,55 @@ static bool translate_ret(struct tr *t)
 {
     const s32 size = t->i->opsize;
     if (!stack_size_ok(t)) return false;
+    struct emit *e = &t->e;
     flags_to_mem(t);
     struct stub *s = new_stub(t);
+    if (t->poll) {
+        emit_load32(e, T_B, STATE(events));
+        emit_op(e, 0, 0, 0x85, T_B, STATE(event_mask));
+        stub_from(t, s, CC_NE);
+    }
     emit_stack(t, s, H_GSP, 0, (unsigned)size, false);
-    emit_load_size(&t->e, (unsigned)size, T_B, t->at);
-    const s32 move_sp = size + (t->i->operands[0].kind == OPND_IMM ? (u16)t->i->imm : 0);
-    struct emit *e = &t->e;
-    emit_op(e, 0, 0, 0x8b, T_A, rm_reg(H_GSP));
-    emit_alu_imm(e, false, 4, T_A, (RETURN_ENTRIES - 1) << 3);
+    emit_load_size(e, (unsigned)size, T_B, t->at);
     if (t->segmented) emit_op(e, E_W, 0, 0x03, T_B, STATE(code_tag));
-    emit_op(e, E_W, 0, 0x3b, T_B, return_entry(t, offsetof(struct return_entry, rip)));
-    u8 *other = emit_jump(e, CC_NE);
-    emit_move_sp(t, move_sp);
-    emit_op(e, 0, 0, 0xff, 4, return_entry(t, offsetof(struct return_entry, host)));
-    emit_patch(other, e->p);
-    if (t->segmented) emit_op(e, 0, 0, 0x8b, T_B, rm_reg(T_B));
-    emit_code_limit(t, s);
-    emit_indirect(t, s, move_sp);
+    emit_op(e, E_W, 0, 0x3b, T_B, rm_mem(H_SP, offsetof(struct return_entry, rip)));
+    t->unexpected.site = emit_jump(e, CC_NE);
+    t->unexpected.stub = s;
+    t->unexpected.move_sp = size + (t->i->operands[0].kind == OPND_IMM ? (u16)t->i->imm : 0);
+    emit_move_sp(t, t->unexpected.move_sp);
+    emit8(e, 0xc3);
     return true;
 }
 
 static bool translate_indirect(struct tr *t, bool call)
 {
     const struct insn *i = t->i;
-    const s32 size = i->opsize;
+    const s32 size = t->i->opsize;
     const struct operand *o = &i->operands[0];
-    bool mem = o->kind == OPND_MEM;
+    const bool mem = o->kind == OPND_MEM, expected = call && expects_return(t);
     if (!stack_size_ok(t) || (mem && !address_ok(t))) return false;
     /* The push could change the operand, which the handler would read again: it does not get there when no target can be wrong but
      * by the limit, which is looked at before. */
     const bool again = t->is64;
     if (call && mem && again && (i->base == R_SP || i->index == R_SP)) return false;
     flags_to_mem(t);
-    struct stub *s;
-    u8 *expected = NULL;
+    struct stub *s = new_stub(t);
+    if (mem) {
+        emit_address(t, s, (unsigned)size, false);
+        emit_load_size(&t->e, (unsigned)size, T_B, t->at);
+        emit_code_limit(t, s);
+    }
     if (call) {
         /* First the operand, so that its fault comes first; then the push. */
-        if (mem) {
-            s = new_stub(t);
-            emit_address(t, s, (unsigned)size, false);
-            emit_load_size(&t->e, (unsigned)size, T_B, t->at);
-            emit_code_limit(t, s);
-            emit_store(&t->e, T_B, STATE(target));
-        }
+        if (mem) emit_store(&t->e, T_B, STATE(target));
         s = emit_push_return(t);
-        expected = emit_expect_return(t, size);
-    } else {
-        s = new_stub(t);
-        if (mem) emit_address(t, s, (unsigned)size, false);
+        if (mem) emit_load(&t->e, T_B, STATE(target));
     }
-    if (mem && call) emit_load(&t->e, T_B, STATE(target));
-    else if (mem) emit_load_size(&t->e, (unsigned)size, T_B, t->at);
-    else if (resident(o->reg)) emit_load_size(&t->e, (unsigned)size, T_B, rm_reg(host_reg(o->reg)));
-    else emit_load(&t->e, T_B, guest_mem(o->reg));
-    if (!(call && mem)) emit_code_limit(t, s);
-    emit_indirect(t, call && mem && !again ? NULL : s, call ? -size : 0);
-    emit_return_point(t, expected);
+    if (!mem && resident(o->reg)) emit_load_size(&t->e, (unsigned)size, T_B, rm_reg(host_reg(o->reg)));
+    else if (!mem) emit_load(&t->e, T_B, guest_mem(o->reg));
+    if (!mem) emit_code_limit(t, s);
+    emit_indirect(t, call && mem && !again ? NULL : s, call ? -size : 0, expected);
+    if (expected) emit_return_point(t);
     return true;
 }
 

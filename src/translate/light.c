@@ -69,9 +69,7 @@ u64 light_fill(struct cpu *cpu, u64 addr, u64 a)
     u64 addend;
     bt->fills++;
     if (e->write_tag == ((addr & ~GUEST_PAGE_MASK) | cpu->tlb->gen | TLB_CODE) && (addend = beside_code(cpu, addr, size, slot))) return addend;
-    const bool filled = mmu_fill(cpu, addr, (unsigned)(a & 0xff));
-    cpu->returns_used = true; /* the walk may have killed code, and the translated code that asks goes on */
-    if (filled) return cpu->fpu_live == live;
+    if (mmu_fill(cpu, addr, (unsigned)(a & 0xff))) return cpu->fpu_live == live;
     return cpu->fpu_live == live ? beside_code(cpu, addr, size, slot) : 0;
 }
 
@@ -122,6 +120,15 @@ u64 light_missed(struct cpu *cpu, u64 addr, u64 a)
     return r->addend;
 }
 
+u64 light_limit(struct cpu *cpu, u64 addr, u64 a)
+{
+    (void)addr;
+    (void)a;
+    cpu_limit_returns(cpu);
+    if (cpu->return_sp < &cpu->returns[cpu->returns_context][RETURN_ROOM]) cpu_empty_returns(cpu, cpu->returns_context);
+    return (__atomic_load_n(&cpu->events, __ATOMIC_SEQ_CST) & cpu->event_mask) != 0;
+}
+
 u64 light_fpu_load(struct cpu *cpu, u64 addr, u64 a)
 {
     (void)a;
@@ -159,7 +166,6 @@ static u64 go_on(struct cpu *cpu)
         return BT_LEAVE;
     if (j->host == bt->cache.no_host) return BT_LEAVE;
     cpu->page_rip = (cpu->rip - j->block->offset) & cpu->ip_mask;
-    cpu->returns_used = true;
     return (u64)(uintptr_t)j->host;
 }
 
@@ -194,7 +200,6 @@ static u64 run_handler(struct cpu *cpu, const struct insn *i)
         cpu->rip = next_rip(cpu, i);
         return go_on(cpu);
     }
-    cpu->returns_used = true; /* code may have died */
     return 0;
 }
 

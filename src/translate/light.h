@@ -23,6 +23,8 @@ light_fn light_fpu_load;
 light_fn light_rdtsc;
 /* PAUSE among several vCPUs. */
 light_fn light_pause;
+/* A call is below return_limit: make it fit. Non-zero: there are events. */
+light_fn light_limit;
 /* addr: a struct link, in the executable view. The host code of its target, page_rip set, the jump patched; or 0: cpu->rip is set,
  * and an exception recorded if the target cannot be an address. */
 light_fn light_link;

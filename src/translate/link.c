@@ -75,11 +75,7 @@ bool translate_adjust(struct cpu *cpu, struct block *b, const struct insn *i, u6
 static u64 code_offset(struct cpu *cpu, gla lin)
 {
     const struct tlb_entry *e = &cpu->tlb->e[tlb_index(lin)];
-    if (e->exec_tag != ((lin & ~GUEST_PAGE_MASK) | cpu->tlb->gen)) {
-        const bool filled = mmu_fill(cpu, lin, ACC_EXEC);
-        cpu->returns_used = true; /* the walk may have killed code, and the translated code that asks goes on */
-        if (!filled) return ~0ull;
-    }
+    if (e->exec_tag != ((lin & ~GUEST_PAGE_MASK) | cpu->tlb->gen) && !mmu_fill(cpu, lin, ACC_EXEC)) return ~0ull;
     return lin + e->addend - (u64)(uintptr_t)cpu->ram->host;
 }
 
@@ -131,7 +127,7 @@ u64 light_link(struct cpu *cpu, u64 addr, u64 a)
         forward = rip > ((cpu->page_rip + l->from->offset) & cpu->ip_mask);
     }
     if (!to || !to->host || l->from->dead) return 0;
-    forward &= !l->poll;
+    forward |= l->quiet;
     translate_link(bt, l, to, forward);
     if (!l->within) {
         cpu_code_seen(cpu, code_lin(cpu, rip));

@@ -337,6 +337,10 @@ static bool translate_ac(struct tr *t, bool set, bool *ended)
     emit_load(e, T_A, STATE(self));
     emit_lea(e, true, T_A, rm_mem(T_A, (s32)(offsetof(struct cpu, tlbs) + context * sizeof(struct tlb))));
     emit_store(e, T_A, STATE(tlb));
+    emit_store(e, H_SP, rm_gs(offsetof(struct cpu, returns_saved) + t->context * sizeof(void *)));
+    emit_load(e, H_SP, rm_gs(offsetof(struct cpu, returns_saved) + context * sizeof(void *)));
+    emit_op(e, 0, 0, 0xc6, 0, STATE(returns_context));
+    emit8(e, context);
     emit_go_mode(t, t->b->offset + t->i->off + t->i->len);
     return *ended = true;
 }

@@ -70,6 +70,7 @@ struct other_page {
 struct exit_jump {
     struct link *link;
     u8 *misses[2]; /* jumps to it besides the link's own */
+    u8 *returns;   /* it is a call, whose return goes on here; else NULL */
     bool settle;   /* the flags may be pending */
 };
 
@@ -79,6 +80,19 @@ struct find {
     u8 *back;          /* where to go on with the entry in T_A; NULL: the block does not end so */
     struct stub *stub; /* or what else to do; NULL: leave for the RIP, with the stack pointer moved */
     s32 move_sp;       /* by so much */
+};
+
+/* A call that has something to do first: light_limit(). */
+struct too_low {
+    u8 *site, *retry; /* the jump to it; NULL: none. Where to go on */
+    struct stub *stub; /* instead, if there are events */
+};
+
+/* A return that the call which it belongs to has left no word of. */
+struct unexpected {
+    u8 *site;          /* the jump to it; NULL: none */
+    s32 move_sp;       /* for the stack pointer */
+    struct stub *stub; /* what to do if nothing is found */
 };
 
 struct tr {
@@ -113,6 +127,8 @@ struct tr {
     unsigned nexits;
     struct find find;
     struct imm_site *imms;
+    struct too_low too_low;
+    struct unexpected unexpected;
     u8 *poll_site;
     struct listing listing; /* for the log */
     bool poll; /* the block's end must look at events: IF may have been set */
@@ -249,6 +265,11 @@ void emit_fpu_again(struct tr *t, unsigned need, s32 off);
 /* *ended: nothing follows in the block. */
 bool translate_jump(struct tr *t, bool *ended);
 bool translate_system(struct tr *t, bool *ended);
+/* Look T_B, a RIP, up in the jump cache. T_A becomes its entry, or there is a jump: with T_B the RIP, or T_A an entry for it that no
+ * longer holds. */
+void emit_find(struct emit *e, u8 *misses[2]);
+/* Enter the page of the RIP in the entry T_A. Uses T_B. */
+void emit_enter_page(struct emit *e, bool segmented);
 /* RIP of a page offset into a register. */
 void emit_rip(struct tr *t, unsigned reg, s32 off);
 /* Leave translated code for the RIP in T_B. */

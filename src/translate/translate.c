@@ -61,6 +61,7 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     t->listing.count = 0;
     t->find.back = NULL;
     t->imms = NULL;
+    t->too_low.site = t->unexpected.site = NULL;
     t->align = 0;
     struct emit *e = &t->e;
 
@@ -130,7 +131,7 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
         l->sibling = tn->out;
         tn->out = l;
         struct block *to = l->within ? block_at(p, (unsigned)l->target, b->mode, b->place) : NULL;
-        if (to && to->host && !block_crosses(to)) translate_link(bt, l, to, is_forward(t, l->target) && !l->poll);
+        if (to && to->host && !block_crosses(to)) translate_link(bt, l, to, is_forward(t, l->target) || l->quiet);
     }
     if (listing_wanted()) listing_print(t, start, region->code, region->cold, e->p);
     perfmap_add(b->host, b->host_bytes, "guest%s:%llx", b->mode & MODE_RING0 ? "-kernel" : "", (unsigned long long)cpu->rip);

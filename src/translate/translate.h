@@ -19,7 +19,7 @@ struct link {
     struct link *sibling; /* the next one of `from` */
     s32 target;           /* offset from the start of the page */
     u16 insn;             /* offset in the page of the instruction that jumps */
-    bool poll;            /* the target must look at events, whatever the direction */
+    bool quiet;           /* the target need not look at events, whatever the direction */
     bool within;          /* in the page of `from`: never compares */
     s8 pushed;            /* bytes that the stack pointer has moved for it (a call) */
 };
@@ -64,7 +64,10 @@ struct bt {
     u8 *find;       /* T_B is a RIP: called, returns its jump_entry in T_A, or 0 */
     u8 *slow;       /* r14 is the struct insn, r15 its block's offset: runs its handler */
     u8 *denied;     /* r14 is a struct block whose instructions need the vector state live, when it cannot be: interprets it */
-    u8 *fill, *missed, *fpu_load, *rdtsc, *pause; /* light functions */
+    u8 *unexpected; /* T_B is a RIP that a return leads to: called, returns a jump_entry in T_A, or 0 */
+    u8 *unexpected_segmented; /* the same for segmented code; T_B, with cpu->code_tag in it, stays when T_A is 0 */
+    u8 *return_other; /* cpu->return_other */
+    u8 *fill, *missed, *fpu_load, *rdtsc, *pause, *limit; /* light functions */
     u8 *settle;     /* computes flags that are pending (flags.c) */
     bool bmi2;      /* the host has RORX */
     unsigned hot;   /* interpretations before a block is translated */
