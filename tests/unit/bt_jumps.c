@@ -196,6 +196,55 @@ Test(interp, returns_alone_do_not_keep_events_out)
     pthread_join(thread, NULL);
 }
 
+/* Functions that call the next one twice: 2^64 calls, forward only, each with its return. */
+Test(interp, calls_with_their_returns_do_not_keep_events_out)
+{
+    long_mode();
+    for (unsigned n = 0; n < 64; n++) /* call +6; call +1; ret */
+        CODE_AT(CODE + 11 * n, 0xe8, 6, 0, 0, 0, 0xe8, 1, 0, 0, 0, 0xc3);
+    CODE_AT(CODE + 11 * 64, 0xc3);
+    from(CODE);
+    cpu->eflags |= EFLAGS_IF;
+    intr_vector = 20;
+    pthread_t thread;
+    cr_assert_eq(pthread_create(&thread, NULL, interrupt_later, NULL), 0);
+    cr_assert_eq(run(), 20);
+    pthread_join(thread, NULL);
+}
+
+Test(interp, calls_deeper_than_expected_returns_are_kept)
+{
+    const u64 depth = 3 * RETURN_ENTRIES;
+    long_mode();
+    /* call f; hlt; f: inc rax; dec rcx; jz l; call f; inc rdx; l: ret */
+    CODE_AT(CODE, 0xe8, 1, 0, 0, 0, 0xf4, 0x48, 0xff, 0xc0, 0x48, 0xff, 0xc9, 0x74, 8, 0xe8, 0xf3, 0xff, 0xff, 0xff, 0x48, 0xff,
+            0xc2, 0xc3);
+    for (unsigned n = 0; n < 4; n++) {
+        from(CODE);
+        cpu->regs[R_AX] = cpu->regs[R_DX] = 0;
+        cpu->regs[R_CX] = depth;
+        cr_assert_eq(run(), -1);
+        cr_assert_eq(cpu->regs[R_AX], depth);
+        cr_assert_eq(cpu->regs[R_DX], depth - 1);
+        cr_assert_eq(cpu->regs[R_SP], 0x80000);
+    }
+}
+
+/* A function that leaves its caller, too, and the caller's callers. */
+Test(interp, returns_past_frames_go_where_the_stack_says)
+{
+    long_mode();
+    /* Level n: call n + 1; inc rax; ret. The last one: add rsp, rbx; ret. */
+    for (unsigned n = 0; n < 8; n++) CODE_AT(CODE + 16 * n, 0xe8, 11, 0, 0, 0, 0x48, 0xff, 0xc0, 0xc3);
+    CODE_AT(CODE + 16 * 8, 0x48, 0x01, 0xdc, 0xc3);
+    caller(CODE + 0x200, CODE);
+    for (unsigned n = 0; n < 64; n++) {
+        cpu->regs[R_BX] = n % 9 * 8;
+        cpu->regs[R_AX] = 0;
+        cr_assert_eq(result(CODE + 0x200), 8 - n % 9);
+    }
+}
+
 /* Thousands of functions, called in turn: more than the code memory holds, while decoded code is limited, too. */
 Test(interp, code_memory_that_is_full_gives_up_what_is_oldest)
 {
