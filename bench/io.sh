@@ -1,12 +1,12 @@
 #!/bin/bash
 # bench/io.sh [--cpu] [--markdown] [--seconds N] [ITEM-REGEX]: disk, network and display of a Debian guest (scripts/make-disk-image),
-# under Calque and under QEMU's TCG, one after the other, and their ratio.
+# under Calque and under QEMU's TCG, one after the other, their ratio, and, for disks, what the host does without a guest.
 #
 # Disks are raw files in the host's page cache: fio with direct I/O, 1 MiB pieces four at a time and 4 KiB pieces 16 at
 # a time. Networks are user mode: iperf3, one TCP connection with a server on the host. The screen is a 1024x768x32 frame
 # buffer, written as a whole again and again while a VNC client looks on. Idle is the processor time of the emulator
 # while the guest waits at its prompt.
-#   --seconds N    how long each item runs (5)
+#   --seconds N    how long each item runs (5), after it ran once for a second
 #   --cpu          rates per second of the emulator's processor time: for a host that is busy otherwise
 #   CALQUE, QEMU   the emulators (build/calque, qemu-system-x86_64)
 cd "$(dirname "$0")/.." || exit 1
@@ -75,7 +75,7 @@ declare -A unit=([disk-1M]=MiB/s [disk-4k]=requests/s [net]=Mbit/s [display]=fra
 # measure MACHINE EMULATOR ARGUMENT...: all items, into rate[MACHINE ITEM].
 declare -A rate
 measure() {
-    local machine=$1 item before started used elapsed value
+    local machine=$1 item command warm before started used elapsed value
     calque=$2
     shift 2
     calque_args=("$@")
@@ -105,9 +105,12 @@ measure() {
             "$work/vnc_client" "$work/vnc" sleep 1000000 &
             viewer=$!
         fi
+        command=$(tr -s '\n ' '; ' <<<"${items[$item]}" | sed 's/do;/do/g; s/; *$//')
+        warm=$(sed "s/runtime=$seconds/runtime=1/; s/-t $seconds/-t 1/; s/${seconds}000000000/1000000000/; s/sleep [0-9]*/sleep 1/" <<<"$command")
+        guest_send "{ $warm; } | tr e E; echo started; $command\n"
+        guest_expect 60 '^started' >&2
         before=$(ticks)
         started=${EPOCHREALTIME/[.,]/}
-        guest_send "$(tr -s '\n ' '; ' <<<"${items[$item]}" | sed 's/do;/do/g; s/; *$//')\n"
         guest_expect $((seconds * 10 + 60)) 'rate [0-9.]+' >&2
         elapsed=$((${EPOCHREALTIME/[.,]/} - started))
         used=$((($(ticks) - before) * 10000))
@@ -115,7 +118,7 @@ measure() {
         if [ "$item" = idle ]; then
             value=$(awk "BEGIN { print 100 * $used / $elapsed }")
         elif [ -n "$cpu" ]; then
-            value=$(awk "BEGIN { print $value * $elapsed / $used }")
+            value=$(awk "BEGIN { print $value * $seconds * 1000000 / $used }")
         fi
         rate[$machine $item]=$value
         echo "$machine $item $value" >&2
@@ -125,21 +128,50 @@ measure() {
     guest_kill
 }
 
+# native_disk WAY BLOCK: fio as the worker of an image does it. Its rate, or that per second of its processor time.
+native_disk() {
+    head -c 256M /dev/urandom >"$work/native"
+    fio --name=b --size=256M --filename="$work/native" --invalidate=0 --ioengine=psync --minimal --time_based --ramp_time=1 \
+        --runtime="$seconds" --rw="$1" --bs="$2" |
+        awk -F';' -v way="${1#rand}" -v block="$2" -v cpu="$cpu" '{
+            field = way == "read" ? 7 : 48
+            rate = block == "1M" ? $field / 1024 : $(field + 1)
+            print cpu ? rate * 100 / ($88 + $89) : rate
+        }'
+}
+
+native() {
+    local item
+    need_packages fio >&2 || exit 1
+    for item in $order; do
+        [[ $item =~ $only ]] || continue
+        case $item in
+            # shellcheck disable=SC2046 # two words
+            disk/*) rate[native $item]=${rate[native ${item/virtio/ide}]:-$(native_disk $(tr - ' ' <<<"${item##*/}"))} ;;
+        esac
+        echo "native $item ${rate[native $item]:-}" >&2
+    done
+}
+
+# quotient A [B [DIGITS]]: A / B, - where one of them is not known.
+quotient() { awk "BEGIN { if (${1:-0} && ${2:-1}) printf \"%.${3:-1}f\", $1 / ${2:-1}; else print \"-\" }"; }
+
+native
 measure calque "$calque" -accel bt
 measure tcg "${QEMU:-qemu-system-x86_64}" -accel tcg
-format='%-28s %-18s %12s %12s %7s\n'
-[ -z "$markdown" ] || format='| %s | %s | %s | %s | %s |\n'
+format='%-28s %-18s %12s %12s %12s %7s %7s\n'
+[ -z "$markdown" ] || format='| %s | %s | %s | %s | %s | %s | %s |\n'
 # shellcheck disable=SC2059 # the format is one of the two above
 {
     [ -z "$cpu" ] || printf '%s\n\n' "Rates per second of the emulator's processor time."
-    printf "$format" item unit Calque TCG 'x TCG'
-    [ -z "$markdown" ] || printf "$format" --- --- ---: ---: ---:
+    printf "$format" item unit host Calque TCG 'x host' 'x TCG'
+    [ -z "$markdown" ] || printf "$format" --- --- ---: ---: ---: ---: ---:
     for item in $order; do
         [ -n "${rate[calque $item]:-}" ] || continue
         kind=${item%%/*}
         [ "$kind" != disk ] || kind=disk-${item##*-}
-        printf "$format" "$item" "${unit[$kind]}" \
-            "$(awk "BEGIN { printf \"%.1f\", ${rate[calque $item]} }")" "$(awk "BEGIN { printf \"%.1f\", ${rate[tcg $item]} }")" \
-            "$(awk "BEGIN { printf \"%.2f\", ${rate[calque $item]} / ${rate[tcg $item]} }")"
+        host=${rate[native $item]:-0} ours=${rate[calque $item]} theirs=${rate[tcg $item]}
+        printf "$format" "$item" "${unit[$kind]}" "$(quotient "$host")" "$(quotient "$ours")" "$(quotient "$theirs")" \
+            "$(quotient "$ours" "$host" 2)" "$(quotient "$ours" "$theirs" 2)"
     done
 }
