@@ -203,6 +203,28 @@ static void announce(struct disk_queue *q)
     }
 }
 
+/* One request, until it is over. With the lock. */
+static void serve(struct disk_queue *q, struct block_request *r)
+{
+    q->busy = true;
+    do {
+        pthread_mutex_unlock(&q->lock);
+        execute(q, r);
+        if (r->op != BLOCK_READ) q->written = true;
+        pthread_mutex_lock(&q->lock);
+        if (!r->error || judge(q, r) != DISK_STOP) break;
+        q->stuck = r;
+        q->stuck_told = false;
+        tell_loop(q);
+        while (q->stuck && !q->stop && !q->draining) pthread_cond_wait(&q->work, &q->lock);
+        q->stuck = NULL;
+    } while (true);
+    q->busy = false;
+    list_append(&q->over, r);
+    q->over_size += r->size;
+    if (!q->waiting.first) pthread_cond_broadcast(&q->drained);
+}
+
 static void *worker(void *opaque)
 {
     struct disk_queue *q = opaque;
@@ -217,23 +239,7 @@ static void *worker(void *opaque)
                 pthread_cond_wait(&q->work, &q->lock);
             continue;
         }
-        q->busy = true;
-        do {
-            pthread_mutex_unlock(&q->lock);
-            execute(q, r);
-            if (r->op != BLOCK_READ) q->written = true;
-            pthread_mutex_lock(&q->lock);
-            if (!r->error || judge(q, r) != DISK_STOP) break;
-            q->stuck = r;
-            q->stuck_told = false;
-            tell_loop(q);
-            while (q->stuck && !q->stop && !q->draining) pthread_cond_wait(&q->work, &q->lock);
-            q->stuck = NULL;
-        } while (true);
-        q->busy = false;
-        list_append(&q->over, r);
-        q->over_size += r->size;
-        if (!q->waiting.first) pthread_cond_broadcast(&q->drained);
+        serve(q, r);
         if (q->waiting.first && q->over_size < BATCH) continue;
         pthread_mutex_unlock(&q->lock);
         announce(q);
@@ -260,7 +266,14 @@ static void drain(struct block *b)
     pthread_mutex_lock(&q->lock);
     q->draining = true;
     pthread_cond_signal(&q->work);
-    while (q->waiting.first || q->busy) pthread_cond_wait(&q->drained, &q->lock);
+    /* The worker itself comes here when what it announces makes a device do DMA into another one's registers. */
+    bool here = pthread_equal(pthread_self(), q->thread);
+    while (q->waiting.first || q->busy) {
+        if (here)
+            serve(q, list_take(&q->waiting));
+        else
+            pthread_cond_wait(&q->drained, &q->lock);
+    }
     q->draining = false;
     pthread_mutex_unlock(&q->lock);
 }

@@ -31,6 +31,7 @@
 #include "devices/port92.h"
 #include "devices/ps2_keyboard.h"
 #include "devices/ps2_mouse.h"
+#include "devices/rtl8139.h"
 #include "devices/uart16550.h"
 #include "devices/uhci.h"
 #include "devices/usb_hid.h"
@@ -350,8 +351,14 @@ static void create_virtio_blk(struct board *b)
 
 static void create_e1000(struct board *b)
 {
+    b->net.large = true; /* in loopback it cuts packets itself */
     board_add(b, e1000_create(b->pci, -1, b->clock, &b->net, mac, b->ram, NULL, 0));
     clock_advance(b->clock, NS_PER_SECOND); /* the link comes up */
+}
+
+static void create_rtl8139(struct board *b)
+{
+    board_add(b, rtl8139_create(b->pci, -1, b->clock, &b->net, mac, b->ram, NULL, 0));
 }
 
 static void create_ne2000(struct board *b)
@@ -436,6 +443,7 @@ const struct fuzz_target fuzz_devices[] = {
     {"fdc", NULL, create_fdc},
     {"virtio_blk", NULL, create_virtio_blk},
     {"e1000", NULL, create_e1000},
+    {"rtl8139", NULL, create_rtl8139},
     {"ne2000", NULL, create_ne2000},
     {"virtio_net", NULL, create_virtio_net},
     {"virtio_rng", NULL, create_virtio_rng},
