@@ -24,7 +24,8 @@
 
 u64 bt_denied(struct cpu *cpu, struct block *b)
 {
-    const struct bt *bt = cpu->engine;
+    struct bt *bt = cpu->engine;
+    bt->interpreted[REFUSED_FPU]++;
     cpu->rip = (cpu->page_rip + b->offset) & cpu->ip_mask;
     if (bt->check) check_interpret(cpu, b);
     else run_block(cpu, b);
@@ -50,16 +51,22 @@ void bt_make_room(struct cpu *cpu, struct bt *bt)
 
 static void discard(struct cpu *cpu, struct block *b) { translate_discard(cpu, b, true); }
 
-bool bt_eligible(const struct cpu *cpu) { return (cpu->mode_key & MODE_FLAT) || !cpu_code64(cpu); }
+enum bt_refusal bt_refuses(const struct cpu *cpu, const struct block *b)
+{
+    if (b->page == ~0ull) return REFUSED_OUTSIDE;
+    if (!(cpu->mode_key & MODE_FLAT) && cpu_code64(cpu)) return REFUSED_ALIGNMENT;
+    return log_enabled(LOG_EXEC | LOG_CPU) ? REFUSED_LOG : REFUSED_NOT; /* only interpreted blocks are logged one by one */
+}
 
 /* The block is about to be interpreted once more: translate it if it is hot. */
 static void warm(struct cpu *cpu, struct bt *bt, struct block *b)
 {
-    if (b->page == ~0ull || !bt_eligible(cpu)) return;
+    const enum bt_refusal why = bt_refuses(cpu, b);
+    bt->interpreted[why]++;
+    if (why) return;
     if (++b->hot == 1) b->since = __builtin_ia32_rdtsc();
     if (b->hot < (u64)bt->hot << MIN(b->changes, PATIENCE)) return;
     if (block_unsettled(&bt->cache, b)) return;
-    if (log_enabled(LOG_EXEC | LOG_CPU)) return; /* only interpreted blocks are logged one by one */
     bt_make_room(cpu, bt);
     translate_block(bt, cpu, b);
 }
@@ -87,7 +94,10 @@ static enum cpu_exit bt_run(struct cpu *cpu)
         struct block *b;
         enum outcome o = run_next(cpu, in, &b);
         if (o != GO_ON) return (enum cpu_exit)o;
-        if (!b) continue;
+        if (!b) {
+            bt->interpreted[REFUSED_STEP]++;
+            continue;
+        }
         if (!b->host) warm(cpu, bt, b);
         if (!b->host) {
             if (!run_block(cpu, b)) return EXIT_TRIPLE;

@@ -28,6 +28,9 @@ void bt_info(struct cpu *cpu, FILE *f)
 #include "cpu/mnemonics.def"
 #undef X
     };
+    static const char *const refusals[REFUSAL_COUNT] = {"not translated yet", "outside RAM", "64-bit, alignment checked",
+                                                        "-d exec or cpu", "vectors or x87 not live",
+                                                        "single steps and events"};
     const struct bt *bt = cpu->engine;
     struct called list[MNEMONIC_COUNT];
     u64 calls = 0, refused = 0;
@@ -53,6 +56,11 @@ void bt_info(struct cpu *cpu, FILE *f)
     print(f, "TLB misses filled or passed on", bt->fills);
     print(f, "recent pages widened after misses", bt->looks);
     print(f, "looks at recent pages given up", bt->given_up);
+    for (unsigned k = 0; k < REFUSAL_COUNT; k++) {
+        char what[64];
+        snprintf(what, sizeof what, "blocks interpreted: %s", refusals[k]);
+        print(f, what, bt->interpreted[k]);
+    }
     print(f, "instructions left to their handlers", refused);
     print(f, "handler calls, slow paths included", calls);
     qsort(list, n, sizeof list[0], by_calls);

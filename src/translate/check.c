@@ -538,7 +538,7 @@ static bool check_blocks(struct cpu *cpu, struct bt *bt, struct block *b)
 /* The block is to be run: translate it, unless it cannot be, or runs for the first time, as most do that run once. */
 static void warm(struct cpu *cpu, struct bt *bt, struct block *b)
 {
-    if (b->page == ~0ull || b->host || ++b->hot < MIN(bt->hot, 2) || !bt_eligible(cpu)) return;
+    if (b->host || bt_refuses(cpu, b) || ++b->hot < MIN(bt->hot, 2)) return;
     if (block_unsettled(&bt->cache, b)) return;
     bt_make_room(cpu, bt);
     translate_block(bt, cpu, b);

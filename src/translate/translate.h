@@ -54,6 +54,9 @@ struct translation {
 
 struct check;
 
+/* Why a block is interpreted, however often it runs. */
+enum bt_refusal { REFUSED_NOT, REFUSED_OUTSIDE, REFUSED_ALIGNMENT, REFUSED_LOG, REFUSED_FPU, REFUSED_STEP, REFUSAL_COUNT };
+
 struct bt {
     struct block_cache cache; /* first: cpu->engine points at both */
     struct code_memory code;
@@ -78,6 +81,7 @@ struct bt {
     u64 links, finds, entries;  /* light look-ups of direct and of indirect jumps, entries from the run loop */
     u64 fills;                  /* calls of light_fill() */
     u64 looks, given_up;       /* calls of light_missed(), looks at recent pages that it ended */
+    u64 interpreted[REFUSAL_COUNT]; /* runs of such blocks; of those that are not translated yet */
     u64 refused[MNEMONIC_COUNT];    /* instructions translated to a call of their handler */
     u64 slow_calls[MNEMONIC_COUNT]; /* such calls, and slow paths taken */
 };
@@ -94,8 +98,8 @@ bool translate_adjust(struct cpu *cpu, struct block *b, const struct insn *i, u6
 /* A block's host code goes: nothing leads to it any more but the jump cache, if `redirect` by a way out of its entries. */
 void translate_discard(struct cpu *cpu, struct block *b, bool redirect);
 
-/* Code of the current mode can be translated. */
-bool bt_eligible(const struct cpu *cpu);
+/* Can the block at the current CS:RIP be translated? */
+enum bt_refusal bt_refuses(const struct cpu *cpu, const struct block *b);
 /* Before a block is translated: when the code memory is full, give up the region that was filled first. */
 void bt_make_room(struct cpu *cpu, struct bt *bt);
 /* Enter translated code at the current CS:RIP. Afterwards an exception is recorded, or cpu->rip is where to go on. */
