@@ -3,43 +3,71 @@
 #include "translate/code_memory.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 
+#define LARGE_PAGE (2u << 20) /* the host's */
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* [madvise(2)], Linux 6.1; also for shared memory, whatever the administrator has said of large pages */
+#endif
+
 int code_memory_create(struct code_memory *m, size_t size)
 {
     memset(m, 0, sizeof *m);
-    int err;
+    m->size = (size + LARGE_PAGE - 1) & ~(size_t)(LARGE_PAGE - 1);
+    m->reserved_size = 2 * m->size + LARGE_PAGE;
+    m->reserved = mmap(NULL, m->reserved_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    if (m->reserved == MAP_FAILED) goto fail;
     /* Shared anonymous memory, and the same pages once more [mremap(2): old_size 0]; perf(1) looks into its map (perfmap.h) for
      * code in such memory, not for code in a named file. */
-    m->rw = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (m->rw == MAP_FAILED) goto fail;
-    m->rx = mremap(m->rw, 0, size, MREMAP_MAYMOVE);
-    if (m->rx == MAP_FAILED) goto fail_rw;
-    if (mprotect(m->rx, size, PROT_READ | PROT_EXEC) < 0) goto fail_rx;
-    m->size = size;
-    const size_t each = size / CODE_REGIONS & ~(size_t)GUEST_PAGE_MASK;
+    m->rw = (u8 *)(((uintptr_t)m->reserved + LARGE_PAGE - 1) & ~(uintptr_t)(LARGE_PAGE - 1));
+    m->rx = m->rw + m->size;
+    if (mmap(m->rw, m->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ||
+        mremap(m->rw, 0, m->size, MREMAP_MAYMOVE | MREMAP_FIXED, m->rx) == MAP_FAILED ||
+        mprotect(m->rx, m->size, PROT_READ | PROT_EXEC) < 0)
+        goto fail;
+    const size_t each = m->size / CODE_REGIONS & ~(size_t)GUEST_PAGE_MASK;
     for (unsigned n = 0; n < CODE_REGIONS; n++) {
-        m->regions[n].start = m->rw + n * each;
-        m->regions[n].end = m->rw + (n + 1) * each;
+        struct code_region *r = &m->regions[n];
+        r->start = m->rw + n * each;
+        r->end = m->rw + (n + 1) * each;
         code_memory_recycle(m, n);
+        r->large_code = r->code;
+        r->large_cold = r->cold;
     }
     m->current = 0;
     return 0;
-fail_rx:
-    err = errno;
-    munmap(m->rx, size);
-    errno = err;
-fail_rw:
-    err = errno;
-    munmap(m->rw, size);
-    errno = err;
-fail:
-    err = errno;
+fail:;
+    const int err = errno;
     fprintf(stderr, "calque: no memory for translated code: %s\n", strerror(err));
-    m->rw = m->rx = NULL;
+    code_memory_destroy(m);
     return -err;
+}
+
+static void *collapse(void *at)
+{
+    madvise(at, LARGE_PAGE, MADV_COLLAPSE); /* a host that cannot is as good, only slower */
+    return NULL;
+}
+
+/* Have a large page where code begins to be, in a thread of its own: it takes the host a while. */
+static void have_large(const struct code_memory *m, u8 **next, const u8 *at)
+{
+    enum { BEGUN = 64 << 10 }; /* the host makes none out of nothing */
+    u8 *page = (u8 *)(((uintptr_t)*next + LARGE_PAGE - 1) & ~(uintptr_t)(LARGE_PAGE - 1));
+    pthread_t thread;
+    if (at < page + BEGUN || page + LARGE_PAGE > m->rx) return;
+    *next = page + LARGE_PAGE;
+    if (!pthread_create(&thread, NULL, collapse, code_memory_rx(m, page))) pthread_detach(thread);
+}
+
+void code_memory_filled(struct code_memory *m)
+{
+    struct code_region *r = code_memory_current(m);
+    have_large(m, &r->large_code, r->code);
+    have_large(m, &r->large_cold, r->cold);
 }
 
 void code_memory_recycle(struct code_memory *m, unsigned region)
@@ -53,8 +81,6 @@ void code_memory_recycle(struct code_memory *m, unsigned region)
 
 void code_memory_destroy(struct code_memory *m)
 {
-    if (!m->rw) return;
-    munmap(m->rw, m->size);
-    munmap(m->rx, m->size);
-    m->rw = m->rx = NULL;
+    if (m->reserved && m->reserved != MAP_FAILED) munmap(m->reserved, m->reserved_size);
+    m->reserved = m->rw = m->rx = NULL;
 }

@@ -16,12 +16,15 @@ struct code_region {
     u8 *start, *end;   /* all in the writable view */
     u8 *code, *middle; /* what is free for code that runs all the time lies between */
     u8 *cold, *data;   /* what is free for the rest */
+    u8 *large_code, *large_cold; /* from here on there are no large pages yet */
 };
 
 struct code_memory {
     u8 *rw;      /* the view that is written */
     u8 *rx;      /* the view that runs */
     size_t size; /* bytes of each */
+    u8 *reserved; /* the addresses of both... */
+    size_t reserved_size; /* ... in bytes */
     struct code_region regions[CODE_REGIONS];
     unsigned current; /* the one being filled */
 };
@@ -38,6 +41,8 @@ static inline bool code_memory_full(const struct code_memory *m)
 }
 /* Start over with the oldest region. The caller has given up what is in it. */
 void code_memory_recycle(struct code_memory *m, unsigned region);
+/* More code is there. */
+void code_memory_filled(struct code_memory *m);
 /* Bytes at the end of the region being filled, aligned for any object. There is always room (code_memory_full()). */
 static inline void *code_memory_data(struct code_memory *m, size_t bytes)
 {

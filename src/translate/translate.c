@@ -141,4 +141,5 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     bt->host_bytes += b->host_bytes;
     bt->cold_bytes += (u64)(e->p - region->cold);
     region->cold = e->p;
+    code_memory_filled(&bt->code);
 }
