@@ -50,6 +50,7 @@ void block_take_queue(struct cpu *cpu, struct block_cache *in)
     struct block_queue *q = in->filling;
     in->filling = &in->queues[q == in->queues];
     pthread_mutex_unlock(&in->mutex);
+    tlb_forget_recent(cpu); /* ranges beside code end where others may have new code */
     if (q->used > QUEUED) {
         block_kill_all(cpu, in);
         tlb_flush_all(cpu);

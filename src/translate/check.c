@@ -28,7 +28,7 @@
 #include "cpu/store_log.h"
 #include "translate/translate.h"
 
-#define ROUNDS 16u /* then other vCPUs have their turn */
+#define ROUNDS 64u /* then other vCPUs have their turn */
 #define CHAIN 32u
 
 /* The part of struct cpu that instructions change, without the TLBs, which may differ. */
@@ -565,6 +565,14 @@ static enum outcome check_round(struct cpu *cpu, struct bt *bt, bool *broken)
     return GO_ON;
 }
 
+static bool others_run(const struct cpu *cpu)
+{
+    bool any = false;
+    for (unsigned n = 0; n < cpu->count; n++)
+        any |= cpu->all[n] && cpu->all[n] != cpu && __atomic_load_n(&cpu->all[n]->in_guest, __ATOMIC_RELAXED);
+    return any;
+}
+
 enum cpu_exit check_run(struct cpu *cpu, struct bt *bt)
 {
     const struct cpu_hooks *machine = bt->check->machine;
@@ -575,8 +583,8 @@ enum cpu_exit check_run(struct cpu *cpu, struct bt *bt)
         enum outcome o = check_round(cpu, bt, &broken);
         cpu->hooks = machine;
         machine->unlock(machine->opaque);
-        /* The lock is taken again before those who wait for it are awake. */
-        if (++bt->check->rounds % ROUNDS == 0 && cpu->smp) usleep(1);
+        /* The lock would be taken again before those who wait for it are awake. */
+        if (++bt->check->rounds % ROUNDS == 0 && others_run(cpu)) usleep(1);
         if (broken) return EXIT_BROKEN;
         if (o != GO_ON) return (enum cpu_exit)o;
     }

@@ -7,8 +7,8 @@
 #include "translate/emit.h"
 #include "translate/translate.h"
 
-/* Does no other vCPU show code there? This one stores afterwards: see block_smp.c. */
-static bool beside_others(struct cpu *cpu, struct block_cache *in, u64 page, unsigned from, unsigned size)
+/* Add the granules that other vCPUs show. This one stores afterwards: see block_smp.c. False: it must tell them. */
+static bool beside_others(struct cpu *cpu, struct block_cache *in, u64 page, u64 map[GRANULE_WORDS])
 {
     u16 *flags = &cpu->ram->page_flags[page];
     if (in->besides % EMPTY_WRITES == EMPTY_WRITES - 1) return false;
@@ -16,25 +16,27 @@ static bool beside_others(struct cpu *cpu, struct block_cache *in, u64 page, uns
     in->besides++;
     for (unsigned n = 0; n < cpu->count; n++) {
         const struct block_cache *other = block_other(cpu, n);
-        if (other && block_shows(other, page, from, size)) return false;
+        for (unsigned k = 0; other && k < GRANULE_WORDS; k++) map[k] |= __atomic_load_n(&other->shown[page][k], __ATOMIC_RELAXED);
     }
     return true;
 }
 
+static bool is_code(const u64 map[GRANULE_WORDS], unsigned granule) { return map[granule >> 6] >> (granule & 63) & 1; }
+
 /* A store goes beside the page's code: a recent range has the bytes around up to where there is code. */
-static void range_beside(struct cpu *cpu, struct code_page *p, u64 lin, u64 size, u64 addend, struct tlb_recent *r)
+static bool range_beside(struct cpu *cpu, const u64 map[GRANULE_WORDS], u64 lin, u64 size, u64 addend, struct tlb_recent *r)
 {
     const u64 past = (size <= 8 ? 8 : 1ull << (64 - __builtin_clzll(size - 1))) - 1;
     unsigned first = (unsigned)(lin & GUEST_PAGE_MASK) >> GRANULE_SHIFT, end = first + 1;
-    while (first && !(p->map[(first - 1) >> 6] >> ((first - 1) & 63) & 1)) first--;
-    while (end < GUEST_PAGE_SIZE >> GRANULE_SHIFT && !(p->map[end >> 6] >> (end & 63) & 1)) end++;
+    while (first && !is_code(map, first - 1)) first--;
+    while (end < GUEST_PAGE_SIZE >> GRANULE_SHIFT && !is_code(map, end)) end++;
     const u64 bytes = (u64)(end - first) << GRANULE_SHIFT;
-    if (bytes <= past) return;
+    if (bytes <= past) return false;
     r->start = (lin & ~GUEST_PAGE_MASK) + ((u64)first << GRANULE_SHIFT);
     r->limit = bytes - past;
     r->addend = addend;
     cpu->tlb->recent_empty = false;
-    p->beside = true;
+    return true;
 }
 
 /* A store to a page that holds code, but not where it stores: its addend, or 0. slot: of the recent range; 0: none. */
@@ -47,16 +49,16 @@ static u64 beside_code(struct cpu *cpu, u64 lin, u64 size, u64 slot)
     const u64 page = (u64)(host - cpu->ram->host) >> GUEST_PAGE_SHIFT;
     struct code_page *p = bt->cache.pages[page];
     if (p ? p->empty_writes == EMPTY_WRITES : !cpu->smp) return 0;
-    u64 any = 0;
-    for (unsigned n = 0; p && n < GRANULE_WORDS; n++) any |= p->map[n];
+    u64 any = 0, map[GRANULE_WORDS];
+    for (unsigned n = 0; n < GRANULE_WORDS; n++) any |= map[n] = p ? p->map[n] : 0;
     if (p && !any) p->empty_writes++;
-    for (unsigned g = from >> GRANULE_SHIFT; p && g <= (from + size - 1) >> GRANULE_SHIFT; g++)
-        if (p->map[g >> 6] >> (g & 63) & 1) return 0;
-    if (cpu->smp && !beside_others(cpu, &bt->cache, page, from, (unsigned)size)) return 0;
+    if (cpu->smp && !beside_others(cpu, &bt->cache, page, map)) return 0;
+    for (unsigned g = from >> GRANULE_SHIFT; g <= (from + size - 1) >> GRANULE_SHIFT; g++)
+        if (is_code(map, g)) return 0;
     u16 *flags = &cpu->ram->page_flags[page];
     if (!(*flags & RAM_PAGE_DIRTY)) __atomic_fetch_or(flags, RAM_PAGE_DIRTY, __ATOMIC_RELAXED);
     const u64 addend = (u64)(uintptr_t)host - lin;
-    if (slot && p && !cpu->smp) range_beside(cpu, p, lin, size, addend, &cpu->tlb->recent[slot]);
+    if (slot && range_beside(cpu, map, lin, size, addend, &cpu->tlb->recent[slot]) && p) p->beside = true;
     return addend;
 }
 

@@ -143,11 +143,12 @@ Test(interp, a_page_that_no_vcpu_has_code_of_any_more_is_data)
     end();
 }
 
-/* mov [place], 0x11223344; hlt */
+/* mov ebp, place + 8; mov dword [rbp - 8], 0x11223344; hlt: by the frame pointer, so that it looks at recent ranges */
 static void storing(gpa at, u32 place)
 {
-    CODE_AT(at, 0xc7, 0x04, 0x25, 0, 0, 0, 0, 0x44, 0x33, 0x22, 0x11, 0xf4);
-    memcpy(ram->host + at + 3, &place, 4);
+    CODE_AT(at, 0xbd, 0, 0, 0, 0, 0xc7, 0x45, 0xf8, 0x44, 0x33, 0x22, 0x11, 0xf4);
+    place += 8;
+    memcpy(ram->host + at + 1, &place, 4);
 }
 
 Test(interp, new_code_in_a_page_that_is_stored_to_beside_code_waits_for_who_stores)
