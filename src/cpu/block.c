@@ -1,4 +1,4 @@
-/* Decoding and caching of blocks. See block.h. */
+/* The cache of decoded blocks. See block.h; how they are decoded: block_decode.c; several vCPUs: block_smp.c. */
 #include "cpu/block.h"
 
 #include <errno.h>
@@ -6,138 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/log.h"
-#include "cpu/cpuid.h"
-#include "cpu/disasm.h"
 #include "cpu/exec_local.h"
-
-/* ---- handlers that are no instructions ---- */
-
-/* The sentinel after a block's last instruction, and every instruction of a dead block. */
-bool exec_block_end(struct cpu *cpu, const struct insn *i)
-{
-    cpu->rip = insn_rip(cpu, i);
-    return false;
-}
-
-bool exec_undefined(struct cpu *cpu, const struct insn *i)
-{
-    (void)i;
-    return raise_ud(cpu);
-}
-
-static bool exec_too_long(struct cpu *cpu, const struct insn *i)
-{
-    (void)i;
-    return raise_gp0(cpu);
-}
-
-exec_fn *exec_select_int(const struct insn *i)
-{
-    exec_fn *fn;
-    if ((fn = exec_select_alu(i)) || (fn = exec_select_move(i)) || (fn = exec_select_flow(i)) ||
-        (fn = exec_select_string(i)))
-        return fn;
-    return exec_select_bits(i);
-}
-
-/* ---- decoding ---- */
-
-static u8 gpr_offset(const struct operand *o)
-{
-    return o->kind == OPND_GPR ? (u8)(o->reg * 8) : o->kind == OPND_GPRH ? (u8)(o->reg * 8 + 1) : 0;
-}
-
-/* F3 0F BC/BD are BSF/BSR with an ignored prefix where TZCNT/LZCNT do not exist. */
-static bool without_feature(struct insn *i)
-{
-    switch (i->mnemonic) {
-    case I_tzcnt: i->mnemonic = I_bsf; return true;
-    case I_lzcnt: i->mnemonic = I_bsr; return true;
-    default: return false;
-    }
-}
-
-/* Complete a decoded instruction that stands `off` bytes into its block. */
-static void prepare(struct cpu *cpu, struct insn *i, unsigned off)
-{
-    i->off = (u16)off;
-    i->dst = gpr_offset(&i->operands[0]);
-    i->src = gpr_offset(&i->operands[1]);
-    if (i->base == REG_RIP) i->disp += (s64)off + i->len;
-    i->fn = NULL;
-    if (!cpu_has_feature(cpu->model, i->opcode->feature) && !without_feature(i)) {
-        i->fn = exec_undefined;
-        return;
-    }
-    if (!(i->fn = exec_select_int(i)) && !(i->fn = exec_select_sys(i)) && !(i->fn = exec_select_fpu(i))) {
-        log_printf(LOG_UNIMP, "interp: no handler for %s\n", i->opcode->name);
-        i->fn = exec_undefined;
-    }
-}
-
-/* An instruction that only faults. */
-static void prepare_fault(struct insn *i, int decoded, unsigned off)
-{
-    u8 len = i->len;
-    memset(i, 0, sizeof *i);
-    i->len = len ? len : 1;
-    i->off = (u16)off;
-    i->fn = decoded == DECODE_LONG ? exec_too_long : exec_undefined;
-}
-
-static void log_block(const struct cpu *cpu, const struct block *b, const u8 *code)
-{
-    gla lin = cpu_code64(cpu) ? cpu->rip : (u32)(cpu->seg[SEG_CS].base + cpu->rip);
-    fprintf(log_stream(), "----------------\nIN: cpl=%u rip=%llx\n", cpu->cpl, (unsigned long long)cpu->rip);
-    disasm_print(log_stream(), code, b->bytes, lin, cpu->code_size);
-}
-
-/* Decode from `code` up to a block end, the end of the bytes, or BLOCK_MAX. Returns NULL (with no block) only when the first
- * instruction needs more bytes than there are. */
-static struct block *decode_block(struct cpu *cpu, const u8 *code, unsigned avail, unsigned max)
-{
-    static _Thread_local struct insn insns[BLOCK_MAX + 1];
-    unsigned n = 0, off = 0;
-    while (n < max && off < avail) {
-        struct insn *i = &insns[n];
-        int len = decode(i, code + off, avail - off, cpu->code_size);
-        if (len == DECODE_MORE) break;
-        n++;
-        if (len <= 0) {
-            prepare_fault(i, len, off);
-            off += i->len;
-            break;
-        }
-        prepare(cpu, i, off);
-        off += (unsigned)len;
-        /* STI takes the next instruction with it, which the translator then runs in the interrupt shadow. */
-        if ((i->opcode->attr & ATTR_END) && i->mnemonic != I_sti) break;
-        if (n > 1 && insns[n - 2].mnemonic == I_sti) break;
-        /* In lock-step other vCPUs run between blocks only: PAUSE is where they should. */
-        if (cpu->smp && i->mnemonic == I_pause && log_enabled(LOG_CHECK)) break;
-    }
-    if (!n) return NULL;
-    insns[n] = (struct insn){.fn = exec_block_end, .off = (u16)off};
-    struct block *b = malloc(sizeof *b + (n + 1) * sizeof(struct insn));
-    if (!b) return NULL;
-    b->next = NULL;
-    b->bytes = (u16)off;
-    b->count = (u16)n;
-    b->mode = cpu->mode_key;
-    b->host = b->host_forward = NULL;
-    b->solo = false;
-    b->translation = NULL;
-    b->hot = 0;
-    b->page = ~0ull;
-    memset(b->map, 0, sizeof b->map);
-    b->dead = b->ahead = false;
-    memcpy(b->insns, insns, (n + 1) * sizeof(struct insn));
-    if (log_enabled(LOG_IN_ASM)) log_block(cpu, b, code);
-    return b;
-}
-
-/* ---- the cache ---- */
 
 static u64 block_size(const struct block *b) { return sizeof *b + (b->count + 1u) * sizeof(struct insn); }
 
@@ -196,7 +65,18 @@ static void forget_tail(struct block_cache *in, struct block *b)
     *at = b->next_tail;
 }
 
-/* Kill the blocks that end at the start of this page. */
+/* Find anew which granules the page's blocks depend on. */
+static void recount(struct cpu *cpu, struct block_cache *in, struct code_page *p)
+{
+    memset(p->map, 0, sizeof p->map);
+    if (p->tails) p->map[0] |= 1;
+    for (unsigned n = 0; n < PAGE_BUCKETS; n++)
+        for (const struct block *b = p->buckets[n]; b; b = b->next)
+            for (unsigned k = 0; k < GRANULE_WORDS; k++) p->map[k] |= b->map[k];
+    block_shown(cpu, in, p);
+}
+
+/* Kill the blocks that end at the start of this page, whose own map the caller brings up to date. */
 static void kill_tails(struct cpu *cpu, struct block_cache *in, struct code_page *p)
 {
     for (struct block *b; (b = p->tails);) {
@@ -208,19 +88,8 @@ static void kill_tails(struct cpu *cpu, struct block_cache *in, struct code_page
         u8 *changes = &home->changes[ARRAY_LEN(home->changes) - 1];
         if (b->translation && *changes < 0xff) ++*changes;
         kill_block(cpu, in, b);
+        recount(cpu, in, home);
     }
-}
-
-/* Do the bytes now hold the same instruction, but for its immediate? Which goes to *imm. */
-static bool other_immediate(struct cpu *cpu, const struct insn *old, const u8 *code, unsigned avail, u64 *imm)
-{
-    struct insn i;
-    if (decode(&i, code, avail, cpu->code_size) != old->len || i.opcode != old->opcode) return false;
-    prepare(cpu, &i, old->off);
-    *imm = i.imm;
-    i.imm = old->imm;
-    return !memcmp(&i, old, offsetof(struct insn, operands)) &&
-           !memcmp(i.operands, old->operands, i.noperands * sizeof i.operands[0]);
 }
 
 /* Bytes of the block's page were written. True: it goes on, with another immediate if need be. This is how code is patched most:
@@ -234,7 +103,7 @@ static bool survives(struct cpu *cpu, struct block_cache *in, struct block *b, u
         struct insn *i = &b->insns[k];
         u64 imm;
         if (start + i->off >= to || start + i->off + i->len <= from) continue;
-        if (!i->opcode || !other_immediate(cpu, i, code + i->off, end - start - i->off, &imm)) return false;
+        if (!i->opcode || !block_other_immediate(cpu, i, code + i->off, end - start - i->off, &imm)) return false;
         if (imm != i->imm && !in->adjust(cpu, b, i, imm)) return false;
         i->imm = imm;
         memcpy(i->bytes, code + i->off, i->len);
@@ -246,8 +115,6 @@ void block_kill_granules(struct cpu *cpu, struct block_cache *in, struct code_pa
                          unsigned from, unsigned bytes)
 {
     if (hit[0] & 1) kill_tails(cpu, in, p);
-    memset(p->map, 0, sizeof p->map);
-    if (p->tails) p->map[0] |= 1;
     for (unsigned n = 0; n < PAGE_BUCKETS; n++) {
         for (struct block **at = &p->buckets[n], *b; (b = *at);) {
             if (maps_overlap(b->map, hit) && !(bytes && survives(cpu, in, b, from, bytes))) {
@@ -256,12 +123,11 @@ void block_kill_granules(struct cpu *cpu, struct block_cache *in, struct code_pa
                 if (b->translation) count_changes(p, b->map, hit);
                 kill_block(cpu, in, b);
             } else {
-                for (unsigned k = 0; k < GRANULE_WORDS; k++) p->map[k] |= b->map[k];
                 at = &b->next;
             }
         }
     }
-    block_shown(cpu, in, p);
+    recount(cpu, in, p);
     p->empty_writes = 0;
 }
 
@@ -414,7 +280,11 @@ static struct block *crossing_block(struct cpu *cpu, struct block_cache *in, gla
         if (b && b->dead) b = NULL;
     }
     if (b && b->tail == tail) return b;
-    if (b) kill_tails(cpu, in, in->pages[b->tail]);
+    if (b) {
+        struct code_page *old = in->pages[b->tail];
+        kill_tails(cpu, in, old);
+        recount(cpu, in, old);
+    }
     struct code_page *p = code_page(cpu, in, ram_offset >> GUEST_PAGE_SHIFT), *q = code_page(cpu, in, tail);
     u8 code[15];
     const unsigned offset = (unsigned)(ram_offset & GUEST_PAGE_MASK), first = MIN(15u, (unsigned)GUEST_PAGE_SIZE - offset);
@@ -422,7 +292,7 @@ static struct block *crossing_block(struct cpu *cpu, struct block_cache *in, gla
     if (!p || !q || !(head = block_bytes(cpu, in, p, offset, first)) || !(rest = block_bytes(cpu, in, q, 0, sizeof code))) return NULL;
     memcpy(code, head, first);
     memcpy(code + first, rest, sizeof code - first);
-    if (!(b = decode_block(cpu, code, sizeof code, 1))) return NULL;
+    if (!(b = block_decode(cpu, code, sizeof code, 1))) return NULL;
     add_block(cpu, in, p, b, offset);
     if (block_crosses(b)) { /* not when it was written meanwhile by another vCPU */
         b->tail = tail;
@@ -449,7 +319,7 @@ static struct block *cached_block(struct cpu *cpu, struct block_cache *in, gla l
         const unsigned bytes = MIN(GUEST_PAGE_SIZE - offset, 15 * BLOCK_MAX);
         const u8 *code = block_bytes(cpu, in, p, offset, bytes);
         if (!code) return NULL;
-        b = decode_block(cpu, code, bytes, BLOCK_MAX);
+        b = block_decode(cpu, code, bytes, BLOCK_MAX);
         if (b) {
             add_block(cpu, in, p, b, offset);
             block_shown(cpu, in, p);
@@ -484,7 +354,7 @@ static struct block *uncached_block(struct cpu *cpu, struct block_cache *in, gla
             cpu->hooks->unlock(cpu->hooks->opaque);
         }
         have += n;
-        in->scratch = decode_block(cpu, code, have, 1);
+        in->scratch = block_decode(cpu, code, have, 1);
         if (in->scratch) return in->scratch;
     }
     raise_gp0(cpu);

@@ -128,6 +128,14 @@ bool exec_block_end(struct cpu *cpu, const struct insn *i);
 /* The handler of instructions that do not exist. */
 bool exec_undefined(struct cpu *cpu, const struct insn *i);
 
+/* ---- block_decode.c ---- */
+
+/* Decode from `code` up to a block end, the end of the bytes, or `max` instructions (BLOCK_MAX). NULL, with no block, only when the
+ * first instruction needs more bytes than there are, or there is no memory. */
+struct block *block_decode(struct cpu *cpu, const u8 *code, unsigned avail, unsigned max);
+/* Do the bytes now hold the same instruction, but for its immediate? Which goes to *imm. */
+bool block_other_immediate(struct cpu *cpu, const struct insn *old, const u8 *code, unsigned avail, u64 *imm);
+
 /* ---- for block_smp.c ---- */
 
 /* [offset, offset + size) of RAM was written. */
