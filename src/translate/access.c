@@ -30,10 +30,9 @@ static struct rm window_end(unsigned seg, bool write)
     return window(seg, write ? offsetof(struct segment_window, write_end) : offsetof(struct segment_window, read_end));
 }
 
-/* The operand's offset in its segment as a sum; false: too many parts in memory. */
-static bool sum_of(const struct tr *t, struct sum *a)
+/* An operand's offset in its segment as a sum; false: too many parts in memory. */
+static bool insn_sum(const struct tr *t, const struct insn *i, struct sum *a)
 {
-    const struct insn *i = t->i;
     *a = (struct sum){.m = {.kind = RM_MEM, .reg = H_NONE, .index = H_NONE, .scale = i->scale, .disp = (s32)i->disp},
                       .half = i->addrsize == 2};
     if (t->is64 && (i->disp != (s32)i->disp || i->disp > INT32_MAX - 2 * (s32)GUEST_PAGE_SIZE)) return false;
@@ -57,8 +56,21 @@ static bool sum_of(const struct tr *t, struct sum *a)
     return a->has_extra = a->extra_scaled = true;
 }
 
+static bool sum_of(const struct tr *t, struct sum *a) { return insn_sum(t, t->i, a); }
+
+bool address_sum(const struct tr *t, const struct insn *i, struct sum *a)
+{
+    const bool based = has_base(t, i->seg);
+    if (!insn_sum(t, i, a) || (based && a->has_extra)) return false;
+    if (based) {
+        a->extra = window_base(i->seg);
+        a->has_extra = true;
+    }
+    return true;
+}
+
 /* The sum with `reg` added to it, as an operand; changes `reg` when there are more parts than an operand has. */
-static struct rm with_register(struct tr *t, unsigned reg, struct rm m)
+struct rm with_register(struct tr *t, unsigned reg, struct rm m)
 {
     if (m.reg == H_NONE) {
         m.reg = (u8)reg;
@@ -310,7 +322,7 @@ void emit_other_page(struct tr *t, const struct other_page *o)
         emit_op(e, E_W, 0, 0x03, T_A, rm_reg(T_B));
     }
     emit_jump_to(e, CC_ALWAYS, o->back);
-    if (o->write && !o->align) miss_direct(t, o->size, o->slot, again);
+    if (o->write && !o->align && !o->stub->span) miss_direct(t, o->size, o->slot, again);
     if (!rare) return;
     struct look *look = code_memory_data(&t->bt->code, sizeof *look);
     *look = (struct look){.start = o->start, .probe = probe, .probed = probed, .again = o->cut ? again : o->back,
@@ -339,6 +351,13 @@ static void emit_probe_sum(struct tr *t, struct stub *s, const struct sum *a, un
     }
     if (a->has_extra) emit_op(e, E_W, 0, 0x03, T_A, a->extra);
     t->at = with_register(t, T_A, a->m);
+}
+
+void emit_probe_group(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write)
+{
+    if (has_recent(t, a, size)) emit_probe_recent(t, s, a, size, write, false);
+    else emit_probe_entry(t, s, a, size, write);
+    if (a->has_extra) emit_op(&t->e, E_W, 0, 0x03, T_A, a->extra);
 }
 
 /* Probe an address in 32-bit code that may have to be cut to 32 bits. */
@@ -480,11 +499,7 @@ void emit_address(struct tr *t, struct stub *s, unsigned size, bool write)
         emit_probe_segment(t, s, &a, i->seg, size, write);
         return;
     }
-    if (t->is64 && i->addrsize == 8 && sum_of(t, &a) && !(based && a.has_extra)) {
-        if (based) {
-            a.extra = window_base(i->seg);
-            a.has_extra = true;
-        }
+    if (t->is64 && i->addrsize == 8 && address_sum(t, i, &a)) {
         emit_probe_sum(t, s, &a, size, write);
         return;
     }

@@ -173,8 +173,13 @@ static bool translate_form(struct tr *t)
         return false;
 
     struct stub *s = NULL;
-    flags_before(t, f.is_mem, written, u.full);
-    if (f.is_mem) {
+    struct group *g = f.is_mem ? group_member(t) : NULL;
+    const bool held = shared_held(t);
+    flags_before(t, f.is_mem && !g, written, u.full);
+    if (g) {
+        group_address(t, g);
+        rm = t->at;
+    } else if (f.is_mem) {
         s = new_stub(t);
         if (bit_string) emit_bit_address(t, s, f.rm_write);
         else emit_address(t, s, f.rm_size, f.rm_write);
@@ -206,6 +211,7 @@ static bool translate_form(struct tr *t)
         flags_made(t);
         if (u.full && !reg_temp && !rm_temp && !turned && !patched && rm.kind != RM_GS) remember(t, &f, prefixes, reg, rm, used, code, len);
     }
+    if (g ? !turned : held && !f.is_mem && !reg_temp) t->shared_until = e->p;
     if (s) stub_back(t, s);
     return true;
 }
@@ -225,9 +231,13 @@ static bool translate_bmi(struct tr *t)
     u32 written = resident(dst->reg) ? bit(host_reg(dst->reg)) : 0;
     if (two && resident(v->reg)) written |= bit(host_reg(v->reg));
     struct stub *s = NULL;
-    flags_before(t, mem, written, u.full);
+    struct group *g = mem ? group_member(t) : NULL;
+    flags_before(t, mem && !g, written, u.full);
     struct rm rm = mem ? t->at : resident(src->reg) ? rm_reg(host_reg(src->reg)) : guest_mem(src->reg);
-    if (mem) {
+    if (g) {
+        group_address(t, g);
+        rm = t->at;
+    } else if (mem) {
         s = new_stub(t);
         emit_address(t, s, i->opsize, false);
         rm = t->at;
@@ -242,6 +252,7 @@ static bool translate_bmi(struct tr *t)
     if (d == T_A) emit_store(e, T_A, guest_mem(dst->reg));
     registers_written(t, written);
     if (u.writes) flags_made(t);
+    if (g && d != T_A && hv != T_A) t->shared_until = e->p;
     if (s) stub_back(t, s);
     return true;
 }

@@ -50,6 +50,10 @@ void translate_discard(struct cpu *cpu, struct block *b, bool redirect)
         e.p = code_memory_rw(&bt->code, b->host_forward);
         emit_jump_to(&e, CC_ALWAYS, t->leave);
     }
+    if (t->plain) {
+        for (struct link *l = t->plain->out; l; l = l->sibling) unlink_jump(l);
+        t->plain->block = NULL;
+    }
     t->block = NULL;
     b->translation = NULL;
     b->host = b->host_forward = NULL;

@@ -127,6 +127,19 @@ static u32 implicit_gprs(const struct insn *i)
     }
 }
 
+u32 simd_writes(const struct insn *i)
+{
+    return i->mnemonic == I_fnstsw ? bit(R_AX) : implicit_gprs(i);
+}
+
+/* Aligned operands look for themselves. */
+bool simd_groupable(const struct tr *t, const struct insn *i)
+{
+    const unsigned m = i->mnemonic;
+    const bool control = m == I_ldmxcsr || m == I_vldmxcsr || m == I_stmxcsr || m == I_vstmxcsr;
+    return simd_ok(t, i) && !is_x87(i) && !(i->opcode->attr & ATTR_ALIGN) && !control;
+}
+
 static void emit_immediates(struct emit *e, const struct insn *i)
 {
     /* An immediate that names a register (VBLENDVPS and the like) is not an operand of that kind. */
@@ -154,10 +167,15 @@ static bool translate_vector(struct tr *t)
     unsigned reg = (i->modrm >> 3 & 7) | (i->rex & 4 ? 8 : 0);
     u32 written = implicit_gprs(i);
     if (g && (g->access & OPND_WRITE) && resident(g->reg)) written |= bit(host_reg(g->reg));
-    flags_before(t, mem != NULL, written, flags);
+    struct group *group = mem ? group_member(t) : NULL;
+    const bool held = shared_held(t);
+    flags_before(t, mem && !group, written, flags);
     struct stub *s = NULL;
     struct rm rm = rm_reg((i->modrm & 7) | (i->rex & 1 ? 8 : 0));
-    if (mem) {
+    if (group) {
+        group_address(t, group);
+        rm = t->at;
+    } else if (mem) {
         s = new_stub(t);
         t->align = i->opcode->attr & ATTR_ALIGN ? mem->size : 0;
         emit_address(t, s, mem->size, mem->access & OPND_WRITE);
@@ -170,6 +188,7 @@ static bool translate_vector(struct tr *t)
     if (g && !resident(g->reg) && (g->access & OPND_WRITE)) emit_store(&t->e, T_B, guest_mem(g->reg));
     registers_written(t, written);
     if (flags) flags_made(t);
+    if (group || (held && !mem)) t->shared_until = t->e.p;
     if (s) stub_back(t, s);
     return true;
 }

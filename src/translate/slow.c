@@ -37,6 +37,7 @@ void stub_back(struct tr *t, struct stub *s)
 {
     s->back = t->e.p;
     s->restore = t->host;
+    s->leave = groups_open(t);
 }
 
 void emit_call(struct tr *t, const u8 *thunk)
@@ -58,6 +59,12 @@ void emit_miss(struct tr *t, const struct miss *m)
     struct emit *e = &t->e;
     emit_patch(m->site, e->p);
     emit_sum(t, m->wide, T_B, &m->lin, 0);
+    if (m->stub->span) { /* on two pages: never found */
+        emit_lea(e, true, T_A, rm_mem(T_B, m->stub->span - 1));
+        emit_op(e, E_W, 0, 0x33, T_A, rm_reg(T_B));
+        emit_shift(e, 5, T_A, GUEST_PAGE_SHIFT);
+        stub_from(t, m->stub, CC_NE);
+    }
     emit_mov_imm64(e, T_A, (m->write ? ACC_WRITE : ACC_READ) | (u64)m->size << 8 | (u64)m->slot << 16);
     emit_call(t, t->bt->fill);
     emit_alu_imm(e, true, 7, T_A, 1);
@@ -66,16 +73,33 @@ void emit_miss(struct tr *t, const struct miss *m)
     stub_from(t, m->stub, CC_ALWAYS);
 }
 
+/* Go on in the plain translation with the instruction of this number; the flags are in cpu->aflags. */
+static void emit_go_plain(struct tr *t, unsigned n)
+{
+    if (t->fpu[n]) emit_fpu_again(t, t->fpu[n], t->b->offset + t->b->insns[n].off);
+    if (t->plain_host[n]) emit_flags_restore(&t->e);
+    emit_jump_to(&t->e, CC_ALWAYS, t->plain_at[n]);
+}
+
 void emit_stub(struct tr *t, const struct stub *s)
 {
-    for (unsigned n = 0; n < s->nsites; n++) emit_patch(s->sites[n], t->e.p);
+    const unsigned n = (unsigned)(s->insn - t->b->insns);
+    for (unsigned k = 0; k < s->nsites; k++) emit_patch(s->sites[k], t->e.p);
     if (s->settle) emit_call(t, t->bt->settle);
     if (s->recover) {
         emit_bytes(&t->e, s->rec, s->rec_len);
         emit_flags_save(&t->e);
     }
+    if (s->span) {
+        emit_go_plain(t, n);
+        return;
+    }
     emit_slow_call(t, s->insn);
     if (!s->back) return;
+    if (s->leave) {
+        emit_go_plain(t, n + 1);
+        return;
+    }
     if (s->fpu) emit_fpu_again(t, s->fpu, t->b->offset + s->insn->off + s->insn->len);
     if (s->restore) emit_flags_restore(&t->e);
     emit_jump_to(&t->e, CC_ALWAYS, s->back);
@@ -84,6 +108,7 @@ void emit_stub(struct tr *t, const struct stub *s)
 void by_handler(struct tr *t)
 {
     t->bt->refused[t->i->mnemonic]++;
+    groups_close(t);
     flags_to_mem(t);
     emit_settle(t);
     emit_slow_call(t, t->i);

@@ -28,6 +28,8 @@ struct stub {
     u8 rec_len;    /* recovery code */
     u8 rec[16];
     u8 fpu;        /* FPU_*: what must be live where the fast path goes on */
+    bool leave;    /* ... which is in the block's plain translation */
+    u16 span;      /* of a group's probe: nothing has been done of the instruction, which the plain translation does; else 0 */
     const struct insn *insn;
     u8 *back; /* where the fast path goes on */
 };
@@ -65,6 +67,20 @@ struct other_page {
     u8 slot;         /* in tlb.recent[] */
     bool write, cut; /* cut: the sum is of 32 bits */
 };
+
+/* Accesses that share a probe (group.c). */
+struct group {
+    const struct insn *insn; /* one of them */
+    struct sum sum;          /* the first byte, where they are probed */
+    s64 lo, hi;              /* displacements that they cover, from what the registers were at `since` */
+    bool write;
+    bool open;               /* the probe is done */
+    u8 count, first, last;   /* of the instructions */
+    u8 since;                /* the registers do not change from here on, but by what is known */
+    u8 probe;                /* before this instruction they are probed */
+};
+#define GROUP_MAX  16
+#define GROUP_NONE 0xff
 
 /* A direct jump's way out. */
 struct exit_jump {
@@ -137,6 +153,14 @@ struct tr {
     u8 *fpu_site;          /* the block's entry found them not live; NULL: it does not look */
     u8 *fpu_back;          /* where it goes on when they are */
     bool x87_page;         /* cpu->x87_page is set */
+    struct group groups[GROUP_MAX];
+    unsigned ngroups;
+    u8 group_of[BLOCK_MAX]; /* of each instruction's memory operand, or GROUP_NONE */
+    const struct group *shared; /* whose addend T_A is... */
+    u8 *shared_until;      /* ... if the code is at this place */
+    bool plain;            /* this is the block's plain translation, which has no groups */
+    u8 *plain_at[BLOCK_MAX];    /* where each instruction is there, ... */
+    bool plain_host[BLOCK_MAX]; /* ... and whether the flags are in the host's */
 };
 
 static inline void emit_bytes(struct emit *e, const u8 *bytes, unsigned n)
@@ -243,6 +267,11 @@ void emit_element(struct tr *t, struct stub *s, unsigned seg, unsigned base, uns
 void emit_probe_run(struct tr *t, struct stub *s, unsigned base, bool write);
 /* For BT and its kind with a register for the bit: probe the unit the bit is in, and leave its number there in cpu->target. */
 void emit_bit_address(struct tr *t, struct stub *s, bool write);
+/* An operand's sum in 64-bit code, or false; the sum with `reg` added to it, as an operand: may change `reg`. */
+bool address_sum(const struct tr *t, const struct insn *i, struct sum *a);
+struct rm with_register(struct tr *t, unsigned reg, struct rm m);
+/* Probe so many bytes at once, up to their addend (and what else there is in memory) in T_A. */
+void emit_probe_group(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write);
 /* What follows the block's own code for its accesses to recent pages. */
 void emit_other_page(struct tr *t, const struct other_page *o);
 /* The probed operand must be aligned. Uses T_B. */
@@ -250,11 +279,30 @@ void emit_aligned(struct tr *t, struct stub *s, unsigned size);
 /* The probed operand must lie in one cache line. Uses T_B. */
 void emit_one_line(struct tr *t, struct stub *s, unsigned size);
 
+/* ---- accesses that share a probe (group.c) ---- */
+
+/* Find the block's groups, if they are wanted. */
+void group_plan(struct tr *t, bool wanted);
+/* Emit the probes that come before instruction n. */
+void group_probe(struct tr *t, unsigned n);
+/* The group of t->i's memory operand, if it needs no probe of its own, and its address into t->at; flags and T_B stay. */
+struct group *group_member(struct tr *t);
+void group_address(struct tr *t, struct group *g);
+/* There are accesses behind t->i that rely on what was probed before. */
+bool groups_open(const struct tr *t);
+/* What was probed may not hold any more. */
+void groups_close(struct tr *t);
+/* T_A still has what it had where t->i began, or what group_address() left there. */
+static inline bool shared_held(const struct tr *t) { return t->shared && t->shared_until == t->e.p; }
+
 /* ---- instructions by subject: false: left to the handler ---- */
 
 bool translate_integer(struct tr *t);
 bool translate_string(struct tr *t);
 bool translate_simd(struct tr *t);
+/* Guest registers that such an instruction writes besides its operands; whether its memory operand may share a probe. */
+u32 simd_writes(const struct insn *i);
+bool simd_groupable(const struct tr *t, const struct insn *i);
 /* FPU_* that must be live for an instruction translate_simd() takes. */
 unsigned simd_needs(const struct tr *t, const struct insn *i);
 /* At the entry of the block: have all live that it needs, or let it be interpreted. The second part goes out of line. */

@@ -35,23 +35,15 @@ static bool translate_insn(struct tr *t, bool *ended)
     return translate_jump(t, ended) || translate_integer(t) || translate_simd(t) || translate_system(t, ended);
 }
 
-void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
+/* Translate the block, or the plain translation of one that has groups. */
+static struct translation *translate(struct tr *t)
 {
-    static _Thread_local struct tr tr;
-    struct tr *t = &tr;
+    struct bt *bt = t->bt;
+    struct block *b = t->b;
     struct code_region *region = code_memory_current(&bt->code);
     u8 *start = (u8 *)(((uintptr_t)region->code + 15) & ~(uintptr_t)15);
     t->e.p = start;
-    t->bt = bt;
-    t->cpu = cpu;
-    t->b = b;
-    t->is64 = (b->mode & 3) == CODE_64;
-    t->segmented = !t->is64 && !(b->mode & MODE_FLAT);
-    t->half_stack = t->segmented && !(b->mode & MODE_STACK32);
-    t->page_rip = (u32)b->place;
-    t->limit = (u32)(b->place >> 32);
-    t->context = b->mode >> 2 & 3;
-    t->loop = __builtin_ia32_rdtsc() - b->since < (u64)LOOP * b->hot;
+    t->shared = NULL;
     t->host = false;
     t->mem = t->entry = true;
     t->pending_site = NULL;
@@ -85,6 +77,9 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
         t->i = &b->insns[n];
         t->fpu_after = t->fpu[n + 1];
         if (listing_wanted()) listing_begin(t);
+        t->plain_at[n] = t->plain ? e->p : t->plain_at[n];
+        t->plain_host[n] = t->plain ? t->host : t->plain_host[n];
+        group_probe(t, n);
         const bool own = translate_insn(t, &ended);
         if (!own) by_handler(t);
         if (listing_wanted()) listing_end(t, !own);
@@ -122,24 +117,52 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     emit_rip(t, T_B, b->offset);
     emit_exit_rip(t);
     b->host_bytes = (u32)(region->code - start);
-    b->translation = tn;
     b->host = code_memory_rx(&bt->code, start);
     b->host_forward = code_memory_rx(&bt->code, forward);
     const struct code_page *p = bt->cache.pages[b->page];
+    if (!t->plain) b->translation = tn;
     for (unsigned n = 0; n < t->nexits; n++) {
         struct link *l = t->exits[n].link;
         l->sibling = tn->out;
         tn->out = l;
+        if (t->plain) continue; /* it may lead to the block itself, which is not there yet */
         struct block *to = l->within ? block_at(p, (unsigned)l->target, b->mode, b->place) : NULL;
         if (to && to->host && !block_crosses(to)) translate_link(bt, l, to, is_forward(t, l->target) || l->quiet);
     }
     if (listing_wanted()) listing_print(t, start, region->code, region->cold, e->p);
-    perfmap_add(b->host, b->host_bytes, "guest%s:%llx", b->mode & MODE_RING0 ? "-kernel" : "", (unsigned long long)cpu->rip);
-    perfmap_add(code_memory_rx(&bt->code, region->cold), (size_t)(e->p - region->cold), "slow:%llx", (unsigned long long)cpu->rip);
-    bt->translated++;
+    perfmap_add(b->host, b->host_bytes, "guest%s:%llx", b->mode & MODE_RING0 ? "-kernel" : "", (unsigned long long)t->cpu->rip);
+    perfmap_add(code_memory_rx(&bt->code, region->cold), (size_t)(e->p - region->cold), "slow:%llx", (unsigned long long)t->cpu->rip);
+    bt->translated += !t->plain;
     bt->bytes += b->bytes;
     bt->host_bytes += b->host_bytes;
     bt->cold_bytes += (u64)(e->p - region->cold);
     region->cold = e->p;
     code_memory_filled(&bt->code);
+    return tn;
+}
+
+void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
+{
+    static _Thread_local struct tr tr;
+    struct tr *t = &tr;
+    struct translation *plain = NULL;
+    t->bt = bt;
+    t->cpu = cpu;
+    t->b = b;
+    t->is64 = (b->mode & 3) == CODE_64;
+    t->segmented = !t->is64 && !(b->mode & MODE_FLAT);
+    t->half_stack = t->segmented && !(b->mode & MODE_STACK32);
+    t->page_rip = (u32)b->place;
+    t->limit = (u32)(b->place >> 32);
+    t->context = b->mode >> 2 & 3;
+    t->loop = __builtin_ia32_rdtsc() - b->since < (u64)LOOP * b->hot;
+    const struct code_region *region = code_memory_current(&bt->code);
+    const bool room = region->middle - region->code > 2 * (ptrdiff_t)CODE_ROOM && region->data - region->cold > 2 * (ptrdiff_t)CODE_ROOM;
+    group_plan(t, room);
+    if (t->ngroups) {
+        t->plain = true;
+        plain = translate(t);
+        t->plain = false;
+    }
+    translate(t)->plain = plain;
 }

@@ -48,6 +48,7 @@ struct translation {
     u8 *leave;                /* leaves for the block's start, in the writable view */
     struct link *in, *out;    /* jumps to and from it */
     struct translation *next; /* in its region */
+    struct translation *plain; /* another one of the block, that this one goes on in (group.c), or NULL */
     struct imm_site *imms;
     const struct imm_site *adjusted; /* the one that the guest has patched */
 };

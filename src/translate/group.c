@@ -1,0 +1,236 @@
+/* Accesses of a block through the same registers, a little apart, share one probe: it asks for the pages of all of them before the
+ * first, and leaves the addend in cpu->shared[], from where the accesses take it without touching the flags. When the probe
+ * finds no pages for all (they lie on two, one may not be written, ...), the block goes on in a second translation of it, where each
+ * access looks for itself; so it does after every slow path while such accesses are still to come.
+ *
+ * Only in 64-bit code that runs in loops: elsewhere the second translation costs more than it gains. */
+#include "translate/tr.h"
+
+#define SPAN_MAX 256 /* bytes between the first and the last */
+#define SPAN_ONE 64  /* ... for each access */
+
+/* What the block's registers are made of, instruction by instruction. */
+struct trace {
+    s64 delta[16]; /* what was added to each since it was last written otherwise */
+    u8 since[17];  /* where that was: 1 + the instruction; the last one: for all */
+};
+
+/* The guest's registers that are written otherwise than by adding a constant, which goes to trace->delta; false: who knows. */
+static bool trace_writes(const struct tr *t, const struct insn *i, struct trace *r, u32 *written)
+{
+    const struct operand *o = i->operands;
+    struct form f;
+    *written = 0;
+    if (i->fn == exec_undefined || !i->opcode || i->opcode->cls == CLASS_CONTROL) return false;
+    for (unsigned k = 0; k < i->noperands; k++)
+        if ((o[k].kind == OPND_GPR || o[k].kind == OPND_GPRH) && (o[k].access & OPND_WRITE)) *written |= bit(o[k].reg);
+    const bool wide = i->opsize == 8 && o[0].kind == OPND_GPR;
+    switch (i->mnemonic) {
+    case I_add: case I_sub:
+        if (!wide || o[1].kind != OPND_IMM || (s64)i->imm != (s32)i->imm) return true;
+        *written = 0;
+        r->delta[o[0].reg] += i->mnemonic == I_add ? (s64)i->imm : -(s64)i->imm;
+        return true;
+    case I_inc: case I_dec:
+        if (!wide) return true;
+        *written = 0;
+        r->delta[o[0].reg] += i->mnemonic == I_inc ? 1 : -1;
+        return true;
+    case I_lea:
+        if (!wide || i->addrsize != 8 || i->base != o[0].reg || i->index != REG_ZERO) return true;
+        *written = 0;
+        r->delta[i->base] += i->disp;
+        return true;
+    case I_push:
+        r->delta[R_SP] -= i->opsize;
+        return o[0].kind != OPND_SEG;
+    case I_pop:
+        r->delta[R_SP] += i->opsize;
+        return o[0].kind == OPND_GPR;
+    case I_cbw: *written = bit(R_AX); return true;
+    case I_cwd: *written = bit(R_DX); return true;
+    case I_div: case I_idiv: case I_mul: *written |= bit(R_AX) | bit(R_DX); return true;
+    case I_imul: case I_cmpxchg:
+        if (form_of(i, &f)) *written |= f.implicit;
+        return true;
+    case I_lahf: *written = bit(R_AX); return true;
+    case I_mov: case I_or: case I_adc: case I_sbb: case I_and: case I_xor: case I_cmp: case I_test: case I_neg: case I_not:
+    case I_shl: case I_shr: case I_sar: case I_rol: case I_ror: case I_rcl: case I_rcr: case I_shld: case I_shrd: case I_movzx:
+    case I_movsx: case I_movsxd: case I_setcc: case I_cmovcc: case I_xchg: case I_xadd: case I_bt: case I_bts: case I_btr: case I_btc:
+    case I_bsf: case I_bsr: case I_tzcnt: case I_lzcnt: case I_popcnt: case I_nop: case I_bswap: case I_clc: case I_stc: case I_cmc:
+    case I_sahf: case I_movbe: case I_crc32: case I_adcx: case I_adox: case I_andn: case I_blsr: case I_blsmsk: case I_blsi:
+    case I_bextr: case I_bzhi: case I_pdep: case I_pext: case I_mulx: case I_shlx: case I_sarx: case I_shrx: case I_rorx:
+        for (unsigned k = 0; k < i->noperands; k++)
+            if (o[k].kind == OPND_SEG || o[k].kind == OPND_CR || o[k].kind == OPND_DR) return false;
+        return true;
+    default:
+        *written |= simd_writes(i);
+        return simd_needs(t, i) != 0;
+    }
+}
+
+/* The memory operand, if its access can share a probe. */
+static const struct operand *groupable(const struct tr *t, const struct insn *i, struct sum *a)
+{
+    const struct operand *mem = NULL;
+    for (unsigned k = 0; k < i->noperands; k++)
+        if (i->operands[k].kind == OPND_MEM) mem = &i->operands[k];
+    if (!mem || !mem->size || mem->size > 32 || i->addrsize != 8 || (i->prefixes & PFX_LOCK) || i->base == REG_RIP) return NULL;
+    switch (i->mnemonic) {
+    case I_mov: case I_or: case I_adc: case I_sbb: case I_and: case I_xor: case I_cmp: case I_test: case I_neg: case I_not: case I_add:
+    case I_sub: case I_inc: case I_dec: case I_shl: case I_shr: case I_sar: case I_movzx: case I_movsx: case I_movsxd: case I_setcc:
+    case I_cmovcc: case I_imul: case I_mul: case I_adcx: case I_adox: case I_mulx: case I_andn: case I_shlx: case I_shrx: case I_sarx:
+    case I_rorx: break;
+    default:
+        if (!simd_groupable(t, i)) return NULL;
+    }
+    if (i->map == 0 && i->code >= 0xa0 && i->code <= 0xa3) return NULL;
+    return address_sum(t, i, a) && !a->extra_scaled && (i->base != REG_ZERO || i->index != REG_ZERO) ? mem : NULL;
+}
+
+static bool same_registers(const struct insn *a, const struct insn *b)
+{
+    return a->base == b->base && a->index == b->index && (a->index == REG_ZERO || a->scale == b->scale) && a->seg == b->seg;
+}
+
+/* What the registers of an address have had added since they were written, as it counts in the address. */
+static s64 address_delta(const struct insn *i, const struct trace *r)
+{
+    return (i->base < 16 ? r->delta[i->base] : 0) + (i->index < 16 ? (s64)((u64)r->delta[i->index] << i->scale) : 0);
+}
+
+/* Where the registers of an address were last written otherwise. */
+static u8 written_at(const struct insn *i, const struct trace *r)
+{
+    u8 n = r->since[16];
+    if (i->base < 16) n = MAX(n, r->since[i->base]);
+    if (i->index < 16) n = MAX(n, r->since[i->index]);
+    return n;
+}
+
+void group_plan(struct tr *t, bool wanted)
+{
+    const struct block *b = t->b;
+    static _Thread_local struct trace traces[BLOCK_MAX + 1];
+    struct trace r = {0};
+    bool free_before[BLOCK_MAX + 1]; /* nobody reads the flags that stand there */
+    t->ngroups = 0;
+    memset(t->group_of, GROUP_NONE, sizeof t->group_of);
+    if (!wanted || !t->is64 || !t->loop || b->changes) return;
+    for (unsigned n = 0; n < b->count; n++) {
+        const struct insn *i = &b->insns[n];
+        u32 written;
+        struct sum a;
+        traces[n] = r;
+        const struct operand *mem = groupable(t, i, &a);
+        if (mem) {
+            const s64 at = (s64)i->disp + address_delta(i, &r);
+            struct group *g = NULL;
+            for (unsigned k = t->ngroups; k-- > 0 && !g;)
+                if (same_registers(t->groups[k].insn, i)) g = &t->groups[k];
+            if (g && g->since == written_at(i, &r)) {
+                const s64 lo = MIN(g->lo, at), hi = MAX(g->hi, at + mem->size);
+                if (hi - lo > SPAN_MAX || hi - lo > SPAN_ONE * (g->count + 1)) g = NULL;
+                else g->lo = lo, g->hi = hi;
+            } else {
+                g = NULL;
+            }
+            if (!g && t->ngroups < GROUP_MAX) {
+                g = &t->groups[t->ngroups++];
+                *g = (struct group){.insn = i, .sum = a, .lo = at, .hi = at + mem->size, .since = written_at(i, &r), .first = (u8)n};
+            }
+            if (g) {
+                g->write |= (mem->access & OPND_WRITE) != 0;
+                g->count++;
+                g->last = (u8)n;
+                t->group_of[n] = (u8)(g - t->groups);
+            }
+        }
+        const bool known = trace_writes(t, i, &r, &written);
+        for (unsigned k = 0; k < 16; k++) {
+            if (known && !(written >> k & 1) && r.delta[k] == (s32)r.delta[k]) continue;
+            r.delta[k] = 0;
+            r.since[k] = (u8)(n + 1);
+        }
+        if (!known) r.since[16] = (u8)(n + 1);
+    }
+    /* Probes go to places where the flags need not be saved. */
+    free_before[b->count] = false;
+    for (unsigned n = b->count; n-- > 0;) {
+        const struct insn *i = &b->insns[n];
+        const bool plain = i->opcode && i->fn != exec_undefined && i->opcode->cls != CLASS_CONTROL;
+        const struct flag_use u = plain ? flags_of(i) : (struct flag_use){.needs = true};
+        free_before[n] = !u.needs && (u.full || free_before[n + 1]);
+    }
+    unsigned kept = 0;
+    u8 number[GROUP_MAX];
+    for (unsigned k = 0; k < t->ngroups; k++) {
+        struct group g = t->groups[k];
+        number[k] = GROUP_NONE;
+        if (g.count < 2) continue;
+        g.probe = g.first;
+        for (unsigned n = g.first + 1u; n-- > g.since;) {
+            if (n && !free_before[n]) continue;
+            g.probe = (u8)n;
+            break;
+        }
+        const s64 disp = g.lo - address_delta(g.insn, &traces[g.probe]);
+        if (disp != (s32)disp || disp > INT32_MAX - (s32)GUEST_PAGE_SIZE) continue;
+        g.sum.m.disp = (s32)disp;
+        number[k] = (u8)kept;
+        t->groups[kept++] = g;
+    }
+    t->ngroups = kept;
+    for (unsigned n = 0; n < b->count; n++)
+        if (t->group_of[n] != GROUP_NONE) t->group_of[n] = number[t->group_of[n]];
+}
+
+static struct rm shared_addend(const struct group *g, const struct tr *t)
+{
+    return rm_gs(offsetof(struct cpu, shared) + 8 * (size_t)(g - t->groups));
+}
+
+void group_probe(struct tr *t, unsigned n)
+{
+    struct emit *e = &t->e;
+    for (unsigned k = 0; k < t->ngroups && !t->plain; k++) {
+        struct group *g = &t->groups[k];
+        if (g->probe != n) continue;
+        flags_before(t, true, 0, false);
+        struct stub *s = new_stub(t);
+        s->span = (u16)(g->hi - g->lo);
+        emit_probe_group(t, s, &g->sum, s->span, g->write);
+        emit_store(e, T_A, shared_addend(g, t));
+        g->open = true;
+        t->shared = g;
+        t->shared_until = e->p;
+    }
+}
+
+struct group *group_member(struct tr *t)
+{
+    const u8 k = t->group_of[t->i - t->b->insns];
+    return k != GROUP_NONE && t->groups[k].open ? &t->groups[k] : NULL;
+}
+
+void group_address(struct tr *t, struct group *g)
+{
+    struct sum a;
+    address_sum(t, t->i, &a);
+    if (t->shared != g || t->shared_until != t->e.p) emit_load(&t->e, T_A, shared_addend(g, t));
+    t->shared = a.m.reg != H_NONE && a.m.index != H_NONE ? NULL : g;
+    t->at = with_register(t, T_A, a.m);
+}
+
+bool groups_open(const struct tr *t)
+{
+    const unsigned n = (unsigned)(t->i - t->b->insns);
+    for (unsigned k = 0; k < t->ngroups; k++)
+        if (t->groups[k].open && t->groups[k].last > n) return true;
+    return false;
+}
+
+void groups_close(struct tr *t)
+{
+    for (unsigned k = 0; k < t->ngroups; k++) t->groups[k].open = false;
+}
