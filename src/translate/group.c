@@ -108,6 +108,19 @@ static u8 written_at(const struct insn *i, const struct trace *r)
     return n;
 }
 
+/* The flags before instruction n can be made again from registers (integer.c): a probe there need not save them. */
+static bool cheap_flags(const struct block *b, unsigned n)
+{
+    while (n-- > 0) {
+        switch (b->insns[n].mnemonic) {
+        case I_cmp: case I_test: case I_and: case I_or: case I_xor: case I_add: case I_sub: case I_neg: return true;
+        default:
+            if (!b->insns[n].opcode || b->insns[n].opcode->writes) return false;
+        }
+    }
+    return true;
+}
+
 void group_plan(struct tr *t, bool wanted)
 {
     const struct block *b = t->b;
@@ -167,13 +180,13 @@ void group_plan(struct tr *t, bool wanted)
     for (unsigned k = 0; k < t->ngroups; k++) {
         struct group g = t->groups[k];
         number[k] = GROUP_NONE;
-        if (g.count < 2) continue;
         g.probe = g.first;
         for (unsigned n = g.first + 1u; n-- > g.since;) {
             if (n && !free_before[n]) continue;
             g.probe = (u8)n;
             break;
         }
+        if (g.count < 2 && (g.probe == g.first || cheap_flags(b, g.first))) continue;
         const s64 disp = g.lo - address_delta(g.insn, &traces[g.probe]);
         if (disp != (s32)disp || disp > INT32_MAX - (s32)GUEST_PAGE_SIZE) continue;
         g.sum.m.disp = (s32)disp;

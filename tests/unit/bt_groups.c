@@ -1,0 +1,115 @@
+/* build/tests/test_bt_groups: accesses that share a probe (translate/group.c). */
+#include "translate/bt.h"
+
+#include "cpu/cpu.h"
+#include "translate/translate.h"
+
+static struct cpu *at_once(struct cpu *c)
+{
+    bt_set_threshold(c, 1);
+    return c;
+}
+#define interp_engine   bt_engine
+#define cpu_create(...) at_once(cpu_create(__VA_ARGS__))
+#include "interp.c"
+
+#define LINEAR 0x40000u /* two linear pages that are mapped apart */
+#define FIRST  0x50000u
+#define SECOND 0x58000u
+
+static void map(u64 linear, u64 entry) { write64(PAGES + 0x3000 + 8 * (linear >> 12), entry); }
+
+static void apart(u64 flags)
+{
+    long_mode();
+    map(LINEAR, FIRST | 7);
+    map(LINEAR + 0x1000, SECOND | flags);
+}
+
+static void again(u64 rbx)
+{
+    cpu->rip = CODE;
+    cpu->halted = false;
+    cpu->regs[R_SP] = 0x80000;
+    cpu->regs[R_AX] = 1;
+    cpu->regs[R_BX] = rbx;
+    cpu->regs[R_CX] = 100;
+    cpu->regs[R_DI] = CODE + 0x800;
+    for (unsigned n = 0; n < 512; n++) {
+        write64(FIRST + 8 * n, 0x1111111111111111 * (n & 15));
+        write64(SECOND + 8 * n, 0x0123456789abcdef * n);
+    }
+}
+
+static u64 read64(gpa at)
+{
+    u64 v;
+    memcpy(&v, ram->host + at, 8);
+    return v;
+}
+
+static bool has_groups(u64 at)
+{
+    const struct code_page *p = ((struct bt *)cpu->engine)->cache.pages[at >> 12];
+    const struct block *b = p ? block_at(p, at & 0xfff, cpu->mode_key, block_place(cpu, at, at & 0xfff)) : NULL;
+    return b && b->translation && b->translation->plain;
+}
+
+Test(interp, accesses_wander_over_the_end_of_a_page)
+{
+    u64 sum[2], stored[2];
+    apart(7);
+    /* l: mov rdx, [rbx]; add rax, rdx; add rax, [rbx+8]; adc rdx, [rbx+18h]; xor [rbx+10h], rdx; add rbx, 8; adc rax, [rbx-10h];
+     * dec ecx; jnz l; hlt */
+    CODE_AT(CODE, 0x48, 0x8b, 0x13, 0x48, 0x01, 0xd0, 0x48, 0x03, 0x43, 8, 0x48, 0x13, 0x53, 0x18, 0x48, 0x31, 0x53, 0x10, 0x48, 0x83,
+            0xc3, 8, 0x48, 0x13, 0x43, 0xf0, 0xff, 0xc9, 0x75, 0xe2, 0xf4);
+    for (unsigned translated = 0; translated < 2; translated++) {
+        bt_set_threshold(cpu, translated ? 1 : ~0u);
+        again(LINEAR + 0xf00);
+        cr_assert_eq(run(), -1);
+        sum[translated] = cpu->regs[R_AX];
+        stored[translated] = 0;
+        for (unsigned n = 0; n < 512; n++) stored[translated] = stored[translated] * 3 + read64(FIRST + 8 * n) + 5 * read64(SECOND + 8 * n);
+    }
+    cr_assert(has_groups(CODE));
+    cr_assert_eq(sum[0], sum[1]);
+    cr_assert_eq(stored[0], stored[1]);
+}
+
+Test(interp, what_comes_before_a_fault_is_done)
+{
+    static const u64 flags[] = {0, 5}; /* not present, not writable */
+    for (unsigned n = 0; n < 2; n++) {
+        apart(flags[n]);
+        CODE_AT(CODE, 0x48, 0x89, 0x0b, 0x48, 0x83, 0xc1, 5, 0x48, 0x89, 0x4b, 8, 0xf4); /* mov [rbx], rcx; add rcx, 5; mov [rbx+8], rcx; hlt */
+        again(LINEAR + 0xff8);
+        cr_assert_eq(run(), EXC_PF);
+        cr_assert(has_groups(CODE));
+        cr_assert_eq(cpu->cr2, LINEAR + 0x1000);
+        cr_assert_eq(stack64(1), CODE + 7);
+        cr_assert_eq(read64(FIRST + 0xff8), 100);
+        cr_assert_eq(cpu->regs[R_CX], 105);
+    }
+}
+
+/* A store to code between them takes the slow path. */
+Test(interp, a_slow_path_between_accesses)
+{
+    apart(7);
+    CODE_AT(CODE + 0x800, 0x90, 0xf4);
+    cpu->rip = CODE + 0x800;
+    cr_assert_eq(run(), -1);
+    /* mov rax, [rbx]; stc; mov [rdi], cl; adc rax, [rbx+8]; hlt */
+    CODE_AT(CODE, 0x48, 0x8b, 0x03, 0xf9, 0x88, 0x0f, 0x48, 0x13, 0x43, 8, 0xf4);
+    for (unsigned n = 0; n < 3; n++) {
+        again(LINEAR + 0x80 + n);
+        cpu->regs[R_CX] = n;
+        cr_assert_eq(run(), -1);
+        cr_assert(has_groups(CODE));
+        cr_assert_eq(cpu->regs[R_AX], read64(FIRST + 0x80 + n) + read64(FIRST + 0x88 + n) + 1);
+        cr_assert_eq(ram->host[CODE + 0x800], n);
+        cpu->rip = CODE + 0x801; /* code again */
+        cpu->halted = false;
+        cr_assert_eq(run(), -1);
+    }
+}
