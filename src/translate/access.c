@@ -270,12 +270,12 @@ static void emit_probe_recent(struct tr *t, struct stub *s, const struct sum *a,
         /* A range that is written may begin or end where code does (light.c). */
         emit_sum(t, true, T_B, !write && known_place(t, a, size, &page) ? &page : a, 0);
     }
-    emit_op(e, E_W, 0, 0x2b, T_B, recent_field(t, slot, offsetof(struct tlb_recent, start)));
     if (align > 1) {
         emit_op(e, E_REX, 0, 0xf6, 0, rm_reg(T_B));
         emit8(e, align - 1);
         o->sites[1] = emit_jump(e, CC_NE);
     }
+    emit_op(e, E_W, 0, 0x2b, T_B, recent_field(t, slot, offsetof(struct tlb_recent, start)));
     emit_op(e, E_W, 0, 0x3b, T_B, recent_field(t, slot, offsetof(struct tlb_recent, limit)));
     o->sites[0] = emit_jump(e, CC_AE);
     emit_op(e, E_W, 0, cut ? 0x03 : 0x8b, T_A, recent_field(t, slot, offsetof(struct tlb_recent, addend)));
