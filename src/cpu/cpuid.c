@@ -638,6 +638,8 @@ int cpu_model_parse(const char *spec, struct cpu_model **out)
 
 void cpu_model_destroy(struct cpu_model *m) { free(m); }
 
+const char *cpu_model_name(size_t i) { return i < ARRAY_LEN(models) ? models[i].name : NULL; }
+
 void cpu_model_list(FILE *f)
 {
     fprintf(f, "CPU models:\n");

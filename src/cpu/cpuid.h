@@ -67,6 +67,8 @@ int cpu_model_parse(const char *spec, struct cpu_model **out);
 void cpu_model_destroy(struct cpu_model *m);
 /* The names -cpu knows, one a line, and then the features: `-cpu help`. */
 void cpu_model_list(FILE *f);
+/* The name of model number i; NULL: there are no more. */
+const char *cpu_model_name(size_t i);
 /* Topology of one package (leaves 1, 4 and 0xb). */
 void cpu_model_set_topology(struct cpu_model *m, unsigned cores, unsigned threads);
 /* Leaf 1 EAX, which is also EDX after reset. */

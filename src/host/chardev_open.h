@@ -23,6 +23,8 @@ struct chardev_config {
     const char *path;  /* FILE, PIPE, UNIX */
     const char *host;  /* TCP: NULL or "": any address */
     const char *port;  /* TCP: number or service name */
+    bool has_fd;       /* UNIX: a socket that we were started with: */
+    int fd;            /* its number; path is for messages */
     bool append;       /* FILE: keep what is there */
     bool server;       /* UNIX, TCP: listen, else connect */
     bool wait;         /* UNIX, TCP servers: do not start before somebody connects */

@@ -170,6 +170,12 @@ static int socket_at(const struct chardev_config *config, int family, const stru
 static int unix_socket(const struct chardev_config *config)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
+    if (config->has_fd) {
+        int flags = fcntl(config->fd, F_GETFL);
+        if (flags < 0 || fcntl(config->fd, F_SETFD, FD_CLOEXEC) < 0) return -errno;
+        if (config->server && fcntl(config->fd, F_SETFL, flags | O_NONBLOCK) < 0) return -errno;
+        return config->fd;
+    }
     if (!config->path[0]) return -ENOENT;
     if (strlen(config->path) >= sizeof(address.sun_path)) return -ENAMETOOLONG;
     strcpy(address.sun_path, config->path);
@@ -255,7 +261,7 @@ struct chardev *chardev_socket_open(struct event_loop *loop, const struct charde
     int err;
     if (config->server) {
         sock->listen_fd = fd;
-        if (!sock->tcp) sock->unlink_path = config->path;
+        if (!sock->tcp && !config->has_fd) sock->unlink_path = config->path;
         sock->listener = event_loop_add(loop, fd, POLLIN, incoming, sock);
         err = sock->listener ? 0 : -ENOMEM;
         if (!err && config->wait) err = wait_for_peer(sock);

@@ -9,7 +9,7 @@
 
 #include "machine/machine.h"
 
-static const struct control_command *const tables[] = {control_vm, control_block, control_devices, control_input};
+static const struct control_command *const tables[] = {control_vm, control_block, control_devices, control_input, control_probe};
 
 json_t *control_fail(struct control_error *e, const char *class, const char *format, ...)
 {
@@ -127,6 +127,64 @@ json_t *control_list(void)
     for (size_t t = 0; t < ARRAY_LEN(tables); t++)
         for (const struct control_command *c = tables[t]; c->name; c++)
             json_array_append_new(list, json_pack("{ss}", "name", c->name));
+    return list;
+}
+
+/* ---- the schema: entities that refer to each other by name ---- */
+
+/* The name of a parameter's type, which is added to the list if it is an enumeration. */
+static json_t *type_of(json_t *list, const struct parameter *p, const char *object)
+{
+    static const struct {
+        char letter;      /* as in the table */
+        const char *name; /* as in the schema */
+    } types[] = {{'i', "int"}, {'n', "number"}, {'b', "bool"}, {'a', "[any]"}, {'s', "str"}};
+    if (p->type_len == 1) {
+        for (size_t i = 0; i < ARRAY_LEN(types); i++)
+            if (types[i].letter == *p->type) return json_string(types[i].name);
+        return json_string("any");
+    }
+    json_t *name = json_sprintf("%s-%.*s", object, p->name_len, p->name), *members = json_array(), *values = json_array();
+    for (const char *at = p->type, *end = at + p->type_len; at < end;) {
+        size_t n = strcspn(at, "|? ");
+        json_array_append_new(members, json_pack("{ss%}", "name", at, n));
+        json_array_append_new(values, json_stringn(at, n));
+        at += n + 1;
+    }
+    json_array_append_new(list, json_pack("{sssOsoso}", "meta-type", "enum", "name", name, "members", members, "values", values));
+    return name;
+}
+
+json_t *control_schema(void)
+{
+    static const char *const builtins[][2] = {{"str", "string"}, {"int", "int"}, {"number", "number"}, {"bool", "boolean"},
+                                              {"any", "value"}};
+    static const char *const events[] = {"BLOCK_IO_ERROR", "DEVICE_TRAY_MOVED", "POWERDOWN", "RESET", "RESUME", "RTC_CHANGE",
+                                         "SHUTDOWN", "STOP"};
+    json_t *list = json_array();
+    for (size_t i = 0; i < ARRAY_LEN(builtins); i++)
+        json_array_append_new(list, json_pack("{ssssss}", "meta-type", "builtin", "name", builtins[i][0], "json-type",
+                                              builtins[i][1]));
+    json_array_append_new(list, json_pack("{ssssss}", "meta-type", "array", "name", "[any]", "element-type", "any"));
+    json_array_append_new(list, json_pack("{sssss[]}", "meta-type", "object", "name", "event", "members"));
+    for (size_t i = 0; i < ARRAY_LEN(events); i++)
+        json_array_append_new(list, json_pack("{ssssss}", "meta-type", "event", "name", events[i], "arg-type", "event"));
+    for (size_t t = 0; t < ARRAY_LEN(tables); t++) {
+        for (const struct control_command *c = tables[t]; c->name; c++) {
+            char object[80];
+            struct parameter p;
+            json_t *members = json_array();
+            snprintf(object, sizeof(object), "%s-arg", c->name);
+            for (const char *at = c->args; next_parameter(&at, &p);) {
+                json_t *member = json_pack("{ss%so}", "name", p.name, (size_t)p.name_len, "type", type_of(list, &p, object));
+                if (p.optional) json_object_set_new(member, "default", json_null());
+                json_array_append_new(members, member);
+            }
+            json_array_append_new(list, json_pack("{sssssssssb}", "meta-type", "command", "name", c->name, "arg-type", object,
+                                                  "ret-type", "any", "allow-oob", false));
+            json_array_append_new(list, json_pack("{ssssso}", "meta-type", "object", "name", object, "members", members));
+        }
+    }
     return list;
 }
 

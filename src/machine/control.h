@@ -39,12 +39,14 @@ struct control_command {
 };
 
 /* The table's parts, by subject, each ending with an empty row. */
-extern const struct control_command control_vm[], control_block[], control_devices[], control_input[];
+extern const struct control_command control_vm[], control_block[], control_devices[], control_input[], control_probe[];
 
 /* Run a command; args may be NULL. A new reference, or NULL with the error set. */
 json_t *control_run(struct machine *m, const char *name, json_t *args, struct control_error *e);
 /* An array of {"name": NAME}. */
 json_t *control_list(void);
+/* What query-qmp-schema answers. */
+json_t *control_schema(void);
 /* Does the value fit the schema? Else the error is set; path names it in the message. */
 bool control_check(const char *schema, json_t *args, struct control_error *e);
 

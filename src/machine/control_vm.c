@@ -82,8 +82,8 @@ static json_t *query_machines(struct machine *m, json_t *args, struct control_er
     (void)m;
     (void)args;
     (void)e;
-    return json_pack("[{sssbsisbsbsb}]", "name", "pc", "is-default", true, "cpu-max", 64, "hotpluggable-cpus", false,
-                     "numa-mem-supported", false, "deprecated", false);
+    return json_pack("[{sssssbsisbsbsb}]", "name", "pc-i440fx-7.2", "alias", "pc", "is-default", true, "cpu-max", 64,
+                     "hotpluggable-cpus", false, "numa-mem-supported", false, "deprecated", false);
 }
 
 static json_t *query_current_machine(struct machine *m, json_t *args, struct control_error *e)
@@ -153,6 +153,7 @@ static json_t *stop(struct machine *m, json_t *args, struct control_error *e)
 static json_t *cont(struct machine *m, json_t *args, struct control_error *e)
 {
     (void)args;
+    if (m->options->no_machine) return control_fail(e, ERROR_GENERIC, "There is no machine (-machine none)");
     if (!machine_cont(m)) return control_fail(e, ERROR_GENERIC, "Resetting the Virtual Machine is required");
     return json_object();
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "core/log.h"
+#include "host/daemon.h"
 #include "host/terminal.h"
 #include "machine/machine.h"
 #include "machine/options.h"
@@ -53,6 +54,8 @@ static int write_pidfile(const char *path)
 
 static int run(const struct options *o)
 {
+    int daemon = -1, forked = o->daemonize ? daemon_fork(&daemon) : 0;
+    if (forked) return forked > 0 ? EXIT_SUCCESS : EXIT_FAILURE;
     if (o->log_file && log_open(o->log_file) < 0) return EXIT_FAILURE;
     if (o->log_items) log_parse(o->log_items, &log_mask, NULL);
     if (o->perfmap && perfmap_open() < 0) return EXIT_FAILURE;
@@ -60,6 +63,7 @@ static int run(const struct options *o)
 
     struct machine *m = machine_create(o);
     int code = EXIT_FAILURE;
+    if (m && o->daemonize) daemon_ready(daemon);
     if (m) {
         running = m;
         code = machine_run(m);

@@ -3,6 +3,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <jansson.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -40,10 +41,48 @@ static int add(struct option_list *l, const char *key, const char *value)
     return 0;
 }
 
+/* {"a": {"b": "x"}} is a.b=x. */
+static int add_json(struct option_list *l, json_t *from, const char *prefix)
+{
+    const char *key;
+    json_t *value;
+    json_object_foreach(from, key, value) {
+        char name[128], number[32];
+        int err = -EINVAL;
+        snprintf(name, sizeof(name), "%s%s%s", prefix, *prefix ? "." : "", key);
+        if (json_is_object(value)) {
+            err = add_json(l, value, name);
+        } else if (json_is_string(value)) {
+            err = add(l, name, json_string_value(value));
+        } else if (json_is_boolean(value)) {
+            err = add(l, name, json_is_true(value) ? "on" : "off");
+        } else if (json_is_integer(value)) {
+            snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT, json_integer_value(value));
+            err = add(l, name, number);
+        } else {
+            fprintf(stderr, "calque: %s: '%s': such a value is not understood\n", l->option, name);
+        }
+        if (err) return err;
+    }
+    return 0;
+}
+
+static int parse_json(struct option_list *l, const char *text)
+{
+    json_error_t e;
+    json_t *json = json_loads(text, 0, &e);
+    int err = json ? add_json(l, json, "") : -EINVAL;
+    if (!json) fprintf(stderr, "calque: %s: %s: not understood: %s\n", l->option, text, e.text);
+    json_decref(json);
+    if (err) option_list_free(l);
+    return err;
+}
+
 int option_list_parse(struct option_list *l, const char *option, const char *text, const char *first_key)
 {
     memset(l, 0, sizeof(*l));
     l->option = option;
+    if (*text == '{') return parse_json(l, text);
     bool first = true;
     while (*text) {
         char *item = next_item(&text);

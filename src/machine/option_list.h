@@ -17,7 +17,8 @@ struct option_list {
 };
 
 /* Split text at commas (",," is one comma). first_key, if not NULL, is the key of a first item without "=". Further
- * bare words are keys with the value "on", or "off" for "noKEY". 0, or -EINVAL with a message. */
+ * bare words are keys with the value "on", or "off" for "noKEY". A JSON object is such a list, too. 0, or -EINVAL with
+ * a message. */
 int option_list_parse(struct option_list *l, const char *option, const char *text, const char *first_key);
 void option_list_free(struct option_list *l);
 /* The last value of key, NULL when it is absent; marks it as used. */

@@ -205,11 +205,14 @@ static int opt_machine(struct context *c, const char *option, const char *arg)
 
     const char *type = option_list_get(&l, "type");
     if (type && (!strcmp(type, "help") || !strcmp(type, "?"))) {
-        printf("Supported machines are:\npc                   i440FX + PIIX3 PC (default)\n");
+        printf("Supported machines are:\nnone                 a PC that never starts, to be asked questions\n"
+               "pc                   i440FX + PIIX3 PC (default)\n");
         option_list_free(&l);
         return 1;
     }
-    if (type && strcmp(type, "pc") && strcmp(type, "i440fx") && strncmp(type, "pc-i440fx-", 10))
+    if (type && !strcmp(type, "none"))
+        c->o->no_machine = c->o->start_stopped = c->o->nodefaults = true;
+    else if (type && strcmp(type, "pc") && strcmp(type, "i440fx") && strncmp(type, "pc-i440fx-", 10))
         err = bad(option, type, "machine type not supported (there is pc)");
 
     const char *accel = option_list_get(&l, "accel");
@@ -414,17 +417,21 @@ static int opt_action(struct context *c, const char *option, const char *arg)
     return options_action(c->o, arg);
 }
 
+/* Driver, bus. */
+static const char *const devices[][2] = {
+    {"AC97", "PCI"}, {"e1000", "PCI"}, {"rtl8139", "PCI"}, {"ne2k_pci", "PCI"}, {"piix3-usb-uhci", "PCI"}, {"usb-kbd", "usb-bus"},
+    {"usb-mouse", "usb-bus"}, {"usb-tablet", "usb-bus"}, {"floppy", "floppy-bus"}, {"ide-cd", "IDE"}, {"ide-hd", "IDE"},
+    {"isa-debug-exit", "ISA"}, {"isa-debugcon", "ISA"}, {"isa-parallel", "ISA"}, {"isa-serial", "ISA"}, {"pc-testdev", "ISA"},
+    {"pci-testdev", "PCI"}, {"VGA", "PCI"}, {"virtio-blk-pci", "PCI"}, {"virtio-keyboard-pci", "PCI"},
+    {"virtio-mouse-pci", "PCI"}, {"virtio-net-pci", "PCI"}, {"virtio-rng-pci", "PCI"}, {"virtio-tablet-pci", "PCI"},
+};
+
+const char *options_device_name(size_t i) { return i < ARRAY_LEN(devices) ? devices[i][0] : NULL; }
+
 static int opt_device(struct context *c, const char *option, const char *arg)
 {
     if (!strcmp(arg, "help") || !strcmp(arg, "?")) {
         /* In the form that scripts look for. */
-        static const char *const devices[][2] = {
-            {"AC97", "PCI"}, {"e1000", "PCI"}, {"rtl8139", "PCI"}, {"ne2k_pci", "PCI"}, {"piix3-usb-uhci", "PCI"}, {"usb-kbd", "usb-bus"}, {"usb-mouse", "usb-bus"},
-            {"usb-tablet", "usb-bus"}, {"floppy", "floppy-bus"}, {"ide-cd", "IDE"}, {"ide-hd", "IDE"}, {"isa-debug-exit", "ISA"}, {"isa-debugcon", "ISA"},
-            {"isa-parallel", "ISA"}, {"isa-serial", "ISA"}, {"pc-testdev", "ISA"}, {"pci-testdev", "PCI"}, {"VGA", "PCI"},
-            {"virtio-blk-pci", "PCI"}, {"virtio-keyboard-pci", "PCI"}, {"virtio-mouse-pci", "PCI"},
-            {"virtio-net-pci", "PCI"}, {"virtio-rng-pci", "PCI"}, {"virtio-tablet-pci", "PCI"},
-        };
         for (size_t i = 0; i < ARRAY_LEN(devices); i++) printf("name \"%s\", bus %s\n", devices[i][0], devices[i][1]);
         return 1;
     }
@@ -653,6 +660,7 @@ static int opt_flag(struct context *c, const char *option, const char *arg)
     if (!strcmp(name, "no-reboot")) c->o->no_reboot = true;
     if (!strcmp(name, "no-shutdown")) c->o->no_shutdown = true;
     if (!strcmp(name, "S")) c->o->start_stopped = true;
+    if (!strcmp(name, "daemonize")) c->o->daemonize = true;
     if (!strcmp(name, "no-hpet")) c->o->hpet = false;
     if (!strcmp(name, "no-acpi")) c->o->acpi = false;
     if (!strcmp(name, "usb")) c->o->usb = true;
@@ -661,6 +669,31 @@ static int opt_flag(struct context *c, const char *option, const char *arg)
     if (!strcmp(name, "snapshot")) c->o->snapshot = true;
     if (!strcmp(name, "perfmap")) c->o->perfmap = true;
     return 0;
+}
+
+/* What may be given, as it asks for what is the case: nothing is locked in memory; messages are what they are. */
+static int opt_fixed(struct context *c, const char *option, const char *arg)
+{
+    static const char *const off[] = {"mem-lock", "cpu-pm", "timestamp", "guest-name"};
+    struct option_list l;
+    bool on = false;
+    (void)c;
+    int err = option_list_parse(&l, option, arg, NULL);
+    if (err) return err;
+    for (size_t i = 0; i < ARRAY_LEN(off) && !err; i++) {
+        err = option_list_bool(&l, off[i], &on);
+        if (!err && on && i < 2) err = bad(option, arg, "not supported");
+        on = false;
+    }
+    if (!err) err = option_list_check(&l);
+    option_list_free(&l);
+    return err;
+}
+
+static int opt_add_fd(struct context *c, const char *option, const char *arg)
+{
+    (void)option;
+    return options_add_fd(c->o, arg);
 }
 
 static int opt_version(struct context *c, const char *option, const char *arg)
@@ -719,6 +752,9 @@ static const struct option {
     {"qmp-pretty", "target", opt_monitor, NULL},
     {"mon", "[chardev=]id[,mode=readline|control][,pretty=on|off]", opt_monitor, "a monitor on a -chardev"},
     {"chardev", "kind,id=id[,...]", opt_chardev, "a character device, for -serial chardev:id"},
+    {"add-fd", "fd=n,set=n", opt_add_fd, "an open file, for -chardev file,path=/dev/fdset/n"},
+    {"overcommit", "mem-lock=off,cpu-pm=off", opt_fixed, NULL},
+    {"msg", "timestamp=on|off", opt_fixed, NULL},
     {"debugcon", "target", opt_debugcon, "connect the debug port 0xe9"},
     {"device", "driver[,prop=value...]", opt_device, "add a device (-device help lists them)"},
     {"nographic", NULL, opt_nographic, "no display; serial port 0 on standard input and output"},
@@ -737,6 +773,7 @@ static const struct option {
     {"audio", "none|sdl|wav,model=ac97|pcspk[,prop=value...]", opt_audio, "the same with that card"},
     {"rtc", "[base=utc|localtime|date][,clock=host|rt|vm][,driftfix=none|slew]", opt_rtc, "the guest's real-time clock"},
     {"S", NULL, opt_flag, "do not start before the monitor says so (cont)"},
+    {"daemonize", NULL, opt_flag, "go to the background when everything is ready"},
     {"action", "[reboot=reset|shutdown][,shutdown=poweroff|pause]", opt_action, "what the guest's reset and power-off do"},
     {"no-reboot", NULL, opt_flag, "exit instead of rebooting"},
     {"no-shutdown", NULL, opt_flag, "stop instead of exiting on power-off"},
@@ -752,6 +789,8 @@ static const struct option {
     {"perfmap", NULL, opt_flag, "name translated code for perf(1), in /tmp/perf-PID.map"},
     {"pidfile", "file", opt_pidfile, "write the process ID there"},
 };
+
+const char *options_name(size_t i) { return i < ARRAY_LEN(table) ? table[i].name : NULL; }
 
 static int opt_help(struct context *c, const char *option, const char *arg)
 {
@@ -904,6 +943,8 @@ static int add_object(struct options *o, const char *text)
     const char *id = option_list_get(&l, "id");
     if (kind && !strcmp(kind, "filter-dump")) {
         err = options_net_dump(o, &l);
+    } else if (kind && !strcmp(kind, "secret")) {
+        for (int i = 0; i < l.count; i++) l.items[i].used = true; /* nothing here has one to ask for */
     } else if (kind && (!strcmp(kind, "rng-random") || !strcmp(kind, "rng-builtin"))) {
         err = options_rng(o, kind, id, &l);
     } else {
@@ -1009,6 +1050,10 @@ static int parse(struct context *c, int argc, char **argv)
 /* What only makes sense together. */
 static int check(const struct options *o)
 {
+    for (int i = 0; i < o->chardev_count && o->daemonize; i++)
+        if (o->chardevs[i].kind == CHARDEV_STDIO) return bad("-daemonize", "stdio", "there is no terminal in the background");
+    for (int i = 0; i < o->display_count && o->daemonize; i++)
+        if (o->displays[i].kind == DISPLAY_CURSES) return bad("-daemonize", "curses", "there is no terminal in the background");
     if (o->kernel) return 0;
     if (o->initrd) fprintf(stderr, "calque: -initrd needs -kernel\n");
     else if (o->append) fprintf(stderr, "calque: -append needs -kernel\n");
@@ -1035,12 +1080,12 @@ int options_parse(struct options *o, int argc, char **argv)
     int result = parse(&c, argc, argv);
     if (!result) result = check_accelerators(&c);
     if (!result && o->nodefaults && !vga_said) o->vga = false;
-    if (!result) result = check(o);
     if (!result) result = finish_chardevs(&c);
     if (!result) result = finish_networks(&c);
     if (!result) result = options_audio_finish(o);
     if (!result) result = options_drive_finish(o);
     if (!result) result = options_display_finish(o);
+    if (!result) result = check(o);
     if (!result) result = cpu_model_parse(o->cpu ? o->cpu : "max", &o->cpu_model);
     if (!result) cpu_model_set_topology(o->cpu_model, o->cores, o->threads);
     return result;

@@ -144,6 +144,8 @@ struct options {
     bool interpret;              /* -accel interp */
     bool no_reboot, no_shutdown; /* what the guest's reset and power-off do */
     bool start_stopped;          /* -S */
+    bool no_machine;             /* -machine none: it never starts */
+    bool daemonize;              /* -daemonize */
 
     char *kernel, *initrd, *append; /* direct boot; NULL: not given */
     char *bios;                     /* -bios, NULL: default */
@@ -159,6 +161,10 @@ struct options {
 
     struct chardev_config chardevs[OPTIONS_CHARDEVS];
     bool chardev_used[OPTIONS_CHARDEVS]; /* a device has it */
+    struct {
+        int set, fd;                     /* -add-fd: /dev/fdset/SET is that descriptor */
+    } fds[OPTIONS_CHARDEVS];
+    int fd_count;                        /* used entries */
     int chardev_count;                   /* used entries */
     int serial[OPTIONS_SERIALS];         /* CHARDEV_* or index of chardevs[] */
     int parallel;                        /* likewise */
@@ -213,6 +219,8 @@ void options_free(struct options *o);
 /* -serial, -debugcon and their like: "stdio", "file:PATH" ... or "chardev:ID"; *ref becomes an index or
  * CHARDEV_NONE. option and label are for messages. 0 or -EINVAL with a message. */
 int options_chardev_target(struct options *o, const char *option, const char *text, const char *label, int *ref);
+/* -add-fd. */
+int options_add_fd(struct options *o, const char *text);
 /* -chardev KIND,id=ID,... */
 int options_chardev_define(struct options *o, const char *text);
 /* Take -chardev ID for a device. */
@@ -305,5 +313,9 @@ int options_drive_errors(struct drive_option *d, const char *option, struct opti
 /* Give all drives their places. */
 int options_drive_finish(struct options *o);
 void options_drive_free(struct options *o);
+
+/* What there is, for programs that ask; NULL at the end: names of options, of -device's drivers. */
+const char *options_name(size_t i);
+const char *options_device_name(size_t i);
 
 #endif

@@ -208,6 +208,45 @@ static bool good_id(const char *id)
     return true;
 }
 
+int options_add_fd(struct options *o, const char *text)
+{
+    struct option_list l;
+    u64 set = 0, fd = 0;
+    int err = option_list_parse(&l, "-add-fd", text, NULL);
+    if (err) return err;
+    bool complete = option_list_get(&l, "set") && option_list_get(&l, "fd");
+    option_list_get(&l, "opaque");
+    err = option_list_number(&l, "set", INT32_MAX, &set);
+    if (!err) err = option_list_number(&l, "fd", INT32_MAX, &fd);
+    if (!err) err = option_list_check(&l);
+    option_list_free(&l);
+    if (!err && (!complete || o->fd_count == OPTIONS_CHARDEVS)) {
+        fprintf(stderr, "calque: -add-fd %s: %s\n", text, complete ? "too many" : "set and fd are needed");
+        err = -EINVAL;
+    }
+    if (err) return err;
+    o->fds[o->fd_count].set = (int)set;
+    o->fds[o->fd_count++].fd = (int)fd;
+    return 0;
+}
+
+/* "/dev/fdset/N" becomes the name of a descriptor of that set. */
+static int from_fdset(const struct options *o, const char **path)
+{
+    u64 set;
+    char name[32];
+    if (strncmp(*path, "/dev/fdset/", 11) || !option_number(*path + 11, INT32_MAX, &set)) return 0;
+    for (int i = 0; i < o->fd_count; i++) {
+        if (o->fds[i].set != (int)set) continue;
+        snprintf(name, sizeof(name), "/dev/fd/%d", o->fds[i].fd);
+        free((char *)*path);
+        *path = strdup(name);
+        return 0;
+    }
+    fprintf(stderr, "calque: -chardev: %s: no such set of descriptors\n", *path);
+    return -EINVAL;
+}
+
 static int define(struct options *o, struct option_list *l)
 {
     const char *kind = option_list_get(l, "backend");
@@ -235,6 +274,7 @@ static int define(struct options *o, struct option_list *l)
     } else if (!strcmp(kind, "file")) {
         c.kind = CHARDEV_FILE;
         if (!(c.path = required(l, "path"))) err = -EINVAL;
+        if (!err) err = from_fdset(o, &c.path);
         if (!err) err = option_list_bool(l, "append", &c.append);
     } else if (!strcmp(kind, "pipe")) {
         c.kind = CHARDEV_PIPE;
@@ -242,10 +282,14 @@ static int define(struct options *o, struct option_list *l)
     } else if (!strcmp(kind, "pty") || !strcmp(kind, "serial-pty")) {
         c.kind = CHARDEV_PTY;
     } else if (!strcmp(kind, "socket")) {
-        const char *path = option_list_get(l, "path");
-        if (path) {
+        const char *path = option_list_get(l, "path"), *given = option_list_get(l, "fd");
+        if (path || given) {
             c.kind = CHARDEV_UNIX;
-            c.path = strdup(path);
+            c.path = strdup(path ? path : given);
+            c.has_fd = given;
+            u64 fd = 0;
+            err = option_list_number(l, "fd", INT32_MAX, &fd);
+            c.fd = (int)fd;
         } else {
             const char *host = option_list_get(l, "host");
             c.kind = CHARDEV_TCP;

@@ -31,6 +31,7 @@ int options_mon(struct options *o, const char *text)
     int err = option_list_parse(&l, "-mon", text, "chardev");
     if (err) return err;
     const char *id = option_list_get(&l, "chardev"), *mode = option_list_get(&l, "mode");
+    option_list_get(&l, "id"); /* nobody refers to it */
     bool qmp = mode && !strcmp(mode, "control"), pretty = false;
     int chardev = CHARDEV_NONE;
     if (!id) {

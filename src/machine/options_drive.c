@@ -3,7 +3,6 @@
 #include "machine/options.h"
 
 #include <errno.h>
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -242,48 +241,8 @@ static int blockdev_keys(struct options *o, struct option_list *l)
     return err ? err : option_list_check(l);
 }
 
-/* {"a": {"b": "x"}} as a.b=x. False: there is not enough room, or something in it has no such form. */
-static bool flatten(json_t *from, const char *prefix, char *to, size_t size)
-{
-    const char *key;
-    json_t *value;
-    json_object_foreach(from, key, value) {
-        char name[128];
-        snprintf(name, sizeof(name), "%s%s%s", prefix, *prefix ? "." : "", key);
-        if (json_is_object(value)) {
-            if (!flatten(value, name, to, size)) return false;
-            continue;
-        }
-        size_t n = strlen(to);
-        if (json_is_string(value)) {
-            n += (size_t)snprintf(to + n, size - n, "%s%s=", n ? "," : "", name);
-            for (const char *p = json_string_value(value); *p; p++) {
-                if (n + 3 > size) return false;
-                if (*p == ',') to[n++] = ',';
-                to[n++] = *p;
-            }
-            to[n] = 0;
-        } else if (json_is_boolean(value)) {
-            snprintf(to + n, size - n, "%s%s=%s", n ? "," : "", name, json_is_true(value) ? "on" : "off");
-        } else {
-            return false;
-        }
-        if (strlen(to) + sizeof(name) + 8 > size) return false;
-    }
-    return true;
-}
-
 int options_blockdev(struct options *o, const char *text)
 {
-    char flat[4096] = "";
-    if (*text == '{') {
-        json_error_t e;
-        json_t *json = json_loads(text, 0, &e);
-        bool good = json && flatten(json, "", flat, sizeof(flat));
-        json_decref(json);
-        if (!good) return refuse("-blockdev", text, "not understood");
-        text = flat;
-    }
     struct option_list l;
     int err = option_list_parse(&l, "-blockdev", text, "driver");
     if (err) return err;

@@ -190,6 +190,11 @@ refused 'not a UUID' -uuid 1234
 refused "unknown log item 'nosuch'" -d int,nosuch
 refused 'cannot open log file /nosuch/log' -d int -D /nosuch/log
 refused 'cannot write pidfile /nosuch/pid' -pidfile /nosuch/pid
+refused '-daemonize stdio: there is no terminal' -daemonize -serial stdio
+refused '-machine q35: machine type' -daemonize -machine q35
+refused 'cannot open' -daemonize -D /nosuch/log -d int
+refused '/dev/fdset/5: no such set' -chardev file,id=f,path=/dev/fdset/5
+refused '-overcommit mem-lock=on: not supported' -overcommit mem-lock=on
 
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

@@ -226,6 +226,63 @@ Test(qmp, every_command_is_listed_and_checks_its_arguments)
     json_decref(wrong);
 }
 
+static json_t *ask(const char *name, const char *key, const char *value)
+{
+    struct control_error e;
+    json_t *args = key ? json_pack("{ss}", key, value) : NULL, *answer = control_run(&machine, name, args, &e);
+    json_decref(args);
+    return answer;
+}
+
+static json_t *named(json_t *list, const char *name)
+{
+    size_t i;
+    json_t *item;
+    json_array_foreach(list, i, item)
+        if (!strcmp(json_string_value(json_object_get(item, "name")), name)) return item;
+    return NULL;
+}
+
+/* Every name that the schema refers to is in it. */
+Test(qmp, schema_is_complete)
+{
+    json_t *schema = ask("query-qmp-schema", NULL, NULL), *list = control_list(), *item, *member;
+    size_t i, k;
+    json_array_foreach(schema, i, item) {
+        static const char *const keys[] = {"arg-type", "ret-type", "element-type"};
+        for (size_t n = 0; n < ARRAY_LEN(keys); n++) {
+            const char *type = json_string_value(json_object_get(item, keys[n]));
+            if (type) cr_expect_not_null(named(schema, type), "%s", type);
+        }
+        if (strcmp(json_string_value(json_object_get(item, "meta-type")), "object")) continue;
+        json_array_foreach(json_object_get(item, "members"), k, member)
+            cr_expect_not_null(named(schema, json_string_value(json_object_get(member, "type"))));
+    }
+    json_array_foreach(list, i, item) cr_expect_not_null(named(schema, json_string_value(json_object_get(item, "name"))));
+    json_t *mode = named(schema, "blockdev-change-medium-arg-read-only-mode");
+    cr_assert_eq(json_array_size(json_object_get(mode, "values")), 3);
+    cr_expect_str_eq(json_string_value(json_array_get(json_object_get(mode, "values"), 1)), "read-only");
+    json_decref(schema);
+    json_decref(list);
+}
+
+Test(qmp, questions_about_the_emulator)
+{
+    json_t *types = ask("qom-list-types", "implements", "device"), *models = ask("query-cpu-definitions", NULL, NULL);
+    cr_expect_not_null(named(types, "virtio-blk-pci"));
+    cr_expect_null(named(types, "rng-random"));
+    cr_expect_not_null(named(models, "qemu64"));
+    json_t *option = ask("query-command-line-options", "option", "drive");
+    cr_expect_eq(json_array_size(option), 1);
+    cr_expect_null(ask("query-command-line-options", "option", "nosuch"));
+    cr_expect_null(ask("device-list-properties", "typename", "nosuch"));
+    cr_expect_null(ask("qom-list", "path", "/nosuch"));
+    cr_expect_null(ask("device_add", "driver", "e1000"));
+    json_decref(types);
+    json_decref(models);
+    json_decref(option);
+}
+
 Test(qmp, lines_for_people)
 {
     negotiate();

@@ -53,6 +53,18 @@ Test(options, snapshot_of_all_but_one)
     cr_assert(o.drives[0].snapshot && !o.drives[1].snapshot && o.drives[2].snapshot);
 }
 
+Test(options, json_and_descriptors)
+{
+    PARSE("-add-fd", "set=3,fd=7,opaque=x", "-chardev", "{\"backend\": \"file\", \"id\": \"f\", \"path\": \"/dev/fdset/3\"}",
+          "-chardev", "socket,id=m,fd=27,server=on,wait=off", "-mon", "chardev=m,mode=control,id=x", "-daemonize", "-display", "none",
+          "-overcommit", "mem-lock=off", "-msg", "timestamp=on", "-object", "secret,id=s,format=raw,file=/nosuch",
+          "-audiodev", "{\"id\": \"a\", \"driver\": \"none\", \"out\": {\"frequency\": 48000}}", "-serial", "null");
+    cr_assert_str_eq(o.chardevs[0].path, "/dev/fd/7");
+    cr_assert(o.chardevs[1].has_fd && o.chardevs[1].fd == 27 && o.chardevs[1].server);
+    cr_assert(o.daemonize);
+    cr_assert_eq(o.audios[0].rate, 48000);
+}
+
 Test(options, memory_sizes)
 {
     static const struct {

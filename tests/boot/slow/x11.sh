@@ -63,7 +63,7 @@ for driver in ${@:-modesetting fbdev vesa}; do
     case $driver in
         modesetting) session $driver '' 'modeset\(0\): Output' 1280 800 ;; # as the monitor's EDID says
         fbdev) session $driver '\033[B' 'FBDEV\(0\): hardware: VESA VGA' ;;
-        vesa) session $driver '\033[B\033[B' 'VESA\(0\): Virtual size' 1280 720 ;; # its choice without an EDID, of 1280x768
+        vesa) session $driver '\033[B\033[B' 'VESA\(0\): Virtual size' 1920 1080 ;; # the largest of the EDID that the video BIOS knows
         *) die "unknown driver: $driver" ;;
     esac
 done
