@@ -94,12 +94,13 @@ Test(disk, outside)
 }
 
 /* Random requests in pieces, on each way that a disk is made of, against a model. */
-static void in_pieces(enum disk_format format, bool snapshot)
+static void in_pieces(enum disk_format format, bool snapshot, bool direct)
 {
     enum { SIZE = 4 << 20, PIECES = 64, STRIDE = 0x20000 };
-    u8 *model = calloc(1, SIZE), *memory = malloc(PIECES * STRIDE);
-    struct disk_config c = {.option = "-hda", .path = path, .format = format, .snapshot = snapshot};
+    u8 *model = calloc(1, SIZE), *memory = aligned_alloc(4096, PIECES * STRIDE);
+    struct disk_config c = {.option = "-hda", .path = path, .format = format, .snapshot = snapshot, .direct = direct};
     struct disk *d = disk_open(&c);
+    if (!d && direct) cr_skip_test("no O_DIRECT here");
     cr_assert(d && model && memory);
     cr_assert_eq(d->size, SIZE);
     struct block *b = disk_queue_create(d, &c, loop);
@@ -109,7 +110,7 @@ static void in_pieces(enum disk_format format, bool snapshot)
         struct iovec pieces[PIECES];
         struct block_request r = {.op = rand() & 1 ? BLOCK_WRITE : BLOCK_READ, .pieces = pieces, .done = done};
         for (u8 *at = memory; r.piece_count < 1u + (u32)n % PIECES; at += STRIDE) {
-            size_t size = rand() & 1 ? 65536 : 2u + (size_t)rand() % 16 * 512;
+            size_t size = rand() % 16 ? 65536 : 2u + (size_t)rand() % 16 * 512;
             pieces[r.piece_count++] = (struct iovec){at + rand() % 8 * 4096, size};
             r.size += size;
         }
@@ -138,13 +139,19 @@ static void in_pieces(enum disk_format format, bool snapshot)
 Test(disk, raw_in_pieces)
 {
     cr_assert_eq(truncate(path, 0) | truncate(path, 4 << 20), 0);
-    in_pieces(DISK_RAW, false);
+    in_pieces(DISK_RAW, false, false);
+}
+
+Test(disk, past_the_page_cache_in_pieces)
+{
+    cr_assert_eq(truncate(path, 0) | truncate(path, 4 << 20), 0);
+    in_pieces(DISK_RAW, false, true);
 }
 
 Test(disk, snapshot_in_pieces)
 {
     cr_assert_eq(truncate(path, 0) | truncate(path, 4 << 20), 0);
-    in_pieces(DISK_RAW, true);
+    in_pieces(DISK_RAW, true, false);
 }
 
 Test(disk, qcow2_in_pieces)
@@ -152,7 +159,7 @@ Test(disk, qcow2_in_pieces)
     char command[200];
     snprintf(command, sizeof(command), "qemu-img create -q -f qcow2 %s 4M", path);
     cr_assert_eq(system(command), 0);
-    in_pieces(DISK_QCOW2, false);
+    in_pieces(DISK_QCOW2, false, false);
 }
 
 Test(disk, readonly)
