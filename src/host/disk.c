@@ -101,6 +101,12 @@ int disk_pwrite(int fd, u64 offset, const void *buf, size_t size)
     return 0;
 }
 
+int disk_vector(int fd, u64 offset, const struct iovec *v, unsigned count, size_t size, bool write)
+{
+    ssize_t n = write ? pwritev(fd, v, (int)count, (off_t)offset) : preadv(fd, v, (int)count, (off_t)offset);
+    return n == (ssize_t)size ? 0 : -EAGAIN;
+}
+
 /* ---- locks ---- */
 
 /* The protocol of the programs that commonly share such images: a shared lock on byte 100 + n says "I use

@@ -93,6 +93,8 @@ struct disk *disk_open_backing(const struct disk_config *config, int depth);
 /* All bytes; what is behind the end of the file reads as zero. 0 or -errno. The file may be open with O_DIRECT. */
 int disk_pread(int fd, u64 offset, void *buf, size_t size);
 int disk_pwrite(int fd, u64 offset, const void *buf, size_t size);
+/* Between the file and pieces of memory, size bytes in all, in one go; -EAGAIN: not all, or none. */
+int disk_vector(int fd, u64 offset, const struct iovec *v, unsigned count, size_t size, bool write);
 /* Tell other programs, by locks on bytes of the file, that it is read or written; refuse what does not go
  * together. 0, or -EAGAIN when another process has it. */
 int disk_lock(int fd, bool write);

@@ -79,8 +79,8 @@ static int overlay_vector(struct disk *d, u64 offset, const struct iovec *v, uns
     }
     if (!here && !write && o->base->ops->vector) return o->base->ops->vector(o->base, offset, v, count, size, false);
     if (here != last - first + 1) return -EAGAIN;
-    ssize_t n = write ? pwritev(o->fd, v, (int)count, (off_t)offset) : preadv(o->fd, v, (int)count, (off_t)offset);
-    if (n != (ssize_t)size) return -EAGAIN;
+    int err = disk_vector(o->fd, offset, v, count, size, write);
+    if (err) return err;
     for (u64 c = first; write && c <= last; c++) o->present[c >> 3] |= (u8)(1u << (c & 7));
     return 0;
 }

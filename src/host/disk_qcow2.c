@@ -109,6 +109,25 @@ int qcow2_read(struct disk *d, u64 offset, u8 *buf, size_t size)
     return 0;
 }
 
+/* Only where the clusters are side by side in the file and, for writing, ours alone. */
+int qcow2_vector(struct disk *d, u64 offset, const struct iovec *v, unsigned count, size_t size, bool write)
+{
+    struct disk_qcow2 *q = (struct disk_qcow2 *)d;
+    u64 within = offset & (q->cluster - 1), first = 0;
+    for (u64 at = offset - within; at < offset + size; at += q->cluster) {
+        u64 entry;
+        int err = lookup(q, at, &entry);
+        if (err) return err;
+        u64 host = entry & QCOW2_OFFSET;
+        if (at <= offset) first = host;
+        if (entry & QCOW2_COMPRESSED || (q->version >= 3 && entry & QCOW2_ZERO) || !host || host & (q->cluster - 1) ||
+            host - first != at - (offset - within))
+            return -EAGAIN;
+        if (write && !(entry & QCOW2_COPIED && q->l1[(at >> q->cluster_bits) / (q->cluster / 8)] & QCOW2_COPIED)) return -EAGAIN;
+    }
+    return disk_vector(q->fd, first + within, v, count, size, write);
+}
+
 /* ---- writing ---- */
 
 /* An L2 table for this L1 entry that is ours alone. */

@@ -82,6 +82,7 @@ int qcow2_commit(struct disk_qcow2 *q);
 
 int qcow2_read(struct disk *d, u64 offset, u8 *buf, size_t size);
 int qcow2_write(struct disk *d, u64 offset, const u8 *buf, size_t size);
+int qcow2_vector(struct disk *d, u64 offset, const struct iovec *v, unsigned count, size_t size, bool write);
 int qcow2_discard(struct disk *d, u64 offset, u64 size);
 
 #endif

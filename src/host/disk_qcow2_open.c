@@ -179,6 +179,7 @@ static int qcow2_close(struct disk *d)
 static const struct disk_ops qcow2_ops = {.name = "qcow2",
                                           .read = qcow2_read,
                                           .write = qcow2_write,
+                                          .vector = qcow2_vector,
                                           .flush = qcow2_flush,
                                           .idle = qcow2_flush,
                                           .discard = qcow2_discard,

@@ -10,7 +10,6 @@
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
-#include <sys/uio.h>
 #include <unistd.h>
 
 struct disk_raw {
@@ -47,8 +46,7 @@ static int raw_vector(struct disk *d, u64 offset, const struct iovec *v, unsigne
 {
     struct disk_raw *r = (struct disk_raw *)d;
     if (write && r->probed && !offset) return -EAGAIN;
-    ssize_t n = write ? pwritev(r->fd, v, (int)count, (off_t)offset) : preadv(r->fd, v, (int)count, (off_t)offset);
-    return n == (ssize_t)size ? 0 : -EAGAIN;
+    return disk_vector(r->fd, offset, v, count, size, write);
 }
 
 static int raw_flush(struct disk *d) { return fdatasync(((struct disk_raw *)d)->fd) < 0 ? -errno : 0; }

@@ -160,6 +160,12 @@ Test(disk, qcow2_in_pieces)
     snprintf(command, sizeof(command), "qemu-img create -q -f qcow2 %s 4M", path);
     cr_assert_eq(system(command), 0);
     in_pieces(DISK_QCOW2, false, false);
+    /* Clusters that are there, side by side. */
+    snprintf(command, sizeof(command), "qemu-img create -q -f qcow2 -o preallocation=falloc %s 4M", path);
+    cr_assert_eq(system(command), 0);
+    in_pieces(DISK_QCOW2, false, false);
+    snprintf(command, sizeof(command), "qemu-img check -q %s", path);
+    cr_assert_eq(system(command), 0);
 }
 
 Test(disk, readonly)
