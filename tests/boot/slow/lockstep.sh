@@ -1,4 +1,6 @@
 #!/bin/bash
-# tests/boot/slow/lockstep.sh: all of Debian's kernels boot with each translated block checked by the interpreter.
+# tests/boot/slow/lockstep.sh: all of Debian's kernels boot with each translated block checked by the interpreter, one of them
+# with two processors, too.
 cd "$(dirname "$0")/../../.." || exit 1
-exec bash tests/boot/lockstep.sh linux-686 linux-686-pae linux-amd64 linux-cloud-amd64
+bash tests/boot/lockstep.sh linux-686 linux-686-pae linux-amd64 linux-cloud-amd64 || exit 1
+CALQUE_ARGS="${CALQUE_ARGS:-} -smp 2" exec bash tests/boot/lockstep.sh
