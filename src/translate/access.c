@@ -238,13 +238,20 @@ static unsigned recent_slot(const struct sum *a, unsigned size, bool write)
     return first + (write ? !class + n % (half - !class) : half + n % half);
 }
 
-/* Code that is no loop comes back late, when others have used its recent pages: it looks at the stack's only. So do kernels; what
- * runs below them, before they do, is loops that unpack them. In segmented code CPL 0 is mostly real mode. */
+/* The block is a loop by itself. */
+static bool loops(const struct block *b)
+{
+    const struct insn *last = &b->insns[b->count - 1];
+    return last->mnemonic == I_jcc && last->off + last->len + (s64)last->imm == 0;
+}
+
+/* Code that is no loop comes back late, when others have used its recent pages: it looks at the stack's only. So do kernels but for
+ * the closest loops; what runs below them, before they do, is loops that unpack them. In segmented code CPL 0 is mostly real mode. */
 static bool has_recent(const struct tr *t, const struct sum *a, unsigned size)
 {
     const bool frame = a->m.reg == H_BP && a->m.index == H_NONE && a->m.disp < 0 && !a->has_extra;
     const bool loader = t->cpu->rip < 1u << 31;
-    return size <= RECENT_LARGEST && ((t->loop && (!(t->b->mode & MODE_RING0) || loader)) || is_stack(a) || frame || t->segmented);
+    return size <= RECENT_LARGEST && ((t->loop && !(t->b->mode & MODE_RING0)) || loops(t->b) || loader || is_stack(a) || frame || t->segmented);
 }
 
 /* Operands that are aligned cannot exceed the limit of the segment: so those that find a recent page need no other check. */
