@@ -306,6 +306,37 @@ Test(interp, a_push_over_code_on_the_page_of_the_stack)
     cr_assert_eq(cpu->regs[R_BX], 2);
 }
 
+/* A recent range is a whole large page: until its mapping goes, and not where there is code. */
+Test(interp, recent_ranges_of_large_pages)
+{
+    enum { FROM = 0x240001, COUNT = 32, FUNCTION = 0x250000 };
+    const u64 entry = PAGES + 0x2000 + 8;
+    long_mode();
+    /* l: add eax, [rsi]; inc dword [rsi]; add rsi, 1000h; dec ecx; jnz l; hlt */
+    CODE_AT(CODE, 0x03, 0x06, 0xff, 0x06, 0x48, 0x81, 0xc6, 0, 0x10, 0, 0, 0xff, 0xc9, 0x75, 0xf1, 0xf4);
+    CODE_AT(FUNCTION, 0xb8, 0, 0, 0, 0, 0xf4); /* mov eax, 0; hlt */
+    for (u32 n = 0; n < 12; n++) {
+        const bool elsewhere = n / 4 == 1;            /* mapped to other memory for a while */
+        const u32 value = n < 4 ? n : n - 4;          /* that each word has */
+        if (n % 4 == 0) {
+            write64(entry, elsewhere ? 0xe7 : 0x2000e7); /* present, writable, accessed, dirty, large */
+            tlb_flush_page(cpu, FROM);
+        }
+        cpu->rip = CODE;
+        cpu->halted = false;
+        cpu->regs[R_AX] = 0;
+        cpu->regs[R_SI] = FROM;
+        cpu->regs[R_CX] = COUNT;
+        cr_assert_eq(run(), -1);
+        cr_expect_eq((u32)cpu->regs[R_AX], COUNT * value, "run %u", n);
+        if (elsewhere) continue;
+        cpu->rip = FUNCTION; /* its operand is one of the words */
+        cpu->halted = false;
+        cr_assert_eq(run(), -1);
+        cr_expect_eq(cpu->regs[R_AX], value + 1, "run %u", n);
+    }
+}
+
 /* What a place in tlb.recent[] knows for reading is not used for writing, however many blocks there are; and it is forgotten. */
 Test(interp, recent_pages_are_for_what_they_were_found_for)
 {
