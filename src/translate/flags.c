@@ -24,12 +24,28 @@ void emit_flags_restore(struct emit *e)
     emit_load(e, H_AX, rm_reg(T_B));
 }
 
+void emit_carry(struct emit *e)
+{
+    emit_op(e, E_66, 1, 0xba, 4, STATE(aflags)); /* bt */
+    emit8(e, 8);
+}
+
 void flags_to_host(struct tr *t)
 {
     if (t->host) return;
     if (t->rec_len) emit_bytes(&t->e, t->rec, t->rec_len);
     else emit_flags_restore(&t->e);
     t->host = true;
+}
+
+void flags_carry_to_host(struct tr *t)
+{
+    if (t->host) return;
+    if (!t->mem && !t->carry_mem) {
+        flags_to_host(t);
+        return;
+    }
+    emit_carry(&t->e);
 }
 
 void flags_to_mem(struct tr *t)
@@ -63,7 +79,7 @@ void registers_written(struct tr *t, u32 written)
 void flags_made(struct tr *t)
 {
     t->host = true;
-    t->mem = t->entry = false;
+    t->mem = t->entry = t->carry_mem = false;
     t->rec_len = 0;
 }
 
@@ -85,23 +101,28 @@ static u32 written_register(const struct insn *i)
     return sp | bit(host_reg(o->reg));
 }
 
-static enum flags_fate look_ahead(struct tr *t, struct code_page *p, s32 off)
+/* What has become of the flags on the way to a place. */
+struct way {
+    bool faults;   /* something before it may fault */
+    bool lost;     /* what the flags are computed from is not there any more */
+    unsigned hops; /* jumps that may still be followed */
+};
+
+static enum flags_fate look_ahead(struct tr *t, struct code_page *p, s32 off, struct way w)
 {
     const u8 *code = t->cpu->ram->host + (t->b->page << GUEST_PAGE_SHIFT);
     const s32 start = off;
     /* Beyond the limit of CS there is a fault. */
     if (t->segmented && (u64)(u32)(t->page_rip + (u32)off) + 8 * 15 > t->limit) return FLAGS_LIVE;
-    bool faults = false;               /* something before here may fault */
-    bool lost = !t->rec_len;           /* what the flags are computed from is not there any more */
     for (unsigned n = 0; n < LOOK_AHEAD && off < (s32)GUEST_PAGE_SIZE; n++) {
         struct insn i;
         int len = decode(&i, code + off, GUEST_PAGE_SIZE - (unsigned)off, t->cpu->code_size);
         if (len <= 0 || (i.prefixes & PFX_LOCK)) return FLAGS_LIVE;
         if (p->changes[off >> GRANULE_SHIFT]) return FLAGS_LIVE; /* or this block dies when that is patched again */
-        bool memory = i.mnemonic == I_push || i.mnemonic == I_pop;
+        bool memory = i.mnemonic == I_push || i.mnemonic == I_pop || i.mnemonic == I_call;
         for (unsigned k = 0; k < i.noperands; k++) memory |= i.operands[k].kind == OPND_MEM && i.mnemonic != I_lea;
-        if (memory && lost) return FLAGS_LIVE;
-        faults |= memory;
+        if (memory && w.lost) return FLAGS_LIVE;
+        w.faults |= memory;
         off += len;
         switch (i.mnemonic) {
         case I_lea:
@@ -114,25 +135,37 @@ static enum flags_fate look_ahead(struct tr *t, struct code_page *p, s32 off)
             struct flag_use u = flags_of(&i);
             if (!u.full || u.needs) return FLAGS_LIVE;
             block_depends(t->cpu, p, t->b, (unsigned)start, (unsigned)(off - start));
-            return faults || !lost ? FLAGS_PENDING : FLAGS_DEAD;
+            return w.faults || !w.lost ? FLAGS_PENDING : FLAGS_DEAD;
+        }
+        case I_jmp: case I_call: {
+            const s64 target = off + (s64)i.imm;
+            if (i.operands[0].kind != OPND_REL || i.opsize == 2 || t->segmented || target < 0 || target >= (s32)GUEST_PAGE_SIZE ||
+                !w.hops--)
+                return FLAGS_LIVE;
+            w.lost |= i.mnemonic == I_call && (t->rec_regs & bit(H_GSP));
+            const enum flags_fate fate = look_ahead(t, p, (s32)target, w);
+            if (fate != FLAGS_LIVE) block_depends(t->cpu, p, t->b, (unsigned)start, (unsigned)(off - start));
+            return fate;
         }
         default: return FLAGS_LIVE;
         }
-        lost |= (t->rec_regs & written_register(&i)) != 0;
+        w.lost |= (t->rec_regs & written_register(&i)) != 0;
     }
     return FLAGS_LIVE;
 }
 
-enum flags_fate flags_at(struct tr *t, s32 off)
+static enum flags_fate fate_at(struct tr *t, s32 off, bool lost)
 {
     if (!in_page(off)) return FLAGS_LIVE;
     struct block_cache *in = &t->bt->cache;
     struct code_page *p = in->pages[t->b->page];
     enum flags_fate fate = FLAGS_LIVE;
-    if (block_show(t->cpu, in, p, (unsigned)off, LOOK_AHEAD * 15)) fate = look_ahead(t, p, off);
+    if (block_show(t->cpu, in, p, 0, GUEST_PAGE_SIZE)) fate = look_ahead(t, p, off, (struct way){.lost = lost, .hops = 2});
     block_shown(t->cpu, in, p);
     return fate;
 }
+
+enum flags_fate flags_at(struct tr *t, s32 off) { return fate_at(t, off, !t->rec_len || t->carry_mem); }
 
 void flags_pend(struct tr *t)
 {
@@ -147,6 +180,17 @@ void flags_leave(struct tr *t, s32 off)
 {
     if (t->mem) return;
     switch (flags_at(t, off)) {
+    case FLAGS_LIVE: flags_to_mem(t); break;
+    case FLAGS_PENDING: flags_pend(t); break;
+    case FLAGS_DEAD: break;
+    }
+}
+
+void flags_call(struct tr *t, s32 off)
+{
+    if (t->mem) return;
+    const bool lost = t->rec_regs & bit(H_GSP);
+    switch (t->rec_len && !t->carry_mem ? fate_at(t, off, lost) : FLAGS_LIVE) {
     case FLAGS_LIVE: flags_to_mem(t); break;
     case FLAGS_PENDING: flags_pend(t); break;
     case FLAGS_DEAD: break;

@@ -76,6 +76,13 @@ static void remember(struct tr *t, const struct form *f, unsigned prefixes, unsi
         }
         emit_bytes(&r, code, len);
         break;
+    case I_inc:
+    case I_dec: /* CF is left alone */
+        if (f->is_mem || !t->carry_mem || 2 * len + 11 > sizeof t->rec) return;
+        emit_carry(&r);
+        emit_op(&r, prefixes, 0, f->code, f->reg ^ 1, rm);
+        emit_bytes(&r, code, len);
+        break;
     default: return;
     }
     t->rec_len = (u8)(r.p - t->rec);
@@ -187,7 +194,9 @@ static bool translate_form(struct tr *t)
         else if ((i->prefixes & PFX_LOCK) || i->mnemonic == I_xchg) emit_one_line(t, s, f.rm_size);
         rm = t->at;
     }
-    if (u.needs) flags_to_host(t);
+    const bool counts = i->mnemonic == I_inc || i->mnemonic == I_dec, carry = counts && (t->mem || t->carry_mem);
+    if (u.needs && (counts || i->mnemonic == I_adc || i->mnemonic == I_sbb)) flags_carry_to_host(t);
+    else if (u.needs) flags_to_host(t);
     if (turned) {
         if (rm.reg == reg || rm.index == reg) {
             emit_lea(e, true, T_A, rm);
@@ -209,7 +218,8 @@ static bool translate_form(struct tr *t)
     registers_written(t, written);
     if (u.writes) {
         flags_made(t);
-        if (u.full && !reg_temp && !rm_temp && !turned && !patched && rm.kind != RM_GS) remember(t, &f, prefixes, reg, rm, used, code, len);
+        t->carry_mem = carry;
+        if ((u.full || counts) && !reg_temp && !rm_temp && !turned && !patched && rm.kind != RM_GS) remember(t, &f, prefixes, reg, rm, used, code, len);
     }
     if (g ? !turned : held && !f.is_mem && !reg_temp) t->shared_until = e->p;
     if (s) stub_back(t, s);

@@ -359,7 +359,7 @@ static bool translate_call(struct tr *t)
     s32 target;
     if (!stack_size_ok(t) || !branch_target(t, &target)) return false;
     const bool expected = expects_return(t);
-    flags_to_mem(t);
+    flags_call(t, target);
     emit_push_return(t);
     if (expected && t->segmented) emit_return_rip(t);
     if (expected) emit_push_host(&t->e, T_B);

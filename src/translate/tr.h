@@ -26,7 +26,7 @@ struct stub {
     bool recover;  /* the flags must be recovered and saved first */
     bool restore;  /* the fast path goes on with the guest's flags in the host's */
     u8 rec_len;    /* recovery code */
-    u8 rec[16];
+    u8 rec[24];
     u8 fpu;        /* FPU_*: what must be live where the fast path goes on */
     bool leave;    /* ... which is in the block's plain translation */
     u16 span;      /* of a group's probe: nothing has been done of the instruction, which the plain translation does; else 0 */
@@ -129,9 +129,10 @@ struct tr {
     bool host;      /* in the host's */
     bool mem;       /* in cpu->aflags */
     bool entry;     /* with mem: nothing has changed them since the block began, and they may be pending; or they are */
+    bool carry_mem; /* CF is in cpu->aflags, whatever else is; how to make the flags again relies on it */
     u8 *pending_site; /* what names emit_pending()'s code; NULL: they do not get pending here */
     u8 rec_len;     /* recoverable by this code; 0: no */
-    u8 rec[16];
+    u8 rec[24];
     u32 rec_regs;   /* host registers it depends on */
     struct stub stubs[MAX_STUBS];
     unsigned nstubs;
@@ -203,6 +204,9 @@ static inline bool is_forward(const struct tr *t, s32 off) { return off > t->b->
 void emit_flags_save(struct emit *e);
 void emit_flags_restore(struct emit *e);
 void flags_to_host(struct tr *t);
+/* CF only, before an instruction that makes all the others. */
+void flags_carry_to_host(struct tr *t);
+void emit_carry(struct emit *e);
 void flags_to_mem(struct tr *t);
 /* Before an instruction that clobbers the host's flags without meaning to (a TLB probe), and writes host registers `written`;
  * `full`: it then sets all the guest's flags. */
@@ -222,6 +226,8 @@ enum flags_fate flags_at(struct tr *t, s32 off);
 void flags_pend(struct tr *t);
 /* Save them, leave them pending, or let them go, as the place where the block goes on needs it. */
 void flags_leave(struct tr *t, s32 off);
+/* The same before a call, which may itself fault and then changes the stack pointer. */
+void flags_call(struct tr *t, s32 off);
 /* The code that computes pending flags. */
 void emit_pending(struct tr *t);
 /* On a way out of translated code: compute them if they are pending. Uses T_A and T_B. */

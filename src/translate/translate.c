@@ -46,6 +46,7 @@ static struct translation *translate(struct tr *t)
     t->shared = NULL;
     t->host = false;
     t->mem = t->entry = true;
+    t->carry_mem = false;
     t->pending_site = NULL;
     t->rec_len = 0;
     t->nstubs = t->nmisses = t->nothers = t->nexits = 0;
