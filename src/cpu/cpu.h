@@ -277,7 +277,7 @@ void cpu_reset(struct cpu *cpu, bool init);
 static inline void cpu_event_set(struct cpu *cpu, u32 bits)
 {
     __atomic_fetch_or(&cpu->events, bits, __ATOMIC_SEQ_CST);
-    for (unsigned n = 0; n < TLB_CONTEXTS; n++) __atomic_store_n(&cpu->return_limit[n], ~0ull, __ATOMIC_SEQ_CST);
+    for (unsigned n = 0; n < TLB_CONTEXTS; n++) __atomic_store_n(&cpu->return_limit[n], ~0ull, __ATOMIC_RELEASE);
 }
 static inline void cpu_event_clear(struct cpu *cpu, u32 bits) { __atomic_fetch_and(&cpu->events, ~bits, __ATOMIC_SEQ_CST); }
 /* What an APIC message does to the vCPU; any thread. An INIT drops start-up messages that came before it, and keeps those that
