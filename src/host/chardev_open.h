@@ -39,6 +39,8 @@ struct chardev *chardev_open(struct event_loop *loop, const struct chardev_confi
 /* What a front end attaches to: a new port of a back end with `mux`, else the back end itself. NULL with a message. The port
  * lives as long as the back end; the first one made has the input first. */
 struct chardev *chardev_port(struct chardev *c);
+/* The name of a pseudo terminal, NULL for others. */
+const char *chardev_pty_path(const struct chardev *c);
 /* As a user would write it: "unix:/tmp/x,server=on". */
 void chardev_describe(const struct chardev_config *config, char *buf, size_t size);
 /* Send what is still buffered (waiting for slow readers until event_loop_quitting()), then close. */

@@ -96,6 +96,11 @@ static int open_pair(struct chardev_pty *p)
     return 0;
 }
 
+const char *chardev_pty_path(const struct chardev *c)
+{
+    return c->ops == &pty_ops ? ((const struct chardev_pty *)c)->path : NULL;
+}
+
 struct chardev *chardev_pty_open(struct event_loop *loop, const struct chardev_config *config)
 {
     struct chardev_pty *p = calloc(1, sizeof(*p));

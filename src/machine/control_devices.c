@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "devices/pci.h"
+#include "host/chardev_open.h"
 #include "machine/machine.h"
 
 /* ---- PCI ---- */
@@ -86,7 +87,9 @@ static json_t *query_chardev(struct machine *m, json_t *args, struct control_err
     for (int i = 0; i < m->options->chardev_count; i++) {
         const struct chardev_config *c = &m->options->chardevs[i];
         char text[256];
+        const char *terminal = m->chardevs[i] ? chardev_pty_path(m->chardevs[i]) : NULL;
         chardev_describe(c, text, sizeof(text));
+        if (terminal) snprintf(text, sizeof(text), "pty:%s", terminal);
         json_array_append_new(list, json_pack("{sssssb}", "label", c->label, "filename", text, "frontend-open",
                                               m->options->chardev_used[i]));
     }

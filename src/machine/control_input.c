@@ -166,11 +166,29 @@ static json_t *expire_password(struct machine *m, json_t *args, struct control_e
     return control_fail(e, ERROR_GENERIC, "Passwords do not expire later; there are now and never");
 }
 
+/* Of the first VNC display, as it was asked for; who is connected is not told. */
+static json_t *query_vnc(struct machine *m, json_t *args, struct control_error *e)
+{
+    const struct options *o = m->options;
+    (void)args, (void)e;
+    for (int i = 0; i < o->display_count; i++) {
+        const struct display_config *c = &o->displays[i];
+        char service[16];
+        if (c->kind != DISPLAY_VNC) continue;
+        snprintf(service, sizeof(service), "%u", c->port);
+        return json_pack("{sbssssssss s[]}", "enabled", true, "host", c->path ? c->path : c->host ? c->host : "0.0.0.0", "service",
+                         c->path ? "" : service, "family", c->path ? "unix" : "ipv4", "auth", c->password ? "vnc" : "none",
+                         "clients");
+    }
+    return json_pack("{sb}", "enabled", false);
+}
+
 const struct control_command control_input[] = {
     {"screendump", "filename:s device:s? head:i? format:png|ppm?", screendump},
     {"send-key", "keys:a hold-time:i?", send_key},
     {"input-send-event", "device:s? head:i? events:a", input_send_event},
     {"query-mice", "", query_mice},
+    {"query-vnc", "", query_vnc},
     {"set_password", "protocol:vnc password:s connected:keep? display:s?", set_password},
     {"expire_password", "protocol:vnc time:s display:s?", expire_password},
     {"change-vnc-password", "password:s", set_password},

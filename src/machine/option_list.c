@@ -59,6 +59,8 @@ static int add_json(struct option_list *l, json_t *from, const char *prefix)
         } else if (json_is_integer(value)) {
             snprintf(number, sizeof(number), "%" JSON_INTEGER_FORMAT, json_integer_value(value));
             err = add(l, name, number);
+        } else if (json_is_null(value)) {
+            err = add(l, name, "");
         } else {
             fprintf(stderr, "calque: %s: '%s': such a value is not understood\n", l->option, name);
         }

@@ -882,7 +882,10 @@ static int add_device(struct options *o, struct option_list *l)
         return err ? err : option_list_check(l);
     }
     if (!strcmp(driver, "piix3-usb-uhci")) {
+        int devfn = PCI_DEVFN(1, 2);
         o->usb = true;
+        if ((err = options_pci_place(l, driver, &devfn))) return err;
+        if (devfn != PCI_DEVFN(1, 2)) return bad("-device", driver, "it is at addr=1.2");
         return option_list_check(l);
     }
     if (!strcmp(driver, "VGA")) return options_vga_device(o, l);

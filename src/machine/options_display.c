@@ -75,6 +75,7 @@ int options_vnc(struct options *o, const char *option, const char *text)
     if (!err) err = option_list_bool(&l, "lossy", &ignored);
     if (!err) err = option_list_bool(&l, "non-adaptive", &ignored);
     option_list_get(&l, "id");
+    option_list_get(&l, "audiodev"); /* clients hear nothing */
     if (!err && share) {
         static const char *const names[] = {"allow-exclusive", "force-shared", "ignore"};
         while (c->share < ARRAY_LEN(names) && strcmp(share, names[c->share])) c->share++;

@@ -208,13 +208,16 @@ static int blockdev_keys(struct options *o, struct option_list *l)
     const char *driver = option_list_get(l, "driver"), *name = option_list_get(l, "node-name");
     const char *on = option_list_get(l, "file"), *below = option_list_get(l, "file.driver");
     const char *path = option_list_get(l, "filename"), *inner = option_list_get(l, "file.filename");
-    struct drive_option *file = NULL, *d = new_drive(o, "-blockdev");
+    const char *backing = option_list_get(l, "backing"); /* the image itself says the same, and we follow that */
+    struct drive_option *file = NULL, *below_it = NULL, *d = new_drive(o, "-blockdev");
     if (!d) return -EINVAL;
     d->interface = DRIVE_NONE;
     if (!driver || !name) return refuse("-blockdev", driver ? "node-name" : "driver", "property missing");
     for (struct drive_option *e = o->drives; e < d; e++) {
         if (e->id && !strcmp(e->id, name)) return refuse("-blockdev", name, "a drive or node with that name exists");
-        if (on && e->id && !strcmp(e->id, on) && e->interface == DRIVE_NONE && !e->taken) file = e;
+        bool unused = e->id && e->interface == DRIVE_NONE && !e->taken;
+        if (on && unused && !strcmp(e->id, on)) file = e;
+        if (backing && unused && !strcmp(e->id, backing)) below_it = e;
     }
     bool plain = !strcmp(driver, "file") || !strcmp(driver, "host_device");
     if (!plain && !disk_format_parse(driver, &d->format)) return refuse("-blockdev", driver, "driver not supported");
@@ -222,6 +225,12 @@ static int blockdev_keys(struct options *o, struct option_list *l)
     if (below && strcmp(below, "file") && strcmp(below, "host_device"))
         return refuse("-blockdev", below, "driver not supported");
     if (on && !file) return refuse("-blockdev", on, "no such node, or it is in use");
+    if (backing && *backing && !below_it) return refuse("-blockdev", backing, "no such node, or it is in use");
+    if (below_it) {
+        below_it->taken = true;
+        free(below_it->file);
+        below_it->file = NULL;
+    }
     int err = copy(&d->id, name);
     if (!err && file) {
         file->taken = true; /* it has no medium of its own any more */
