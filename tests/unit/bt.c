@@ -45,6 +45,10 @@ Test(interp, the_flags_that_a_fault_finds_are_exact)
         {4, 0x66, 0x83, 0xe8, 0x12},             /* sub ax, 12h */
         {3, 0x48, 0xf7, 0xdb},                   /* neg rbx */
         {2, 0xff, 0xc0},                         /* inc eax */
+        {4, 0xff, 0xc0, 0x8b, 0x0e},             /* inc eax; mov ecx, [rsi] */
+        {6, 0xff, 0xc0, 0x8b, 0x0e, 0xff, 0xcb}, /* inc eax; mov ecx, [rsi]; dec ebx */
+        {6, 0x39, 0xd8, 0xff, 0xc0, 0x8b, 0x0e}, /* cmp eax, ebx; inc eax; mov ecx, [rsi] */
+        {7, 0xff, 0xc0, 0x8b, 0x0e, 0x83, 0xd3, 0}, /* inc eax; mov ecx, [rsi]; adc ebx, 0 */
         {3, 0xff, 0x0c, 0x26},                   /* dec dword [rsi] */
         {3, 0xc1, 0xe0, 3},                      /* shl eax, 3 */
         {2, 0xd3, 0xc8},                         /* ror eax, cl */
@@ -217,6 +221,7 @@ Test(interp, a_return_to_a_non_canonical_address_faults_at_the_return)
 /* Flags that the next block overwrites are not saved between two blocks, yet a fault there finds them. */
 Test(interp, the_flags_of_the_block_before_that_a_fault_finds_are_exact)
 {
+    static const u8 hops[][6] = {{0}, {2, 0xeb, 0}, {5, 0xe8}}; /* nothing, jmp and call to the next instruction */
     static const u8 makers[][5] = {
         {3, 0x48, 0x39, 0xd8},       /* cmp rax, rbx */
         {2, 0x84, 0xdb},             /* test bl, bl */
@@ -226,15 +231,19 @@ Test(interp, the_flags_of_the_block_before_that_a_fault_finds_are_exact)
         {2, 0xf7, 0xdb},             /* neg ebx */
     };
     long_mode();
-    for (unsigned n = 0; n < sizeof makers / sizeof makers[0]; n++) {
+    for (unsigned m = 0; m < 3 * sizeof makers / sizeof makers[0]; m++) {
+        const unsigned n = m / 3;
         u64 seen[2][2];
         for (unsigned translated = 0; translated < 2; translated++) {
-            const unsigned len = makers[n][0];
-            u8 bytes[24] = {0x8b, 0x16, 0x31, 0xd2,  /* l: mov edx, [rsi]; xor edx, edx */
-                            0x41, 0xff, 0xc8,        /* dec r8d */
-                            0x49, 0x0f, 0x44, 0xf1}; /* cmovz rsi, r9 */
-            memcpy(bytes + 11, makers[n] + 1, len);
-            memcpy(bytes + 11 + len, (const u8[]){0x75, (u8)(-13 - (int)len), 0xf4}, 3); /* jnz l; hlt */
+            static const u8 body[] = {0x8b, 0x16, 0x31, 0xd2,  /* mov edx, [rsi]; xor edx, edx */
+                                      0x41, 0xff, 0xc8,        /* dec r8d */
+                                      0x49, 0x0f, 0x44, 0xf1}; /* cmovz rsi, r9 */
+            const unsigned len = makers[n][0], hop = hops[m % 3][0];
+            u8 bytes[24] = {0}, *at = bytes + hop; /* l: the hop */
+            memcpy(bytes, hops[m % 3] + 1, hop);
+            memcpy(at, body, sizeof body);
+            memcpy(at + 11, makers[n] + 1, len);
+            memcpy(at + 11 + len, (const u8[]){0x75, (u8)(-13 - (int)(len + hop)), 0xf4}, 3); /* jnz l; hlt */
             bus_write_block(mem, CODE, bytes, sizeof bytes);
             cpu->engine_ops->invalidate(cpu, 0, 0); /* what changed before, too */
             bt_set_threshold(cpu, translated ? 1 : ~0u);
@@ -248,7 +257,7 @@ Test(interp, the_flags_of_the_block_before_that_a_fault_finds_are_exact)
             seen[translated][1] = cpu->regs[R_BX];
         }
         for (unsigned k = 0; k < 2; k++)
-            cr_expect_eq(seen[0][k], seen[1][k], "case %u, value %u: interpreted %llx, translated %llx", n, k,
+            cr_expect_eq(seen[0][k], seen[1][k], "case %u, value %u: interpreted %llx, translated %llx", m, k,
                          (unsigned long long)seen[0][k], (unsigned long long)seen[1][k]);
     }
 }
