@@ -1,6 +1,7 @@
 #!/bin/bash
-# bench/boot.sh [--markdown] [KERNEL...]: seconds from the emulator's start to its end, with Debian's kernels booting
+# bench/boot.sh [--cpu] [--markdown] [KERNEL...]: seconds from the emulator's start to its end, with Debian's kernels booting
 # to a shell, running a command there and powering off: Calque against QEMU's TCG in one run, and their ratio.
+# --cpu: seconds of processor time, user and system, on a host that is busy otherwise.
 # KERNELs: cloud-amd64 686-pae amd64 686 (all).
 #   CALQUE, QEMU   the emulators (build/calque, qemu-system-x86_64)
 #   CALQUE_ARGS    more arguments for Calque (-accel bt)
@@ -10,13 +11,20 @@ CALQUE_ROOT=$PWD
 . scripts/lib.sh
 . scripts/lib-guest.sh
 
-markdown=
-[ "${1:-}" != --markdown ] || { markdown=1; shift; }
+markdown='' cpu=''
+while [[ ${1:-} == --* ]]; do
+    case $1 in
+        --markdown) markdown=1 ;;
+        --cpu) cpu=1 ;;
+        *) die "unknown option: $1" ;;
+    esac
+    shift
+done
 ours=$calque ours_args=${CALQUE_ARGS:--accel bt}
 qemu=${QEMU:-qemu-system-x86_64}
 command -v "$qemu" >/dev/null || echo "no $qemu here: Calque alone" >&2
 
-# boot EMULATOR ARGUMENTS KERNEL ARCH: milliseconds until it has ended.
+# boot EMULATOR ARGUMENTS KERNEL ARCH: milliseconds until it has ended. Runs in a subshell, whose children's times are its own.
 boot() {
     calque=$1
     # shellcheck disable=SC2206 # a list
@@ -24,7 +32,14 @@ boot() {
     guest_start "boot-$3" -m 512 -no-reboot -kernel "guests/vmlinuz-$3" -initrd "guests/initramfs-$4.cpio" \
         -append 'console=ttyS0 calque.run="echo in the shell" calque.poweroff' >&2
     wait "$guest_pid"
-    echo $(((${EPOCHREALTIME/[.,]/} - guest_started) / 1000))
+    if [ -n "$cpu" ]; then
+        local used # of this shell itself: not in a pipeline
+        used=$(mktemp) && times >"$used" || exit 1
+        awk -F '[ms ]+' 'NR == 2 { printf "%.0f\n", ($1 * 60 + $2 + $3 * 60 + $4) * 1000 }' "$used"
+        rm "$used"
+    else
+        echo $(((${EPOCHREALTIME/[.,]/} - guest_started) / 1000))
+    fi
     guest_expect 1 '^in the shell' >&2
     guest_end 1 >&2
 }
