@@ -30,7 +30,7 @@ struct ram {
 };
 
 #define RAM_PAGE_DIRTY    0x0001 /* written since last asked, for video memory */
-#define RAM_PAGE_BESIDE   0x0002 /* holds code, and may be stored to where nobody shows some (cpu/block_smp.c) */
+#define RAM_PAGE_BESIDE   0x00fe /* holds code, and may be stored to where nobody shows some (cpu/block_smp.c): by whom, 0: nobody */
 #define RAM_PAGE_CODE     0xff00 /* how many vCPUs hold decoded or translated code from this page, ... */
 #define RAM_PAGE_CODE_ONE 0x0100 /* ... in units of this */
 

@@ -163,6 +163,10 @@ const u8 *block_bytes(struct cpu *cpu, struct block_cache *in, struct code_page 
 /* Of an unsettled page: the code that was written dies, and the page may settle. */
 void block_compare(struct cpu *cpu, struct block_cache *in, struct code_page *p);
 
+/* RAM_PAGE_BESIDE: only this vCPU; or several. */
+#define BESIDE_SEVERAL RAM_PAGE_BESIDE
+static inline u16 block_beside(const struct cpu *cpu) { return (u16)((cpu->index + 1) << 1); }
+
 /* The cache of another vCPU; NULL: there is none with this number, or it is this one. */
 static inline struct block_cache *block_other(const struct cpu *cpu, unsigned n)
 {

@@ -161,7 +161,8 @@ bool block_show(struct cpu *cpu, struct block_cache *in, struct code_page *p, un
     block_mark(map, offset, bytes);
     for (unsigned k = 0; k < GRANULE_WORDS; k++) __atomic_store_n(&in->shown[p->page][k], map[k], __ATOMIC_RELAXED);
     __atomic_thread_fence(__ATOMIC_SEQ_CST);
-    return !(__atomic_load_n(&cpu->ram->page_flags[p->page], __ATOMIC_SEQ_CST) & RAM_PAGE_BESIDE);
+    const u16 beside = __atomic_load_n(&cpu->ram->page_flags[p->page], __ATOMIC_SEQ_CST) & RAM_PAGE_BESIDE;
+    return !beside || beside == block_beside(cpu);
 }
 
 void block_shown(const struct cpu *cpu, struct block_cache *in, const struct code_page *p)

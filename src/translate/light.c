@@ -10,9 +10,12 @@
 /* Add the granules that other vCPUs show. This one stores afterwards: see block_smp.c. False: it must tell them. */
 static bool beside_others(struct cpu *cpu, struct block_cache *in, u64 page, u64 map[GRANULE_WORDS])
 {
-    u16 *flags = &cpu->ram->page_flags[page];
+    u16 *flags = &cpu->ram->page_flags[page], was = __atomic_load_n(flags, __ATOMIC_SEQ_CST), now, by;
     if (in->besides % EMPTY_WRITES == EMPTY_WRITES - 1) return false;
-    if (!(__atomic_load_n(flags, __ATOMIC_RELAXED) & RAM_PAGE_BESIDE)) __atomic_fetch_or(flags, RAM_PAGE_BESIDE, __ATOMIC_SEQ_CST);
+    while ((by = was & RAM_PAGE_BESIDE) != block_beside(cpu) && by != BESIDE_SEVERAL) {
+        now = was | (by ? BESIDE_SEVERAL : block_beside(cpu));
+        if (__atomic_compare_exchange_n(flags, &was, now, false, __ATOMIC_SEQ_CST, __ATOMIC_SEQ_CST)) break;
+    }
     in->besides++;
     for (unsigned n = 0; n < cpu->count; n++) {
         const struct block_cache *other = block_other(cpu, n);

@@ -178,6 +178,22 @@ Test(interp, new_code_in_a_page_that_is_stored_to_beside_code_waits_for_who_stor
     end();
 }
 
+Test(interp, stores_beside_code_that_only_its_own_vcpu_makes_disturb_no_other)
+{
+    two();
+    all[1]->in_guest = true;
+    function(OTHER, 1);
+    result(0, OTHER);
+    storing(CODE, OTHER + 0x800);
+    for (unsigned n = 0; n < 10; n++) result(0, CODE);
+    cr_assert(ram->page_flags[OTHER >> 12] & RAM_PAGE_BESIDE);
+    pass(1);
+    function(OTHER + 0x900, 2);
+    cr_assert_eq(result(0, OTHER + 0x900), 2);
+    cr_assert_not(asked(1));
+    end();
+}
+
 /* The n-th of many pages, each with one function, all seen at the same linear address. */
 #define MANY (QUEUED + 100)
 static gpa one_of_many(unsigned n)
