@@ -185,6 +185,8 @@ Test(interp, stores_beside_code_that_only_its_own_vcpu_makes_disturb_no_other)
     function(OTHER, 1);
     result(0, OTHER);
     storing(CODE, OTHER + 0x800);
+    result(0, CODE);
+    pass(1);
     for (unsigned n = 0; n < 10; n++) result(0, CODE);
     cr_assert(ram->page_flags[OTHER >> 12] & RAM_PAGE_BESIDE);
     pass(1);
