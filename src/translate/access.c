@@ -250,8 +250,8 @@ static bool loops(const struct block *b)
 static bool has_recent(const struct tr *t, const struct sum *a, unsigned size)
 {
     const bool frame = a->m.reg == H_BP && a->m.index == H_NONE && a->m.disp < 0 && !a->has_extra;
-    const bool loader = t->cpu->rip < 1u << 31;
-    return size <= RECENT_LARGEST && ((t->loop && !(t->b->mode & MODE_RING0)) || loops(t->b) || loader || is_stack(a) || frame || t->segmented);
+    const bool kernel = t->b->mode & MODE_RING0, loader = kernel && t->cpu->rip < 1u << 31;
+    return size <= RECENT_LARGEST && ((t->loop && !kernel) || loops(t->b) || loader || is_stack(a) || frame || t->segmented);
 }
 
 /* Operands that are aligned cannot exceed the limit of the segment: so those that find a recent page need no other check. */
