@@ -33,6 +33,13 @@ wait_for() { # wait_for SECONDS WHAT COMMAND...: until it succeeds
 title_is() { [ "$(xdotool search --onlyvisible --name '^Calque' getwindowname 2>/dev/null)" = "$1" ]; }
 width_is() { xdotool search --onlyvisible --name '^Calque' getwindowgeometry 2>/dev/null | grep -q "Geometry: $1x"; }
 
+# A window that appears while the manager starts may wait for ever for being shown.
+managed() { xdotool get_num_desktops >/dev/null 2>&1; }
+until managed || [ $SECONDS -gt 20 ]; do
+    sleep 0.1
+done
+managed || { echo "window: no window manager"; kill $manager $x_server; rm -rf "$work"; exit 1; }
+
 guest_start window -m 64 -cdrom guests/grub-rescue-cdrom.iso -display sdl -name test -no-reboot \
     -monitor "unix:$work/monitor,server=on,wait=off"
 trap 'guest_kill; kill $manager $x_server; rm -rf "$work"' EXIT # instead of guest_start's
