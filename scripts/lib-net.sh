@@ -39,6 +39,26 @@ END
     rm -r "$dir"
 }
 
+# net_talk SECONDS: the guest, which is up in that time, does what `net_commands` says: gets an address, $net_dir/data from the host,
+# and the same again through the host's port $forwarded.
+net_talk() {
+    local sum
+    sum=$(md5sum <"$net_dir/data")
+    guest_expect "$1" 'calque-guest: ready'
+    guest_expect 60 '^lease: 10.0.2.15/24 by 10.0.2.2, names by 10.0.2.3' 'ether 52:54:00:11:22:33' "^${sum%% *}" '^waiting'
+    sleep 1 # nc is about to listen
+    timeout 60 bash -c "cat '$net_dir/data' >/dev/tcp/127.0.0.1/$forwarded" || guest_fail "hostfwd takes no data"
+    guest_expect 60 "^${sum%% *}" '^0$' 'calque-guest: status 0'
+    guest_end 30
+    guest_refuse "$guest_linux_complaints"
+}
+
+# net_commands: for the guest's calque.run. Needs net_serve.
+net_commands() {
+    echo "sh /root/net-up.sh; ip link show eth0; cd /tmp; wget -q http://10.0.2.2:$net_port/data; md5sum <data; echo waiting;" \
+        "nc -l -p 7 >back; md5sum <back; cat /sys/class/net/eth0/statistics/rx_errors"
+}
+
 # net_cleanup: the HTTP server and the test's files go away with the guest.
 net_cleanup() {
     guest_kill

@@ -41,6 +41,11 @@ struct tlb_recent {
 };
 #define TLB_RECENT 256u /* access.c says what they are for */
 
+/* The class of accesses of so many bytes among them: those of class n have up to 8 << n... */
+static inline unsigned tlb_recent_class(unsigned size) { return size <= 8 ? 0 : 29 - (unsigned)__builtin_clz(size - 1); }
+/* ... so that the last so many places of a range are too near its end to begin at. */
+static inline unsigned tlb_recent_past(unsigned size) { return (8u << tlb_recent_class(size)) - 1; }
+
 struct tlb {
     u64 gen;           /* current generation, 1..TLB_GEN_MAX */
     bool local;        /* TLB_SUPERVISOR_SMAP: has entries of pages that are not global; else they stay over loads of CR3 */

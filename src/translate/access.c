@@ -224,13 +224,11 @@ static bool is_stack(const struct sum *a)
     return a->m.reg == H_GSP && a->m.index == H_NONE && (!a->has_extra || a->segment);
 }
 
-static unsigned recent_class(unsigned size) { return size <= 8 ? 0 : 29 - (unsigned)__builtin_clz(size - 1); }
-
 /* The recent pages to look at for an address: the same wherever the same registers make it up, since they often still hold what they
  * held in the block before. */
 static unsigned recent_slot(const struct sum *a, unsigned size, bool write)
 {
-    const unsigned class = recent_class(size), half = (class ? RECENT_LARGER : RECENT_SMALL) / 2;
+    const unsigned class = tlb_recent_class(size), half = (class ? RECENT_LARGER : RECENT_SMALL) / 2;
     const unsigned first = class ? RECENT_SMALL + (class - 1) * RECENT_LARGER : 0;
     if (is_stack(a) && !class) return 0;
     const unsigned base = a->m.reg, index = a->m.index == H_NONE ? 0 : a->m.index + 1u, other = a->extra_scaled ? 8 : a->has_extra ? 5 : 0;
@@ -316,7 +314,7 @@ void emit_other_page(struct tr *t, const struct other_page *o)
         emit_store(e, T_B, recent_field(t, o->slot, offsetof(struct tlb_recent, start)));
         emit_store(e, T_A, recent_field(t, o->slot, offsetof(struct tlb_recent, addend)));
         emit_op(e, E_W, 0, 0xc7, 0, recent_field(t, o->slot, offsetof(struct tlb_recent, limit)));
-        emit32(e, GUEST_PAGE_SIZE + 1 - (8u << recent_class(o->size)));
+        emit32(e, GUEST_PAGE_SIZE - tlb_recent_past(o->size));
         emit_op(e, 0, 0, 0xc6, 0, rm_gs(TLB_FIELD(t, recent_empty)));
         emit8(e, 0);
         emit_op(e, E_66, 0, 0x83, 5, recent_field(t, o->slot, offsetof(struct tlb_recent, left))); /* sub word, 1 */
@@ -333,7 +331,7 @@ void emit_other_page(struct tr *t, const struct other_page *o)
     if (!rare) return;
     struct look *look = code_memory_data(&t->bt->code, sizeof *look);
     *look = (struct look){.start = o->start, .probe = probe, .probed = probed, .again = o->cut ? again : o->back,
-                          .slot = o->slot, .context = (u8)t->context, .write = o->write, .past = (u16)((8u << recent_class(o->size)) - 1)};
+                          .slot = o->slot, .context = (u8)t->context, .write = o->write, .past = (u16)tlb_recent_past(o->size)};
     emit_patch(rare, e->p);
     emit_near(e, 0x8d, T_B, look);
     emit_call(t, t->bt->missed);

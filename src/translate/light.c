@@ -29,7 +29,7 @@ static bool is_code(const u64 map[GRANULE_WORDS], unsigned granule) { return map
 /* A store goes beside the page's code: a recent range has the bytes around up to where there is code. */
 static bool range_beside(struct cpu *cpu, const u64 map[GRANULE_WORDS], u64 lin, u64 size, u64 addend, struct tlb_recent *r)
 {
-    const u64 past = (size <= 8 ? 8 : 1ull << (64 - __builtin_clzll(size - 1))) - 1;
+    const u64 past = tlb_recent_past((unsigned)size);
     unsigned first = (unsigned)(lin & GUEST_PAGE_MASK) >> GRANULE_SHIFT, end = first + 1;
     while (first && !is_code(map, first - 1)) first--;
     while (end < GUEST_PAGE_SIZE >> GRANULE_SHIFT && !is_code(map, end)) end++;

@@ -1,38 +1,16 @@
 // build/tests/test_ne2000
 #include <criterion/criterion.h>
-#include <stdlib.h>
-#include <string.h>
 
+#include "net_fixture.h"
 #include "devices/ne2000.h"
 
 #define BASE 0xc000u
 
-static const u8 mac[6] = {0x52, 0x54, 0x00, 0x12, 0x34, 0x56};
 static struct bus *memory, *ports;
 static struct ram *ram;
 static struct pci_bus *pci;
 static struct device *card;
 static struct netdev *net;
-static int irq, sent;
-static size_t sent_len;
-static u8 last[2048];
-
-static void transmit(struct netdev *n, const u8 *frame, size_t len)
-{
-    (void)n;
-    sent++;
-    sent_len = len;
-    memcpy(last, frame, MIN(len, sizeof(last)));
-}
-
-static void destroy(struct netdev *n) { free(n); }
-static const struct netdev_ops net_ops = {.transmit = transmit, .destroy = destroy};
-
-static void pirq(void *opaque, int n, int level)
-{
-    (void)opaque, (void)n;
-    irq = level;
-}
 
 static u32 in(u32 reg, unsigned size) { return (u32)bus_read(ports, BASE + reg, size); }
 static void out(u32 reg, u32 value, unsigned size) { bus_write(ports, BASE + reg, value, size); }

@@ -1,42 +1,19 @@
 // build/tests/test_rtl8139
 #include <criterion/criterion.h>
-#include <stdlib.h>
-#include <string.h>
 
+#include "net_fixture.h"
 #include "devices/rtl8139.h"
 
 #define MMIO 0xfe000000u
 #define RAM  (1u << 20)
 #define RING 0x10000u
 
-static const u8 mac[6] = {0x52, 0x54, 0x00, 0x12, 0x34, 0x56};
 static struct bus *memory, *ports;
 static struct ram *ram;
 static struct pci_bus *pci;
 static struct clock *clk;
 static struct device *card;
-static int irq, sent;
-static size_t sent_len;
-static u8 last[4096];
-
-static void transmit(struct netdev *n, const u8 *frame, size_t len)
-{
-    (void)n;
-    sent++;
-    sent_len = len;
-    memcpy(last, frame, MIN(len, sizeof(last)));
-}
-
-static void destroy(struct netdev *n) { free(n); }
-static const struct netdev_ops net_ops = {.transmit = transmit, .destroy = destroy};
 static struct netdev *net;
-
-static void pirq(void *opaque, int n, int level)
-{
-    (void)opaque;
-    (void)n;
-    irq = level;
-}
 
 static u32 rd(u32 reg, unsigned size) { return (u32)bus_read(memory, MMIO + reg, size); }
 static void wr(u32 reg, u32 value, unsigned size) { bus_write(memory, MMIO + reg, value, size); }
