@@ -65,15 +65,26 @@ static void forget_tail(struct block_cache *in, struct block *b)
     *at = b->next_tail;
 }
 
+/* The page's map, begun empty: a block of it, ... */
+static void keep(struct code_page *p, const struct block *b)
+{
+    for (unsigned k = 0; k < GRANULE_WORDS; k++) p->map[k] |= b->map[k];
+}
+
+/* ... and, after all of them, those that end in it. */
+static void recounted(struct cpu *cpu, struct block_cache *in, struct code_page *p)
+{
+    if (p->tails) p->map[0] |= 1;
+    block_shown(cpu, in, p);
+}
+
 /* Find anew which granules the page's blocks depend on. */
 static void recount(struct cpu *cpu, struct block_cache *in, struct code_page *p)
 {
     memset(p->map, 0, sizeof p->map);
-    if (p->tails) p->map[0] |= 1;
     for (unsigned n = 0; n < PAGE_BUCKETS; n++)
-        for (const struct block *b = p->buckets[n]; b; b = b->next)
-            for (unsigned k = 0; k < GRANULE_WORDS; k++) p->map[k] |= b->map[k];
-    block_shown(cpu, in, p);
+        for (const struct block *b = p->buckets[n]; b; b = b->next) keep(p, b);
+    recounted(cpu, in, p);
 }
 
 /* Kill the blocks that end at the start of this page, whose own map the caller brings up to date. */
@@ -115,6 +126,7 @@ void block_kill_granules(struct cpu *cpu, struct block_cache *in, struct code_pa
                          unsigned from, unsigned bytes)
 {
     if (hit[0] & 1) kill_tails(cpu, in, p);
+    memset(p->map, 0, sizeof p->map);
     for (unsigned n = 0; n < PAGE_BUCKETS; n++) {
         for (struct block **at = &p->buckets[n], *b; (b = *at);) {
             if (maps_overlap(b->map, hit) && !(bytes && survives(cpu, in, b, from, bytes))) {
@@ -123,11 +135,12 @@ void block_kill_granules(struct cpu *cpu, struct block_cache *in, struct code_pa
                 if (b->translation) count_changes(p, b->map, hit);
                 kill_block(cpu, in, b);
             } else {
+                keep(p, b);
                 at = &b->next;
             }
         }
     }
-    recount(cpu, in, p);
+    recounted(cpu, in, p);
     p->empty_writes = 0;
 }
 

@@ -321,12 +321,12 @@ static inline bool cpu_code_was_seen(const struct cpu *cpu, gla lin)
     for (unsigned n = 0; n < 3; n++) all &= cpu->code_seen[code_seen_bit(lin, n) >> 6] >> (code_seen_bit(lin, n) & 63);
     return all;
 }
-/* No return is predicted any more. These run while the guest's vector state is live (fpu_live.h). */
 /* Set up the stacks of expected returns, with return_other. */
 void cpu_init_returns(struct cpu *cpu, void *other);
 struct return_entry *cpu_returns_base(struct cpu *cpu, unsigned context);
 /* Set return_limit[] to what the stacks need: until the next event. */
 void cpu_limit_returns(struct cpu *cpu);
+/* No return is predicted any more; of this context. These and what follows run while the guest's vector state is live (fpu_live.h). */
 void cpu_forget_returns(struct cpu *cpu);
 void cpu_empty_returns(struct cpu *cpu, unsigned context);
 /* Linear addresses may lead to other code from now on, in all address spaces. */
