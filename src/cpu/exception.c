@@ -1,7 +1,7 @@
 /* Interrupts and exceptions: delivery through the IVT and the IDT in every mode, and the double fault rules.
  *
- * Runs while the guest's vector state is live (fpu_live.h). Delivery checks everything, writes the stack frame in one go, and only then changes registers; a fault on
- * the way leaves the state as it was. References: [SDM3] chapter 6, table 6-5 (double faults), 6.12-6.14
+ * Runs while the guest's vector state is live (fpu_live.h). Delivery checks everything, writes the stack frame in one go, and only
+ * then changes registers; a fault on the way leaves the state as it was. References: [SDM3] chapter 6, table 6-5 (double faults), 6.12-6.14
  * (stacks, flags, 64-bit mode), 17.2-17.3 (debug exceptions); [SDM2] INT n. */
 #include "cpu/exception.h"
 

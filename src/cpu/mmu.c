@@ -390,10 +390,10 @@ static void tlb2_insert(struct cpu *cpu, gla lin, const struct walk *w, const u8
     e->tag = tag;
     e->page = ((u64)(uintptr_t)host & ~GUEST_PAGE_MASK) | w->page;
     if (w->page_mask > GUEST_PAGE_MASK) {
-        /* 4 MiB pages mark both halves. */
         const u64 into = lin & (LARGE_SIZE - 1) & ~GUEST_PAGE_MASK;
         if (w->page_mask >= LARGE_SIZE - 1)
             t->parts[lin / LARGE_SIZE % TLB_LARGE] = (struct tlb2_entry){.tag = tag - into, .page = e->page - into};
+        /* 4 MiB pages mark both halves. */
         const unsigned level = w->page_mask >> 22 > 1 ? 3 : 2;
         const gla first = lin & ~w->page_mask;
         for (unsigned k = 0; k < 2; k++) {

@@ -1,5 +1,5 @@
-/* String instructions, upwards, in flat segments or segmented code: those without a REP prefix, and REP MOVS and STOS within a page. The others are the
- * handlers', which do runs of elements. */
+/* String instructions, upwards: those without a REP prefix, and in flat segments REP MOVS and STOS within a page. The others are
+ * the handlers', which do runs of elements. */
 #include "translate/tr.h"
 
 /* The handler does what goes downwards. */
