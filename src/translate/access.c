@@ -5,7 +5,7 @@
  * tag, and once more by the access itself, as [guest address + addend]. */
 #include "translate/tr.h"
 
-#define TLB_FIELD(t, field) (offsetof(struct cpu, tlbs) + (t)->context * sizeof(struct tlb) + offsetof(struct tlb, field))
+#define TLB_FIELD(context, field) (offsetof(struct cpu, tlbs) + (context) * sizeof(struct tlb) + offsetof(struct tlb, field))
 
 bool address_ok(const struct tr *t)
 {
@@ -116,11 +116,10 @@ void emit_sum(struct tr *t, bool wide, unsigned reg, const struct sum *a, s32 pl
 }
 
 /* tlb_index() times the size of an entry of the address in `from`, into T_A. */
-static void emit_index(struct tr *t, unsigned from)
+static void emit_index(struct emit *e, const struct bt *bt, unsigned from)
 {
-    struct emit *e = &t->e;
     _Static_assert(sizeof(struct tlb_entry) == 32 && GUEST_PAGE_SHIFT == 12, "shifts below");
-    if (t->bt->bmi2) {
+    if (bt->bmi2) {
         emit_rorx(e, T_A, from, 7);
     } else {
         if (from != T_A) emit_store(e, from, rm_reg(T_A));
@@ -137,10 +136,10 @@ static void emit_compare_page(struct tr *t, struct stub *s, u8 *retry, const str
 {
     struct emit *e = &t->e;
     const size_t tag = write ? offsetof(struct tlb_entry, write_tag) : offsetof(struct tlb_entry, read_tag);
-    emit_op(e, E_W, 0, 0x0b, T_B, rm_gs(TLB_FIELD(t, gen)));
-    emit_op(e, E_W, 0, 0x3b, T_B, rm_gs_base(T_A, TLB_FIELD(t, e) + tag));
+    emit_op(e, E_W, 0, 0x0b, T_B, rm_gs(TLB_FIELD(t->context, gen)));
+    emit_op(e, E_W, 0, 0x3b, T_B, rm_gs_base(T_A, TLB_FIELD(t->context, e) + tag));
     stub_miss(t, s, retry, lin, wide, write);
-    emit_load(e, T_A, rm_gs_base(T_A, TLB_FIELD(t, e) + offsetof(struct tlb_entry, addend)));
+    emit_load(e, T_A, rm_gs_base(T_A, TLB_FIELD(t->context, e) + offsetof(struct tlb_entry, addend)));
 }
 
 /* The same with compared_byte()'s address in T_B. */
@@ -154,6 +153,95 @@ static void emit_compare(struct tr *t, struct stub *s, u8 *retry, const struct s
     }
     emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
     emit_compare_page(t, s, retry, lin, wide, write);
+}
+
+/* ---- shared probes ----
+ *
+ * After a miss the TLB is probed again, and filled, by code that all accesses have in common: which of them has called it says the
+ * address that it returns to. */
+
+/* A recent range becomes the page of cpu->lin, with the addend in T_A. The jump if it is time for light_missed(). */
+static u8 *emit_set_recent(struct emit *e, unsigned context, unsigned slot, unsigned size)
+{
+#define RECENT(field) rm_gs(TLB_FIELD(context, recent) + slot * sizeof(struct tlb_recent) + offsetof(struct tlb_recent, field))
+    emit_load(e, T_B, STATE(lin));
+    emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
+    emit_store(e, T_B, RECENT(start));
+    emit_store(e, T_A, RECENT(addend));
+    emit_op(e, E_W, 0, 0xc7, 0, RECENT(limit));
+    emit32(e, GUEST_PAGE_SIZE - tlb_recent_past(size));
+    emit_op(e, 0, 0, 0xc6, 0, rm_gs(TLB_FIELD(context, recent_empty)));
+    emit8(e, 0);
+    emit_op(e, E_66, 0, 0x83, 5, RECENT(left)); /* sub word, 1 */
+    emit8(e, 1);
+    return emit_jump(e, CC_S);
+#undef RECENT
+}
+
+/* stack: recent range 0 is set, too. */
+static u8 *emit_shared(struct bt *bt, struct emit *e, unsigned context, bool write, unsigned size, bool aligned, bool stack)
+{
+    u8 *start = e->p, *odd = NULL;
+    emit_store(e, T_B, STATE(lin));
+    if (aligned) {
+        emit_op(e, E_REX, 0, 0xf6, 0, rm_reg(T_B));
+        emit8(e, size - 1);
+        odd = emit_jump(e, CC_NE);
+    }
+    emit_index(e, bt, T_B);
+    if (!aligned && size > 1) emit_lea(e, true, T_B, rm_mem(T_B, (s32)size - 1));
+    emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
+    emit_op(e, E_W, 0, 0x0b, T_B, rm_gs(TLB_FIELD(context, gen)));
+    emit_op(e, E_W, 0, 0x3b, T_B, rm_gs_base(T_A, TLB_FIELD(context, e) + (write ? offsetof(struct tlb_entry, write_tag) : offsetof(struct tlb_entry, read_tag))));
+    u8 *miss = emit_jump(e, CC_NE), *rare = NULL;
+    emit_load(e, T_A, rm_gs_base(T_A, TLB_FIELD(context, e) + offsetof(struct tlb_entry, addend)));
+    if (stack && write) rare = emit_set_recent(e, context, 0, size);
+    emit8(e, 0xc3);
+    if (odd) emit_patch(odd, e->p);
+    emit_patch(miss, e->p);
+    emit_load(e, T_B, STATE(lin));
+    emit_mov_imm64(e, T_A, (write ? ACC_WRITE : ACC_READ) | (u64)size << 8 | (u64)(aligned ? size - 1 : 0) << 16);
+    emit_jump_to(e, CC_ALWAYS, thunk_rw(bt, bt->probe));
+    if (rare) {
+        struct look look = {.context = (u8)context, .write = write, .past = (u16)tlb_recent_past(size)};
+        u8 *at = e->p;
+        memcpy(at, &look, sizeof look);
+        e->p += sizeof look;
+        emit_patch(rare, e->p);
+        emit_near(e, 0x8d, T_B, at);
+        emit_jump_to(e, CC_ALWAYS, thunk_rw(bt, bt->missed));
+    }
+    return code_memory_rx(&bt->code, start);
+}
+
+void emit_probes(struct bt *bt, struct emit *e)
+{
+    for (unsigned context = 0; context < TLB_CONTEXTS; context++) {
+        for (unsigned write = 0; write < 2; write++) {
+            for (unsigned n = 0; n < PROBE_CLASSES; n++) {
+                const bool aligned = n >= PROBE_ALIGNED;
+                bt->probes[context][write][n] = emit_shared(bt, e, context, write, aligned ? 16u << (n - PROBE_ALIGNED) : 1u << n, aligned, false);
+            }
+            for (unsigned n = 0; n < ARRAY_LEN(bt->stack_probes[0][0]); n++)
+                bt->stack_probes[context][write][n] = emit_shared(bt, e, context, write, 1u << n, false, true);
+        }
+    }
+}
+
+bool can_call_probe(const struct tr *t, const struct stub *s, unsigned size)
+{
+    return size && size <= 32 && !(size & (size - 1)) && (!t->align || (t->align == (s32)size && size >= 16)) && !s->span;
+}
+
+struct probe_call *call_probe(struct tr *t, struct stub *s, const struct sum *a, bool wide, unsigned size, bool write, bool stack)
+{
+    const unsigned n = (unsigned)__builtin_ctz(size);
+    emit_sum(t, wide, T_B, a, 0);
+    emit_call(t, stack ? t->bt->stack_probes[t->context][write][n]
+                       : t->bt->probes[t->context][write][t->align ? PROBE_ALIGNED + n - 4 : n]);
+    struct probe_call *call = &t->calls[t->ncalls++];
+    *call = (struct probe_call){.stub = s, .back = t->e.p, .again = t->e.p};
+    return call;
 }
 
 /* RIP-relative, and its place in the page is known: the page's address. */
@@ -173,15 +261,15 @@ static void emit_probe_entry(struct tr *t, struct stub *s, const struct sum *a, 
     struct sum page;
     if (known_place(t, a, size, &page)) {
         emit_sum(t, true, T_B, &page, 0);
-        emit_index(t, T_B);
+        emit_index(e, t->bt, T_B);
         emit_compare_page(t, s, retry, a, true, write);
         return;
     }
     if (!a->has_extra && a->m.index == H_NONE && a->m.reg != H_NONE && !a->m.disp) {
-        emit_index(t, a->m.reg);
+        emit_index(e, t->bt, a->m.reg);
     } else {
         emit_sum(t, true, T_A, a, 0);
-        emit_index(t, T_A);
+        emit_index(e, t->bt, T_A);
     }
     emit_sum(t, true, T_B, a, compared_byte(t, size));
     emit_compare(t, s, retry, a, true, write);
@@ -193,7 +281,7 @@ static void emit_probe_cut(struct tr *t, struct stub *s, const struct sum *a, un
     struct emit *e = &t->e;
     u8 *retry = e->p;
     emit_sum(t, false, T_A, a, 0);
-    emit_index(t, T_A);
+    emit_index(e, t->bt, T_A);
     emit_sum(t, false, T_B, a, 0);
     if (compared_byte(t, size)) emit_lea(e, true, T_B, rm_mem(T_B, compared_byte(t, size)));
     emit_compare(t, s, retry, a, false, write);
@@ -216,7 +304,7 @@ _Static_assert(RECENT_SMALL + 5 * RECENT_LARGER <= TLB_RECENT, "classes of 16, 3
 
 static struct rm recent_field(const struct tr *t, unsigned slot, size_t field)
 {
-    return rm_gs(TLB_FIELD(t, recent) + slot * sizeof(struct tlb_recent) + field);
+    return rm_gs(TLB_FIELD(t->context, recent) + slot * sizeof(struct tlb_recent) + field);
 }
 
 static bool is_stack(const struct sum *a)
@@ -301,25 +389,16 @@ void emit_other_page(struct tr *t, const struct other_page *o)
         emit_alu_imm(e, false, 7, T_B, 0x10000 - (s32)o->size);
         stub_from(t, o->stub, CC_A);
     }
-    if (o->cut) emit_probe_cut(t, o->stub, &o->lin, o->size, o->write);
+    const bool stack = !o->slot && !t->align && !t->segmented && o->size <= 8;
+    struct probe_call *call = NULL;
+    if (can_call_probe(t, o->stub, o->size)) call = call_probe(t, o->stub, &o->lin, !o->cut, o->size, o->write, stack);
+    else if (o->cut) emit_probe_cut(t, o->stub, &o->lin, o->size, o->write);
     else emit_probe_entry(t, o->stub, &o->lin, o->size, o->write);
-    if (!o->slot && !o->write && !o->cut) {
-        emit_jump_to(e, CC_ALWAYS, o->back);
-        return;
-    }
     u8 *probed = e->p;
     u8 *rare = NULL;
-    if (o->slot || o->write) { /* the stack's has been found for writing */
-        emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
-        emit_store(e, T_B, recent_field(t, o->slot, offsetof(struct tlb_recent, start)));
-        emit_store(e, T_A, recent_field(t, o->slot, offsetof(struct tlb_recent, addend)));
-        emit_op(e, E_W, 0, 0xc7, 0, recent_field(t, o->slot, offsetof(struct tlb_recent, limit)));
-        emit32(e, GUEST_PAGE_SIZE - tlb_recent_past(o->size));
-        emit_op(e, 0, 0, 0xc6, 0, rm_gs(TLB_FIELD(t, recent_empty)));
-        emit8(e, 0);
-        emit_op(e, E_66, 0, 0x83, 5, recent_field(t, o->slot, offsetof(struct tlb_recent, left))); /* sub word, 1 */
-        emit8(e, 1);
-        rare = emit_jump(e, CC_S);
+    if (!(stack && call) && (o->slot || o->write)) { /* the stack's has been found for writing */
+        if (!call) emit_store(e, T_B, STATE(lin));
+        rare = emit_set_recent(e, t->context, o->slot, o->size);
     }
     u8 *again = e->p;
     if (o->cut) {
@@ -327,7 +406,12 @@ void emit_other_page(struct tr *t, const struct other_page *o)
         emit_op(e, E_W, 0, 0x03, T_A, rm_reg(T_B));
     }
     emit_jump_to(e, CC_ALWAYS, o->back);
-    if (o->write && !o->align && !o->stub->span) miss_direct(t, o->size, o->slot, again);
+    if (call) {
+        call->again = again;
+        call->slot = o->slot;
+    } else {
+        miss_ends(t, o->size, o->slot, again);
+    }
     if (!rare) return;
     struct look *look = code_memory_data(&t->bt->code, sizeof *look);
     *look = (struct look){.start = o->start, .probe = probe, .probed = probed, .again = o->cut ? again : o->back,
@@ -346,7 +430,7 @@ static void emit_probe_sum(struct tr *t, struct stub *s, const struct sum *a, un
         emit_probe_recent(t, s, a, size, write, false);
     } else {
         emit_probe_entry(t, s, a, size, write);
-        if (write && !t->align) miss_direct(t, size, 0, t->e.p);
+        miss_ends(t, size, 0, t->e.p);
     }
     if (a->extra_scaled) {
         emit_sum(t, true, T_B, a, 0);
@@ -372,10 +456,10 @@ static void emit_probe_wrapped(struct tr *t, struct stub *s, const struct sum *a
     u8 *retry = e->p;
     if (a->m.reg == H_NONE && a->m.index == H_NONE && !a->has_extra && !a->half) { /* an absolute address: its entry is known now */
         const u32 lin = (u32)a->m.disp;
-        const size_t entry = TLB_FIELD(t, e) + tlb_index(lin) * sizeof(struct tlb_entry);
+        const size_t entry = TLB_FIELD(t->context, e) + tlb_index(lin) * sizeof(struct tlb_entry);
         if (t->align && (lin & (t->align - 1u))) stub_from(t, s, CC_ALWAYS);
         emit_mov_imm64(e, T_B, ((u64)lin + (u64)compared_byte(t, size)) & ~(u64)GUEST_PAGE_MASK);
-        emit_op(e, E_W, 0, 0x0b, T_B, rm_gs(TLB_FIELD(t, gen)));
+        emit_op(e, E_W, 0, 0x0b, T_B, rm_gs(TLB_FIELD(t->context, gen)));
         emit_op(e, E_W, 0, 0x3b, T_B, rm_gs(entry + (write ? offsetof(struct tlb_entry, write_tag) : offsetof(struct tlb_entry, read_tag))));
         stub_miss(t, s, retry, a, false, write);
         emit_mov_imm64(e, T_A, lin);
@@ -384,7 +468,7 @@ static void emit_probe_wrapped(struct tr *t, struct stub *s, const struct sum *a
         emit_probe_recent(t, s, a, size, write, true);
     } else {
         emit_probe_cut(t, s, a, size, write);
-        if (write && !t->align) miss_direct(t, size, 0, e->p);
+        miss_ends(t, size, 0, e->p);
         emit_sum(t, false, T_B, a, 0);
         emit_op(e, E_W, 0, 0x03, T_A, rm_reg(T_B));
     }
@@ -398,9 +482,10 @@ static void emit_probe_register(struct tr *t, struct stub *s, unsigned size, boo
     const struct sum lin = {.m = rm_mem(H_NONE, 0), .extra = STATE(lin), .has_extra = true};
     emit_store(e, T_B, STATE(lin));
     u8 *retry = e->p;
-    emit_index(t, T_B);
+    emit_index(e, t->bt, T_B);
     if (compared_byte(t, size)) emit_lea(e, true, T_B, rm_mem(T_B, compared_byte(t, size)));
     emit_compare(t, s, retry, &lin, true, write);
+    miss_ends(t, size, 0, e->p);
     emit_op(e, E_W, 0, 0x03, T_A, STATE(lin));
     t->at = rm_mem(T_A, 0);
 }

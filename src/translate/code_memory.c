@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 
@@ -28,6 +29,8 @@ int code_memory_create(struct code_memory *m, size_t size)
         mremap(m->rw, 0, m->size, MREMAP_MAYMOVE | MREMAP_FIXED, m->rx) == MAP_FAILED ||
         mprotect(m->rx, m->size, PROT_READ | PROT_EXEC) < 0)
         goto fail;
+    m->begun = calloc(m->size / CODE_CHUNK, sizeof *m->begun);
+    if (!m->begun) goto fail;
     const size_t each = m->size / CODE_REGIONS & ~(size_t)GUEST_PAGE_MASK;
     for (unsigned n = 0; n < CODE_REGIONS; n++) {
         struct code_region *r = &m->regions[n];
@@ -74,13 +77,23 @@ void code_memory_recycle(struct code_memory *m, unsigned region)
 {
     struct code_region *r = &m->regions[region];
     r->code = r->start;
-    r->middle = r->cold = r->start + (r->end - r->start) / 3;
+    r->middle = r->cold = m->rw + ((size_t)(r->start - m->rw + (r->end - r->start) / 3) & ~(size_t)(CODE_CHUNK - 1));
     r->data = r->end;
     m->current = region;
+    for (size_t n = (size_t)(r->start - m->rw) / CODE_CHUNK; n < (size_t)(r->end - m->rw) / CODE_CHUNK; n++) m->begun[n] = NULL;
+}
+
+void *code_memory_find(const struct code_memory *m, const u8 *rx)
+{
+    size_t n = (size_t)(rx - m->rx) / CODE_CHUNK;
+    while (!m->begun[n]) n--;
+    return m->begun[n];
 }
 
 void code_memory_destroy(struct code_memory *m)
 {
     if (m->reserved && m->reserved != MAP_FAILED) munmap(m->reserved, m->reserved_size);
+    free(m->begun);
+    m->begun = NULL;
     m->reserved = m->rw = m->rx = NULL;
 }

@@ -27,6 +27,7 @@ struct code_memory {
     size_t reserved_size; /* ... in bytes */
     struct code_region regions[CODE_REGIONS];
     unsigned current; /* the one being filled */
+    void **begun;     /* by chunk of the code: the last thing whose code begins in it, or NULL */
 };
 
 /* 0 or -errno with a message. size: at least CODE_MIN. */
@@ -48,6 +49,12 @@ static inline void *code_memory_data(struct code_memory *m, size_t bytes)
 {
     return m->regions[m->current].data -= (bytes + 15) & ~(size_t)15;
 }
+
+#define CODE_CHUNK 4096u
+/* `thing`'s code begins there, in the writable view, behind all that has code there. */
+static inline void code_memory_begins(struct code_memory *m, const u8 *code, void *thing) { m->begun[(code - m->rw) / CODE_CHUNK] = thing; }
+/* The last thing to begin before a byte of code or in its chunk; there is one. */
+void *code_memory_find(const struct code_memory *m, const u8 *rx);
 
 /* The executable address of a byte of the writable view, and back. */
 static inline u8 *code_memory_rx(const struct code_memory *m, const void *rw) { return m->rx + ((const u8 *)rw - m->rw); }

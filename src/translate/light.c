@@ -78,6 +78,38 @@ u64 light_fill(struct cpu *cpu, u64 addr, u64 a)
     return cpu->fpu_live == live ? beside_code(cpu, addr, size, slot) : 0;
 }
 
+static const struct probe_site *probe_site(const struct cpu *cpu, const u8 *back)
+{
+    const struct bt *bt = cpu->engine;
+    const u32 at = (u32)(back - bt->code.rx);
+    const struct code_region *r = bt->code.regions;
+    while (at >= (u32)(r->end - bt->code.rw)) r++;
+    const bool cold = at >= (u32)(r->middle - bt->code.rw);
+    const struct translation *t = code_memory_find(&bt->code, back - 1);
+    while ((cold ? t->cold : t->hot) >= at) t = t->next;
+    const struct probe_site *s = t->probes;
+    while (s->back != at) s++;
+    return s;
+}
+
+u64 light_probe(struct cpu *cpu, u64 addr, u64 a)
+{
+    struct bt *bt = cpu->engine;
+    const u64 size = a >> 8 & 0xff, align = a >> 16;
+    const unsigned acc = (unsigned)(a & 0xff);
+    const u8 live = cpu->fpu_live;
+    const struct tlb_entry *e = &cpu->tlb->e[tlb_index(addr)];
+    bt->fills++;
+    if ((addr & GUEST_PAGE_MASK) + size <= GUEST_PAGE_SIZE && !(addr & align) &&
+        e->write_tag != ((addr & ~GUEST_PAGE_MASK) | cpu->tlb->gen | TLB_CODE) && mmu_fill(cpu, addr, acc) && cpu->fpu_live == live)
+        return e->addend;
+    /* A page walk can have emptied the returns, but for the one to us. */
+    const struct probe_site *s = probe_site(cpu, (const u8 *)(uintptr_t)cpu->return_sp[-1].rip);
+    const u64 addend = acc == ACC_WRITE && !align && cpu->fpu_live == live ? beside_code(cpu, addr, size, s->slot) : 0;
+    cpu->return_sp[-1].rip = (u64)(uintptr_t)(bt->code.rx + (addend ? s->again : s->stub));
+    return addend;
+}
+
 /* Remember the pages around the one just found that have the same addend, too. */
 static void widen(struct cpu *cpu, const struct tlb *t, struct tlb_recent *r, const struct look *l)
 {
@@ -112,7 +144,7 @@ u64 light_missed(struct cpu *cpu, u64 addr, u64 a)
     r->dense = (u16)(now - r->since < missed * CYCLES >> 6 ? r->dense + missed : 0);
     bt->looks++;
     widen(cpu, t, r, l);
-    if (r->dense >= MISSES) {
+    if (r->dense >= MISSES && l->start) {
         struct emit e = {.p = l->start};
         emit_jump_to(&e, CC_ALWAYS, l->probe);
         e.p = l->probed;

@@ -14,6 +14,9 @@ typedef u64 light_fn(struct cpu *cpu, u64 addr, u64 a);
  * number of bytes that may be written without the TLB, too: then the addend may be returned for this one access; above bit 16
  * the number of the recent range (tlb.h) that may have it, too. Else 0. */
 light_fn light_fill;
+/* A shared probe has missed: the addend of this address. a: ACC_READ or ACC_WRITE; above bit 8 the number of bytes; above bit 16 what
+ * they must be aligned to, less 1. If there is none, or for this access only, the caller goes on elsewhere (struct probe_site). */
+light_fn light_probe;
 /* addr: a struct look, in the executable view, that misses; a: the number of what it looks at among all contexts' recent pages.
  * Decides whether it goes on looking. The page's addend. */
 light_fn light_missed;

@@ -25,12 +25,14 @@ void stub_miss(struct tr *t, struct stub *s, u8 *retry, const struct sum *lin, b
         (struct miss){.stub = s, .site = emit_jump(&t->e, CC_NE), .retry = retry, .lin = *lin, .wide = wide, .write = write};
 }
 
-void miss_direct(struct tr *t, unsigned size, unsigned slot, u8 *go_on)
+void miss_ends(struct tr *t, unsigned size, unsigned slot, u8 *go_on)
 {
     struct miss *m = &t->misses[t->nmisses - 1];
-    m->direct = go_on;
-    m->size = (u8)size;
+    m->ended = t->e.p;
+    m->direct = t->align || m->stub->span ? NULL : go_on;
+    m->size = (u16)size;
     m->slot = (u8)slot;
+    m->align = (u8)t->align;
 }
 
 void stub_back(struct tr *t, struct stub *s)
@@ -58,6 +60,14 @@ void emit_miss(struct tr *t, const struct miss *m)
 {
     struct emit *e = &t->e;
     emit_patch(m->site, e->p);
+    t->align = m->align;
+    if (m->ended && can_call_probe(t, m->stub, m->size)) {
+        struct probe_call *call = call_probe(t, m->stub, &m->lin, m->wide, m->size, m->write, false);
+        emit_jump_to(e, CC_ALWAYS, m->ended);
+        if (m->direct) call->again = m->direct;
+        call->slot = m->slot;
+        return;
+    }
     emit_sum(t, m->wide, T_B, &m->lin, 0);
     if (m->stub->span) { /* on two pages: never found */
         emit_lea(e, true, T_A, rm_mem(T_B, m->stub->span - 1));
@@ -65,7 +75,7 @@ void emit_miss(struct tr *t, const struct miss *m)
         emit_shift(e, 5, T_A, GUEST_PAGE_SHIFT);
         stub_from(t, m->stub, CC_NE);
     }
-    emit_mov_imm64(e, T_A, (m->write ? ACC_WRITE : ACC_READ) | (u64)m->size << 8 | (u64)m->slot << 16);
+    emit_mov_imm64(e, T_A, (m->write ? ACC_WRITE : ACC_READ) | (u64)(m->direct && m->write ? m->size : 0) << 8 | (u64)m->slot << 16);
     emit_call(t, t->bt->fill);
     emit_alu_imm(e, true, 7, T_A, 1);
     emit_jump_to(e, CC_E, m->retry);
@@ -81,9 +91,10 @@ static void emit_go_plain(struct tr *t, unsigned n)
     emit_jump_to(&t->e, CC_ALWAYS, t->plain_at[n]);
 }
 
-void emit_stub(struct tr *t, const struct stub *s)
+void emit_stub(struct tr *t, struct stub *s)
 {
     const unsigned n = (unsigned)(s->insn - t->b->insns);
+    s->start = t->e.p;
     for (unsigned k = 0; k < s->nsites; k++) emit_patch(s->sites[k], t->e.p);
     if (s->settle) emit_call(t, t->bt->settle);
     if (s->recover) {

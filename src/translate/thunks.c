@@ -174,7 +174,9 @@ void translate_thunks(struct bt *bt)
     emit_op(e, 0, 0, 0xff, 4, rm_reg(T_A));
 
     bt->fill = emit_light(e, bt, light_fill);
+    bt->probe = emit_light(e, bt, light_probe);
     bt->missed = emit_light(e, bt, light_missed);
+    emit_probes(bt, e);
     bt->rdtsc = emit_light(e, bt, light_rdtsc);
     bt->pause = emit_light(e, bt, light_pause);
     bt->fpu_load = emit_light(e, bt, light_fpu_load);

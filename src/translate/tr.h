@@ -27,6 +27,7 @@ struct stub {
     bool restore;  /* the fast path goes on with the guest's flags in the host's */
     u8 rec_len;    /* recovery code */
     u8 rec[24];
+    u8 *start;     /* its code */
     u8 fpu;        /* FPU_*: what must be live where the fast path goes on */
     bool leave;    /* ... which is in the block's plain translation */
     u16 span;      /* of a group's probe: nothing has been done of the instruction, which the plain translation does; else 0 */
@@ -53,7 +54,9 @@ struct miss {
     bool wide;     /* ... as 64 bits */
     bool write;
     u8 *direct;    /* where to go on with the addend in T_A, for a store of `size` bytes to a page that holds code; or NULL */
-    u8 size;
+    u8 *ended;     /* where the probe ends, with the addend in T_A; NULL: not known */
+    u16 size;
+    u8 align;
     u8 slot;       /* for such a store: in tlb.recent[]; 0: not there */
 };
 
@@ -66,6 +69,13 @@ struct other_page {
     u8 align;
     u8 slot;         /* in tlb.recent[] */
     bool write, cut; /* cut: the sum is of 32 bits */
+};
+
+/* A call of a shared probe. */
+struct probe_call {
+    struct stub *stub;
+    u8 *back, *again; /* as in struct probe_site */
+    u8 slot;
 };
 
 /* Accesses that share a probe (group.c). */
@@ -140,6 +150,8 @@ struct tr {
     unsigned nmisses;
     struct other_page others[MAX_MISSES];
     unsigned nothers;
+    struct probe_call calls[MAX_MISSES];
+    unsigned ncalls;
     struct exit_jump exits[MAX_EXITS];
     unsigned nexits;
     struct find find;
@@ -242,14 +254,15 @@ void stub_from(struct tr *t, struct stub *s, unsigned cc);
 /* Emit the jump (not equal) of a TLB probe that missed. A light function (light.h) fills the TLB, then the code at `retry` runs
  * again, with all registers as they are here, but T_A unknown and T_B the linear address; or the stub is taken. */
 void stub_miss(struct tr *t, struct stub *s, u8 *retry, const struct sum *lin, bool wide, bool write);
-/* The probe has just ended: its miss may give an addend for this one store, to go on with there. */
-void miss_direct(struct tr *t, unsigned size, unsigned slot, u8 *go_on);
+/* The probe has just ended, with the addend in T_A: after a miss, the shared probe may do the rest. An addend for this one store goes
+ * on at `go_on`. */
+void miss_ends(struct tr *t, unsigned size, unsigned slot, u8 *go_on);
 void emit_miss(struct tr *t, const struct miss *m);
 /* Call a thunk. */
 void emit_call(struct tr *t, const u8 *thunk);
 /* Here the fast path of the instruction ends, and the slow one comes back. */
 void stub_back(struct tr *t, struct stub *s);
-void emit_stub(struct tr *t, const struct stub *s);
+void emit_stub(struct tr *t, struct stub *s);
 /* The interpreter's handler in the instruction's place. */
 void by_handler(struct tr *t);
 
@@ -280,6 +293,12 @@ struct rm with_register(struct tr *t, unsigned reg, struct rm m);
 void emit_probe_group(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write);
 /* What follows the block's own code for its accesses to recent pages. */
 void emit_other_page(struct tr *t, const struct other_page *o);
+/* Out of line, call the shared probe for a sum, which is of 64 bits or 32 (wide), with t->align; stack: see bt->stack_probes. Where it
+ * is possible; T_A becomes the addend, or the stub is taken. */
+bool can_call_probe(const struct tr *t, const struct stub *s, unsigned size);
+struct probe_call *call_probe(struct tr *t, struct stub *s, const struct sum *a, bool wide, unsigned size, bool write, bool stack);
+/* Emit the shared probes. */
+void emit_probes(struct bt *bt, struct emit *e);
 /* The probed operand must be aligned. Uses T_B. */
 void emit_aligned(struct tr *t, struct stub *s, unsigned size);
 /* The probed operand must lie in one cache line. Uses T_B. */

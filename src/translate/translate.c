@@ -35,6 +35,19 @@ static bool translate_insn(struct tr *t, bool *ended)
     return translate_jump(t, ended) || translate_integer(t) || translate_simd(t) || translate_system(t, ended);
 }
 
+static void note_probes(struct tr *t, struct translation *tn)
+{
+    const u8 *rw = t->bt->code.rw;
+    if (!t->ncalls) return;
+    tn->nprobes = (u16)t->ncalls;
+    tn->probes = code_memory_data(&t->bt->code, t->ncalls * sizeof *tn->probes);
+    for (unsigned n = 0; n < t->ncalls; n++) {
+        const struct probe_call *c = &t->calls[n];
+        tn->probes[n] = (struct probe_site){.back = (u32)(c->back - rw), .stub = (u32)(c->stub->start - rw),
+                                            .again = (u32)(c->again - rw), .slot = c->slot};
+    }
+}
+
 /* Translate the block, or the plain translation of one that has groups. */
 static struct translation *translate(struct tr *t)
 {
@@ -49,7 +62,7 @@ static struct translation *translate(struct tr *t)
     t->carry_mem = false;
     t->pending_site = NULL;
     t->rec_len = 0;
-    t->nstubs = t->nmisses = t->nothers = t->nexits = 0;
+    t->nstubs = t->nmisses = t->nothers = t->ncalls = t->nexits = 0;
     t->poll = false;
     t->listing.count = 0;
     t->find.back = NULL;
@@ -101,7 +114,7 @@ static struct translation *translate(struct tr *t)
         emit_go(t, next);
     }
     region->code = e->p;
-    e->p = region->cold;
+    u8 *cold = e->p = region->cold;
     emit_pending(t);
     emit_ways_out(t);
     for (unsigned n = 0; n < t->nothers; n++) emit_other_page(t, &t->others[n]);
@@ -112,8 +125,11 @@ static struct translation *translate(struct tr *t)
     if (counted) emit_patch(counted, e->p);
     struct translation *tn = code_memory_data(&bt->code, sizeof *tn);
     *tn = (struct translation){.block = b, .leave = e->p, .next = bt->translations[bt->code.current],
-                               .imms = t->imms};
+                               .imms = t->imms, .hot = (u32)(start - bt->code.rw), .cold = (u32)(cold - bt->code.rw)};
     bt->translations[bt->code.current] = tn;
+    code_memory_begins(&bt->code, start, tn);
+    code_memory_begins(&bt->code, cold, tn);
+    note_probes(t, tn);
     emit_call(t, bt->settle);
     emit_rip(t, T_B, b->offset);
     emit_exit_rip(t);

@@ -42,6 +42,14 @@ struct imm_site {
     struct imm_site *next; /* in its block */
 };
 
+/* A call of a shared probe (bt->probes). Offsets in the code memory. */
+struct probe_site {
+    u32 back;  /* where it returns to */
+    u32 stub;  /* ... or instead, when the access needs its handler... */
+    u32 again; /* ... or when the addend is for this one access only */
+    u8 slot;   /* what else may have that: in tlb.recent[]; 0: nothing */
+};
+
 /* A block's host code. Lies in the same region of code memory. */
 struct translation {
     struct block *block;      /* NULL: dead */
@@ -49,11 +57,18 @@ struct translation {
     struct link *in, *out;    /* jumps to and from it */
     struct translation *next; /* in its region */
     struct translation *plain; /* another one of the block, that this one goes on in (group.c), or NULL */
+    u32 hot, cold;            /* where it begins, offsets in the code memory... */
+    u16 nprobes;
+    struct probe_site *probes; /* ... and its calls of shared probes */
     struct imm_site *imms;
     const struct imm_site *adjusted; /* the one that the guest has patched */
 };
 
 struct check;
+
+/* Shared probes: for 1 to 32 bytes that may lie anywhere, and for 16 and 32 that must be aligned; by whether they are written. */
+#define PROBE_ALIGNED 6u
+#define PROBE_CLASSES 8u
 
 /* Why a block is interpreted, however often it runs. */
 enum bt_refusal { REFUSED_NOT, REFUSED_OUTSIDE, REFUSED_ALIGNMENT, REFUSED_LOG, REFUSED_FPU, REFUSED_STEP, REFUSAL_COUNT };
@@ -71,7 +86,9 @@ struct bt {
     u8 *unexpected; /* T_B is a RIP that a return leads to: called, returns a jump_entry in T_A, or 0 */
     u8 *unexpected_segmented; /* the same for segmented code; T_B, with cpu->code_tag in it, stays when T_A is 0 */
     u8 *return_other; /* cpu->return_other */
-    u8 *fill, *missed, *fpu_load, *rdtsc, *pause, *limit; /* light functions */
+    u8 *fill, *probe, *missed, *fpu_load, *rdtsc, *pause, *limit; /* light functions */
+    u8 *probes[TLB_CONTEXTS][2][PROBE_CLASSES]; /* T_B is a linear address, which goes to cpu->lin: called, returns the addend in T_A, or elsewhere */
+    u8 *stack_probes[TLB_CONTEXTS][2][4]; /* the same for accesses of 1 << n bytes to the stack, and its recent range is that from now on */
     u8 *settle;     /* computes flags that are pending (flags.c) */
     bool bmi2;      /* the host has RORX */
     unsigned hot;   /* interpretations before a block is translated */
