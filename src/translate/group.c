@@ -161,7 +161,8 @@ void group_plan(struct tr *t, bool wanted)
         }
         const bool known = trace_writes(t, i, &r, &written);
         for (unsigned k = 0; k < 16; k++) {
-            if (known && !(written >> k & 1) && r.delta[k] == (s32)r.delta[k]) continue;
+            /* What is added to a register in memory does not reach the addend, which has that register in it. */
+            if (known && !(written >> k & 1) && r.delta[k] == (resident(k) ? (s32)r.delta[k] : 0)) continue;
             r.delta[k] = 0;
             r.since[k] = (u8)(n + 1);
         }

@@ -113,3 +113,16 @@ Test(interp, a_slow_path_between_accesses)
         cr_assert_eq(run(), -1);
     }
 }
+
+/* R13 is no host register: it is part of what the probe leaves. */
+Test(interp, a_register_in_memory_moves_between_accesses)
+{
+    apart(7);
+    /* mov rax, [r13]; add rax, [r13+8]; add r13, 18h; add rax, [r13]; add rax, [r13+8]; hlt */
+    CODE_AT(CODE, 0x49, 0x8b, 0x45, 0, 0x49, 0x03, 0x45, 8, 0x49, 0x83, 0xc5, 0x18, 0x49, 0x03, 0x45, 0, 0x49, 0x03, 0x45, 8, 0xf4);
+    again(0);
+    cpu->regs[R_13] = LINEAR + 0x80;
+    cr_assert_eq(run(), -1);
+    cr_assert(has_groups(CODE));
+    cr_assert_eq(cpu->regs[R_AX], read64(FIRST + 0x80) + read64(FIRST + 0x88) + read64(FIRST + 0x98) + read64(FIRST + 0xa0));
+}
