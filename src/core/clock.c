@@ -26,6 +26,7 @@ struct timer {
 
 struct clock {
     struct tsc_time host;       /* the host's monotonic clock */
+    struct clock_scale scale;   /* what other threads may compute it by */
     bool manual;                /* moves by clock_advance() only */
     u64 manual_now;             /* manual: now; read from other threads */
     u64 host_start;             /* else: host time at guest time 0 */
@@ -53,6 +54,7 @@ static struct clock *create(bool manual)
         return NULL;
     }
     c->manual = manual;
+    c->scale.seq = 1;
     if (!manual) {
         tsc_time_init(&c->host);
         c->host_start = tsc_time_now(&c->host);
@@ -73,12 +75,24 @@ void clock_destroy(struct clock *c)
     free(c);
 }
 
-/* Vector registers may hold the guest's state here. */
-__attribute__((target("general-regs-only"))) u64 clock_now(const struct clock *c)
+u64 clock_now(const struct clock *c)
 {
     if (c->manual) return __atomic_load_n(&c->manual_now, __ATOMIC_RELAXED);
     if (__atomic_load_n(&c->stopped, __ATOMIC_ACQUIRE)) return __atomic_load_n(&c->stopped_at, __ATOMIC_RELAXED);
     return tsc_time_now(&c->host) - __atomic_load_n(&c->host_start, __ATOMIC_RELAXED);
+}
+
+const struct clock_scale *clock_scale(const struct clock *c) { return &c->scale; }
+
+static void set_scale(struct clock *c)
+{
+    struct clock_scale *s = &c->scale;
+    __atomic_store_n(&s->seq, s->seq | 1, __ATOMIC_RELAXED);
+    __atomic_thread_fence(__ATOMIC_RELEASE);
+    __atomic_store_n(&s->tsc, c->host.tsc, __ATOMIC_RELAXED);
+    __atomic_store_n(&s->ns, c->host.ns - c->host_start, __ATOMIC_RELAXED);
+    __atomic_store_n(&s->mult, c->host.mult, __ATOMIC_RELAXED);
+    if (!c->stopped && c->host.usable) __atomic_store_n(&s->seq, s->seq + 1, __ATOMIC_RELEASE);
 }
 
 void clock_stop(struct clock *c)
@@ -86,6 +100,7 @@ void clock_stop(struct clock *c)
     if (c->stopped) return;
     __atomic_store_n(&c->stopped_at, clock_now(c), __ATOMIC_RELAXED);
     __atomic_store_n(&c->stopped, true, __ATOMIC_RELEASE);
+    set_scale(c);
 }
 
 void clock_start(struct clock *c)
@@ -93,6 +108,7 @@ void clock_start(struct clock *c)
     if (!c->stopped) return;
     if (!c->manual) __atomic_store_n(&c->host_start, tsc_time_now(&c->host) - c->stopped_at, __ATOMIC_RELAXED);
     __atomic_store_n(&c->stopped, false, __ATOMIC_RELEASE);
+    set_scale(c);
     if (c->wake) c->wake(c->wake_opaque);
 }
 
@@ -257,6 +273,7 @@ u64 clock_next_deadline(const struct clock *c)
 void clock_run_due(struct clock *c)
 {
     if (!c->manual) tsc_time_sync(&c->host);
+    if (c->host.tsc != c->scale.tsc) set_scale(c);
     if (c->stopped) return;
     u64 now = clock_now(c);
     struct timer **tail = &c->due;

@@ -18,6 +18,13 @@ void clock_destroy(struct clock *c);
 
 /* Now, ns. May be called from any thread, without the machine lock. */
 u64 clock_now(const struct clock *c);
+/* clock_now() for those who compute it themselves: while `seq` is even and stays what it was, ns + ((count - tsc) * mult >> 32), count
+ * being the host's time-stamp counter, unless it is below tsc. */
+struct clock_scale {
+    u32 seq;           /* odd: ask clock_now() */
+    u64 tsc, ns, mult; /* mult: 32.32 */
+};
+const struct clock_scale *clock_scale(const struct clock *c);
 /* Wall-clock time for the RTC: seconds since 1970-01-01 UTC plus ns in *ns (may be NULL). */
 s64 clock_wall(const struct clock *c, u32 *ns);
 /* ns that wall-clock time is ahead of guest time: it changes where the one stands or is stepped and the other is not. */

@@ -52,8 +52,7 @@ void tsc_time_init(struct tsc_time *t)
     t->first_tsc = count();
 }
 
-/* Vector registers may hold the guest's state here. */
-__attribute__((target("general-regs-only"))) u64 tsc_time_now(const struct tsc_time *t)
+u64 tsc_time_now(const struct tsc_time *t)
 {
     if (!__atomic_load_n(&t->usable, __ATOMIC_ACQUIRE)) return host_ns();
     for (;;) {

@@ -1,5 +1,4 @@
-/* The host's monotonic clock, read by the processor's time-stamp counter: a third of the cost of asking the host, and safe to
- * call while the guest's vector registers are live. */
+/* The host's monotonic clock, read by the processor's time-stamp counter: a third of the cost of asking the host. */
 #ifndef CORE_TSC_TIME_H
 #define CORE_TSC_TIME_H
 

@@ -3,6 +3,7 @@
 #define CPU_CPU_H
 
 #include "core/bus.h"
+#include "core/clock.h"
 #include "core/types.h"
 #include "cpu/engine.h"
 #include "cpu/insn.h"
@@ -133,7 +134,8 @@ struct cpu_hooks {
     void *opaque;
     void (*lock)(void *opaque);   /* take the machine lock (device accesses) */
     void (*unlock)(void *opaque);
-    u64 (*tsc)(void *opaque);     /* TSC ticks since power-on, before TSC_ADJUST/offset; keeps off vector registers (fpu_live.h) */
+    u64 (*tsc)(void *opaque);     /* TSC ticks since power-on, before TSC_ADJUST/offset */
+    const struct clock_scale *scale; /* the same, but for cpu->tsc_zero; NULL: only tsc() knows */
     int (*ack_interrupt)(void *opaque);                     /* L: vector 0..255, or -1 when it went away */
     bool (*apic_msr_read)(void *opaque, u32 msr, u64 *value); /* L: 0x1b, 0x800..0x83f, 0x6e0; false: #GP */
     bool (*apic_msr_write)(void *opaque, u32 msr, u64 value); /* L */
@@ -184,6 +186,7 @@ struct cpu {
     u64 efer, star, lstar, cstar, fmask, kernel_gs_base, tsc_aux;
     u64 sysenter_cs, sysenter_esp, sysenter_eip;
     u64 pat, misc_enable, tsc_offset, tsc_adjust, spec_ctrl;
+    u64 tsc_zero;  /* the clock's time at power-on */
     u64 mtrr_def_type, mtrr_fixed[11], mtrr_base[8], mtrr_mask[8];
     u64 mcg_status, mcg_ctl, mc_bank[40];
     u64 smbase;

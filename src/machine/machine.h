@@ -32,7 +32,6 @@ struct vcpu {
     struct apic_bus *apics;      /* what connects that to the others */
     struct region *lapic_page;   /* the local APIC's page, moved with IA32_APIC_BASE */
     struct cpu_hooks hooks;      /* what the CPU calls */
-    u64 tsc_base;                /* clock time at which the TSC was 0 */
     pthread_t thread;            /* runs it */
     pthread_cond_t wake;         /* it may have work, or the machine goes on */
     int tid;                     /* its thread as the kernel numbers it; read from other threads */

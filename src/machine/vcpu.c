@@ -37,12 +37,11 @@ static void hook_unlock(void *opaque)
     pthread_mutex_unlock(&v->machine->lock);
 }
 
-/* Vector registers may hold the guest's state here. */
-__attribute__((target("general-regs-only"))) static u64 hook_tsc(void *opaque)
+static u64 hook_tsc(void *opaque)
 {
     struct vcpu *v = opaque;
     _Static_assert(CPUID_TSC_HZ == NS_PER_SECOND, "a TSC tick is a nanosecond");
-    return clock_now(v->machine->clock) - v->tsc_base;
+    return clock_now(v->machine->clock) - v->cpu->tsc_zero;
 }
 
 static int hook_ack_interrupt(void *opaque)
@@ -133,7 +132,7 @@ static void apic_sipi(void *opaque, u8 vector)
 static u64 apic_ns_to_tsc(void *opaque, u64 ns)
 {
     struct vcpu *v = opaque;
-    return ns - v->tsc_base + v->cpu->tsc_offset;
+    return ns - v->cpu->tsc_zero + v->cpu->tsc_offset;
 }
 
 static u64 apic_tsc_to_ns(void *opaque, u64 tsc)
@@ -182,6 +181,7 @@ bool vcpu_create(struct machine *m, struct vcpu *v, u32 index, struct apic_bus *
         .lock = hook_lock,
         .unlock = hook_unlock,
         .tsc = hook_tsc,
+        .scale = clock_scale(m->clock),
         .ack_interrupt = hook_ack_interrupt,
         .apic_msr_read = hook_apic_msr_read,
         .apic_msr_write = hook_apic_msr_write,
@@ -236,7 +236,7 @@ void vcpu_destroy(struct vcpu *v)
 void vcpu_reset(struct vcpu *v, u64 now)
 {
     cpu_reset(v->cpu, false);
-    v->tsc_base = now;
+    v->cpu->tsc_zero = now;
     place_lapic_page(v);
 }
 

@@ -172,16 +172,6 @@ u64 light_fpu_load(struct cpu *cpu, u64 addr, u64 a)
     return fpu_load(cpu, (unsigned)addr);
 }
 
-u64 light_rdtsc(struct cpu *cpu, u64 addr, u64 a)
-{
-    (void)addr;
-    (void)a;
-    const u64 v = cpu->hooks->tsc(cpu->hooks->opaque) + cpu->tsc_offset;
-    cpu->regs[R_AX] = (u32)v;
-    cpu->regs[R_DX] = v >> 32;
-    return 0;
-}
-
 u64 light_pause(struct cpu *cpu, u64 addr, u64 a)
 {
     (void)addr;

@@ -22,8 +22,6 @@ light_fn light_probe;
 light_fn light_missed;
 /* Before instructions that need the vector state live: addr is what, FPU_*. Non-zero: it is. */
 light_fn light_fpu_load;
-/* RDTSC: RAX and RDX. */
-light_fn light_rdtsc;
 /* PAUSE among several vCPUs. */
 light_fn light_pause;
 /* A call is below return_limit: make it fit. Non-zero: there are events. */

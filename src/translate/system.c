@@ -290,23 +290,54 @@ static bool translate_rdpkru(struct tr *t)
     return true;
 }
 
-/* Both registers are written as RDTSC does. DEVIATION, as in the interpreter: TSC reads are not trapped but by CR4.TSD. */
+/* The clock's time, from the host's counter. DEVIATION, as in the interpreter: TSC reads are not trapped but by CR4.TSD. */
 static bool translate_rdtsc(struct tr *t)
 {
     struct emit *e = &t->e;
     const bool aux = t->i->mnemonic == I_rdtscp;
+    const struct clock_scale *scale = t->cpu->hooks->scale;
+    if (!scale) return false;
+#define SCALE(field) rm_mem(T_B, offsetof(struct clock_scale, field))
     flags_before(t, true, bit(H_AX) | bit(H_DX) | (aux ? bit(H_CX) : 0), false);
-    struct stub *s = NULL;
+    struct stub *s = new_stub(t);
     if (!ring0(t)) {
-        s = new_stub(t);
         emit_op(e, 0, 0, 0xf7, 0, STATE(cr4));
         emit32(e, CR4_TSD);
         stub_from(t, s, CC_NE);
     }
-    emit_call(t, t->bt->rdtsc);
+    emit_mov_imm64(e, T_B, (u64)(uintptr_t)scale);
+    emit_load32(e, T_A, SCALE(seq));
+    emit_op(e, E_REX, 0, 0xf6, 0, rm_reg(T_A));
+    emit8(e, 1);
+    stub_from(t, s, CC_NE);
+    emit_bytes(e, aux ? (const u8[]){0x0f, 0x01, 0xf9} : (const u8[]){0x0f, 0x31}, aux ? 3 : 2); /* rdtscp, rdtsc */
+    emit_shift(e, 4, H_DX, 32);
+    emit_op(e, E_W, 0, 0x0b, H_AX, rm_reg(H_DX));
+    emit_op(e, E_W, 0, 0x2b, H_AX, SCALE(tsc));
+    stub_from(t, s, CC_S);
+    emit_op(e, E_W, 0, 0xf7, 4, SCALE(mult)); /* mul */
+    emit_op(e, E_W, 1, 0xac, H_DX, rm_reg(H_AX)); /* shrd rax, rdx, 32 */
+    emit8(e, 32);
+    emit_op(e, E_W, 0, 0x03, H_AX, SCALE(ns));
+    emit_op(e, 0, 0, 0x3b, T_A, SCALE(seq));
+    stub_from(t, s, CC_NE);
+    emit_op(e, E_W, 0, 0x2b, H_AX, STATE(tsc_zero));
+    emit_op(e, E_W, 0, 0x03, H_AX, STATE(tsc_offset));
+    emit_store(e, H_AX, rm_reg(H_DX));
+    emit_shift(e, 5, H_DX, 32);
+    emit_op(e, 0, 0, 0x8b, H_AX, rm_reg(H_AX));
     if (aux) emit_load32(e, H_CX, STATE(tsc_aux));
     registers_written(t, bit(H_AX) | bit(H_DX) | (aux ? bit(H_CX) : 0));
-    if (s) stub_back(t, s);
+    stub_back(t, s);
+    return true;
+#undef SCALE
+}
+
+/* Loads are in order anyway; reading the time is not. */
+static bool translate_lfence(struct tr *t)
+{
+    const bool last = t->i + 1 == t->b->insns + t->b->count;
+    if (!last && t->i[1].mnemonic == I_rdtsc) emit_bytes(&t->e, (const u8[]){0x0f, 0xae, 0xe8}, 3);
     return true;
 }
 
@@ -373,7 +404,7 @@ bool translate_system(struct tr *t, bool *ended)
     case I_rdtscp: return translate_rdtsc(t);
     case I_stac: return translate_ac(t, true, ended);
     case I_clac: return translate_ac(t, false, ended);
-    case I_lfence: /* loads are in order anyway */
+    case I_lfence: return translate_lfence(t);
     case I_prefetch: return true;
     case I_mfence:
     case I_sfence:

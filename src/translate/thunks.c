@@ -177,7 +177,6 @@ void translate_thunks(struct bt *bt)
     bt->probe = emit_light(e, bt, light_probe);
     bt->missed = emit_light(e, bt, light_missed);
     emit_probes(bt, e);
-    bt->rdtsc = emit_light(e, bt, light_rdtsc);
     bt->pause = emit_light(e, bt, light_pause);
     bt->fpu_load = emit_light(e, bt, light_fpu_load);
     bt->find = emit_light(e, bt, light_find);
