@@ -251,6 +251,7 @@ static void forget_recent(struct tlb *t)
 {
     if (t->recent_empty) return;
     for (unsigned n = 0; n < TLB_RECENT; n++) t->recent[n].limit = 0;
+    t->gs_pages[0] = t->gs_pages[1] = 0;
     t->recent_empty = true;
 }
 

@@ -41,6 +41,9 @@ struct tlb_recent {
 };
 #define TLB_RECENT 256u /* access.c says what they are for */
 
+/* Pages of gs_pages[] */
+#define TLB_GS_PAGES 64u
+
 /* The class of accesses of so many bytes among them: those of class n have up to 8 << n... */
 static inline unsigned tlb_recent_class(unsigned size) { return size <= 8 ? 0 : 29 - (unsigned)__builtin_clz(size - 1); }
 /* ... so that the last so many places of a range are too near its end to begin at. */
@@ -49,8 +52,10 @@ static inline unsigned tlb_recent_past(unsigned size) { return (8u << tlb_recent
 struct tlb {
     u64 gen;           /* current generation, 1..TLB_GEN_MAX */
     bool local;        /* TLB_SUPERVISOR_SMAP: has entries of pages that are not global; else they stay over loads of CR3 */
-    bool recent_empty; /* none of recent[] has pages */
+    bool recent_empty; /* neither recent[] nor gs_pages[] has pages */
     struct tlb_recent recent[TLB_RECENT];
+    u64 gs_base, gs_host; /* kernels' data of a processor: where GS begins, and where the host has that... */
+    u64 gs_pages[2];      /* ... for these pages from there, which may be read; written. Likewise forgotten */
     struct tlb_entry e[TLB_ENTRIES];
 };
 

@@ -375,6 +375,47 @@ static void emit_probe_recent(struct tr *t, struct stub *s, const struct sum *a,
     o->back = e->p;
 }
 
+/* A place in a kernel's data of the processor. */
+static bool in_gs_page(const struct tr *t, const struct sum *a, unsigned size)
+{
+    return t->is64 && (t->b->mode & MODE_RING0) && !t->align && a->has_extra && a->extra.disp == window_base(SEG_GS).disp &&
+           a->m.reg == H_NONE && a->m.index == H_NONE && (u32)a->m.disp < TLB_GS_PAGES << GUEST_PAGE_SHIFT &&
+           ((u32)a->m.disp & GUEST_PAGE_MASK) + size <= GUEST_PAGE_SIZE;
+}
+
+static void emit_probe_gs(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write)
+{
+    struct emit *e = &t->e;
+    const unsigned page = (u32)a->m.disp >> GUEST_PAGE_SHIFT;
+    struct other_page *o = &t->others[t->nothers++];
+    *o = (struct other_page){.stub = s, .lin = *a, .size = (u16)size, .write = write, .gs = true};
+    emit_load(e, T_A, a->extra);
+    emit_op(e, E_W, 0, 0x3b, T_A, rm_gs(TLB_FIELD(t->context, gs_base)));
+    o->sites[0] = emit_jump(e, CC_NE);
+    emit_op(e, 0, 0, 0xf6, 0, rm_gs(TLB_FIELD(t->context, gs_pages[write]) + page / 8));
+    emit8(e, 1u << page % 8);
+    o->sites[1] = emit_jump(e, CC_E);
+    emit_load(e, T_A, rm_gs(TLB_FIELD(t->context, gs_host)));
+    o->back = e->p;
+    t->at = rm_mem(T_A, a->m.disp);
+}
+
+static void emit_other_gs(struct tr *t, const struct other_page *o)
+{
+    struct emit *e = &t->e;
+    struct probe_call *call = NULL;
+    if (can_call_probe(t, o->stub, o->size)) call = call_probe(t, o->stub, &o->lin, true, o->size, o->write, false);
+    else emit_probe_entry(t, o->stub, &o->lin, o->size, o->write);
+    emit_op(e, E_W, 0, 0x03, T_A, o->lin.extra);
+    emit_mov_imm64(e, T_B, (u32)o->lin.m.disp >> GUEST_PAGE_SHIFT | (o->write ? 256 : 0));
+    emit_call(t, t->bt->gs_page);
+    emit_jump_to(e, CC_ALWAYS, o->back);
+    if (!call) return;
+    call->again = e->p; /* beside code */
+    emit_op(e, E_W, 0, 0x03, T_A, o->lin.extra);
+    emit_jump_to(e, CC_ALWAYS, o->back);
+}
+
 void emit_other_page(struct tr *t, const struct other_page *o)
 {
     struct emit *e = &t->e;
@@ -382,6 +423,10 @@ void emit_other_page(struct tr *t, const struct other_page *o)
     for (unsigned n = 0; n < 2; n++)
         if (o->sites[n]) emit_patch(o->sites[n], probe);
     t->align = o->align;
+    if (o->gs) {
+        emit_other_gs(t, o);
+        return;
+    }
     if (o->size > 1 && within_64k(t, &o->lin, o->size)) {
         struct sum offset = o->lin;
         offset.has_extra = false;
@@ -426,6 +471,10 @@ void emit_other_page(struct tr *t, const struct other_page *o)
 static void emit_probe_sum(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write)
 {
     struct emit *e = &t->e;
+    if (in_gs_page(t, a, size)) {
+        emit_probe_gs(t, s, a, size, write);
+        return;
+    }
     if (has_recent(t, a, size)) {
         emit_probe_recent(t, s, a, size, write, false);
     } else {

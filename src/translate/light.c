@@ -157,6 +157,20 @@ u64 light_missed(struct cpu *cpu, u64 addr, u64 a)
     return r->addend;
 }
 
+u64 light_gs_page(struct cpu *cpu, u64 addr, u64 a)
+{
+    struct tlb *t = cpu->tlb;
+    const u64 base = cpu->win[SEG_GS].base, page = 1ull << (addr & (TLB_GS_PAGES - 1));
+    if (base & GUEST_PAGE_MASK) return a;
+    if (t->gs_base != base || t->gs_host != a) t->gs_pages[0] = t->gs_pages[1] = 0;
+    t->gs_base = base;
+    t->gs_host = a;
+    t->gs_pages[0] |= page;
+    if (addr & 256) t->gs_pages[1] |= page;
+    t->recent_empty = false;
+    return a;
+}
+
 u64 light_limit(struct cpu *cpu, u64 addr, u64 a)
 {
     (void)addr;

@@ -20,6 +20,9 @@ light_fn light_probe;
 /* addr: a struct look, in the executable view, that misses; a: the number of what it looks at among all contexts' recent pages.
  * Decides whether it goes on looking. The page's addend. */
 light_fn light_missed;
+/* a is the host address of GS's base, found by an access to page `addr` from there, | 256 if for writing: remembered for more of them.
+ * Returns it. */
+light_fn light_gs_page;
 /* Before instructions that need the vector state live: addr is what, FPU_*. Non-zero: it is. */
 light_fn light_fpu_load;
 /* PAUSE among several vCPUs. */

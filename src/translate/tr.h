@@ -69,6 +69,7 @@ struct other_page {
     u8 align;
     u8 slot;         /* in tlb.recent[] */
     bool write, cut; /* cut: the sum is of 32 bits */
+    bool gs;         /* instead, it looks at tlb.gs_pages[] */
 };
 
 /* A call of a shared probe. */

@@ -86,7 +86,7 @@ struct bt {
     u8 *unexpected; /* T_B is a RIP that a return leads to: called, returns a jump_entry in T_A, or 0 */
     u8 *unexpected_segmented; /* the same for segmented code; T_B, with cpu->code_tag in it, stays when T_A is 0 */
     u8 *return_other; /* cpu->return_other */
-    u8 *fill, *probe, *missed, *fpu_load, *pause, *limit; /* light functions */
+    u8 *fill, *probe, *missed, *gs_page, *fpu_load, *pause, *limit; /* light functions */
     u8 *probes[TLB_CONTEXTS][2][PROBE_CLASSES]; /* T_B is a linear address, which goes to cpu->lin: called, returns the addend in T_A, or elsewhere */
     u8 *stack_probes[TLB_CONTEXTS][2][4]; /* the same for accesses of 1 << n bytes to the stack, and its recent range is that from now on */
     u8 *settle;     /* computes flags that are pending (flags.c) */
