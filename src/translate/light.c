@@ -110,8 +110,8 @@ u64 light_probe(struct cpu *cpu, u64 addr, u64 a)
     return addend;
 }
 
-/* Remember the pages around the one just found that have the same addend, too. */
-static void widen(struct cpu *cpu, const struct tlb *t, struct tlb_recent *r, const struct look *l)
+/* Remember the pages around the one just found that have the same addend, too. True: there are some. */
+static bool widen(struct cpu *cpu, const struct tlb *t, struct tlb_recent *r, const struct look *l)
 {
     enum { AROUND = 16 };
     gla first = r->start, end = first + GUEST_PAGE_SIZE;
@@ -129,6 +129,7 @@ static void widen(struct cpu *cpu, const struct tlb *t, struct tlb_recent *r, co
     }
     r->start = first;
     r->limit = end - first - l->past;
+    return end - first > GUEST_PAGE_SIZE;
 }
 
 u64 light_missed(struct cpu *cpu, u64 addr, u64 a)
@@ -141,9 +142,9 @@ u64 light_missed(struct cpu *cpu, u64 addr, u64 a)
     struct tlb_recent *r = &t->recent[l->slot];
     const u32 now = (u32)(__builtin_ia32_rdtsc() >> 6);
     const unsigned missed = r->dense ? RARELY + 1 : OFTEN + 1;
-    r->dense = (u16)(now - r->since < missed * CYCLES >> 6 ? r->dense + missed : 0);
+    const bool wide = widen(cpu, t, r, l);
+    r->dense = (u16)(now - r->since < missed * CYCLES >> 6 ? r->dense + missed : !wide); /* a page on its own need not be widened soon */
     bt->looks++;
-    widen(cpu, t, r, l);
     if (r->dense >= MISSES && l->start) {
         struct emit e = {.p = l->start};
         emit_jump_to(&e, CC_ALWAYS, l->probe);
