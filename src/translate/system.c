@@ -361,17 +361,7 @@ static bool translate_ac(struct tr *t, bool set, bool *ended)
         stub_from(t, s, CC_E);
     }
     emit_alu_state(e, set ? ALU_OR : ALU_AND, STATE(eflags), set ? EFLAGS_AC : ~EFLAGS_AC);
-    emit_op(e, 0, 0, 0xc6, 0, STATE(mode_key));
-    emit8(e, mode);
-    emit_op(e, 0, 0, 0xc6, 0, rm_gs(offsetof(struct cpu, code_key) + 7));
-    emit8(e, mode);
-    emit_load(e, T_A, STATE(self));
-    emit_lea(e, true, T_A, rm_mem(T_A, (s32)(offsetof(struct cpu, tlbs) + context * sizeof(struct tlb))));
-    emit_store(e, T_A, STATE(tlb));
-    emit_store(e, H_SP, rm_gs(offsetof(struct cpu, returns_saved) + t->context * sizeof(void *)));
-    emit_load(e, H_SP, rm_gs(offsetof(struct cpu, returns_saved) + context * sizeof(void *)));
-    emit_op(e, 0, 0, 0xc6, 0, STATE(returns_context));
-    emit8(e, context);
+    emit_context(e, t->context, context, mode);
     emit_go_mode(t, t->b->offset + t->i->off + t->i->len);
     return *ended = true;
 }
@@ -402,6 +392,8 @@ bool translate_system(struct tr *t, bool *ended)
     case I_wrgsbase: return translate_base(t, SEG_GS, true);
     case I_rdtsc:
     case I_rdtscp: return translate_rdtsc(t);
+    case I_syscall:
+    case I_sysret: return translate_syscall(t, ended);
     case I_stac: return translate_ac(t, true, ended);
     case I_clac: return translate_ac(t, false, ended);
     case I_lfence: return translate_lfence(t);

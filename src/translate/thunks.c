@@ -186,6 +186,7 @@ void translate_thunks(struct bt *bt)
     emit_unexpected(e, false);
     bt->unexpected_segmented = code_memory_rx(&bt->code, e->p);
     emit_unexpected(e, true);
+    syscall_thunks(e, bt);
     const u8 *light = emit_light(e, bt, light_link);
     bt->link = code_memory_rx(&bt->code, e->p);
     emit8(e, 0xe8);

@@ -339,6 +339,10 @@ void emit_fpu_again(struct tr *t, unsigned need, s32 off);
 /* *ended: nothing follows in the block. */
 bool translate_jump(struct tr *t, bool *ended);
 bool translate_system(struct tr *t, bool *ended);
+bool translate_syscall(struct tr *t, bool *ended);
+/* The thunks that it calls, and what they share with others: the mode and the TLB's context become these. Uses T_A. */
+void syscall_thunks(struct emit *e, struct bt *bt);
+void emit_context(struct emit *e, unsigned from, unsigned to, u8 mode);
 /* Look T_B, a RIP, up in the jump cache. T_A becomes its entry, or there is a jump: with T_B the RIP, or T_A an entry for it that no
  * longer holds. */
 void emit_find(struct emit *e, u8 *misses[2]);

@@ -89,6 +89,7 @@ struct bt {
     u8 *fill, *probe, *missed, *gs_page, *fpu_load, *pause, *limit; /* light functions */
     u8 *probes[TLB_CONTEXTS][2][PROBE_CLASSES]; /* T_B is a linear address, which goes to cpu->lin: called, returns the addend in T_A, or elsewhere */
     u8 *stack_probes[TLB_CONTEXTS][2][4]; /* the same for accesses of 1 << n bytes to the stack, and its recent range is that from now on */
+    u8 *syscall[TLB_CONTEXTS], *sysret[TLB_CONTEXTS]; /* by the kernel's context (syscall.c) */
     u8 *settle;     /* computes flags that are pending (flags.c) */
     bool bmi2;      /* the host has RORX */
     unsigned hot;   /* interpretations before a block is translated */

@@ -386,6 +386,29 @@ long_start:
     CHECK e
     cmp word [sys_ss], 0x10
     CHECK e
+    ; as kernels have it: TF and AC are masked, too
+    mov ecx, 0xc0000084
+    mov eax, 0x40701
+    wrmsr
+    mov qword [sys_rcx], 0
+    mov word [sys_cs], 0
+    mov word [sys_ss], 0
+    USER64 u_syscall, 0xa43
+    EXPECT64 3, u_syscall.end
+    mov rax, [l_flags]
+    and eax, 0xed5
+    cmp eax, 0xa41 ; back from R11
+    CHECK e
+    cmp qword [sys_rcx], u_syscall.back
+    CHECK e
+    mov rax, [sys_flags]
+    and eax, 0xed5
+    cmp eax, 0x840 ; OF and ZF stay
+    CHECK e
+    cmp word [sys_cs], 8
+    CHECK e
+    cmp word [sys_ss], 0x10
+    CHECK e
     ; SYSRET to a bad address: #GP at CPL 0
     mov rcx, 0x0000800000000000
     FAULT64 13, 0, o64 sysret
