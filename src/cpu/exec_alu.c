@@ -100,22 +100,35 @@ struct shift_forms {
     exec_fn *ri[4], *rc[4], *mi[4], *mc[4];
 };
 #define CL REG8(R_CX * 8)
-#define SHIFT_FORMS(op, bits)                                                                                 \
-    HANDLER(op##_ri##bits) { SET##bits(i->dst, alu_##op##bits(REG##bits(i->dst), (u8)i->imm, &cpu->aflags)); return true; } \
+/* Rotates of a register by an immediate above 1 leave OF alone, unlike those by CL and of memory: undefined by the manual, what
+ * Intel's processors do. */
+#define ROTATE_IMM(op, bits)                                                                                  \
+    static inline u##bits op##_imm##bits(u##bits a, u8 count, u16 *fl)                                        \
+    {                                                                                                         \
+        const u16 of = *fl & 0xff;                                                                            \
+        a = alu_##op##bits(a, count, fl);                                                                     \
+        if ((count & (bits == 64 ? 63 : 31)) > 1) *fl = (u16)((*fl & 0xff00) | of);                           \
+        return a;                                                                                             \
+    }
+ROTATE_IMM(rol, 8) ROTATE_IMM(rol, 16) ROTATE_IMM(rol, 32) ROTATE_IMM(rol, 64)
+ROTATE_IMM(ror, 8) ROTATE_IMM(ror, 16) ROTATE_IMM(ror, 32) ROTATE_IMM(ror, 64)
+
+#define SHIFT_FORMS(op, by_imm, bits)                                                                         \
+    HANDLER(op##_ri##bits) { SET##bits(i->dst, by_imm##bits(REG##bits(i->dst), (u8)i->imm, &cpu->aflags)); return true; } \
     HANDLER(op##_rc##bits) { SET##bits(i->dst, alu_##op##bits(REG##bits(i->dst), CL, &cpu->aflags)); return true; } \
-    HANDLER(op##_mi##bits) { RMW(bits, alu_##op##bits(v, (u8)i->imm, &fl)) }                                  \
+    HANDLER(op##_mi##bits) { RMW(bits, alu_##op##bits(v, (u8)i->imm, &fl)) }                                 \
     HANDLER(op##_mc##bits) { RMW(bits, alu_##op##bits(v, CL, &fl)) }
-#define SHIFT_OP(op)                                                                                          \
-    SHIFT_FORMS(op, 8) SHIFT_FORMS(op, 16) SHIFT_FORMS(op, 32) SHIFT_FORMS(op, 64)                            \
+#define SHIFT_OP(op, by_imm)                                                                                  \
+    SHIFT_FORMS(op, by_imm, 8) SHIFT_FORMS(op, by_imm, 16) SHIFT_FORMS(op, by_imm, 32) SHIFT_FORMS(op, by_imm, 64) \
     static const struct shift_forms op##_forms = {BY_SIZE(op##_ri), BY_SIZE(op##_rc), BY_SIZE(op##_mi),       \
                                                   BY_SIZE(op##_mc)};
-SHIFT_OP(shl)
-SHIFT_OP(shr)
-SHIFT_OP(sar)
-SHIFT_OP(rol)
-SHIFT_OP(ror)
-SHIFT_OP(rcl)
-SHIFT_OP(rcr)
+SHIFT_OP(shl, alu_shl)
+SHIFT_OP(shr, alu_shr)
+SHIFT_OP(sar, alu_sar)
+SHIFT_OP(rol, rol_imm)
+SHIFT_OP(ror, ror_imm)
+SHIFT_OP(rcl, alu_rcl)
+SHIFT_OP(rcr, alu_rcr)
 
 #define DOUBLE_SHIFT_FORMS(op, bits)                                                                          \
     HANDLER(op##_ri##bits) { SET##bits(i->dst, alu_##op##bits(REG##bits(i->dst), REG##bits(i->src), (u8)i->imm, &cpu->aflags)); return true; } \

@@ -99,6 +99,7 @@ static bool is_bit_string(const struct insn *i)
 /* A register operand that lives in memory can be an operand there. Not where memory means something else: bit strings, locks. */
 static bool fits_in_memory(const struct insn *i)
 {
+    if ((i->mnemonic == I_rol || i->mnemonic == I_ror) && i->operands[1].kind == OPND_IMM) return false; /* leaves another OF */
     return !is_bit_string(i) && i->mnemonic != I_xchg && i->mnemonic != I_xadd && i->mnemonic != I_cmpxchg;
 }
 

@@ -30,7 +30,7 @@ runs() {
         failed=$((failed + 1))
         return
     fi
-    timeout "${TIMEOUT:-90}" "$CALQUE" -nodefaults -display none -serial stdio -device pc-testdev \
+    timeout $((90 * ${PATIENCE:-1})) "$CALQUE" -nodefaults -display none -serial stdio -device pc-testdev \
         -device isa-debug-exit,iobase=0xf4,iosize=4 -no-reboot -kernel "$dir/$name" "$@" >"$dir/out" 2>&1 </dev/null
     code=$?
     read -r p f < <(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed.*/\1 \2/p' "$dir/out")

@@ -61,6 +61,7 @@ struct build {
     u16 undefined;              /* flags undefined at this point */
     unsigned join;              /* index of the furthest jump target: until there definitions may be jumped over */
     bool x87;                   /* an x87 instruction has changed the pointers */
+    bool x87_shown;             /* an instruction shows them, which a return may lead to once more */
     u16 keep;                   /* registers that must not be written (loop counters) */
     struct fixup fixups[32];
     unsigned nfixups, nslots;
@@ -682,7 +683,7 @@ static bool try_instruction(struct build *b)
     if (i.mnemonic == I_xlat && i.addrsize > b->width) return false;
     if (reads_undefined(b, &i)) return false;
     /* The host has no FCS and FDS, and updates FDP on exceptions only (CPUID.7:EBX[13] and [6]). */
-    if (shows_x87_pointers(i.mnemonic) && (b->x87 || b->keep)) return false;
+    if (shows_x87_pointers(i.mnemonic) ? b->x87 || b->keep : b->x87_shown && (i.opcode->attr & ATTR_X87)) return false;
     if (written(&i) & b->keep) return false;
     /* Wild instruction pointers from FAR operands and returns are mostly plain #GP; now and then is enough. */
     bool cpl0 = i.opcode->attr & ATTR_CPL0;
@@ -756,6 +757,7 @@ static bool try_instruction(struct build *b)
         if ((dead >> k & 1) && k != R_SP) b->state[k] = REG_UNKNOWN;
     track_flags(b, &final);
     if (final.opcode->attr & ATTR_X87) b->x87 = true;
+    if (shows_x87_pointers(final.mnemonic)) b->x87_shown = true;
     return true;
 }
 
