@@ -69,42 +69,69 @@ static bool trace_writes(const struct tr *t, const struct insn *i, struct trace 
     }
 }
 
-/* The memory operand, if its access can share a probe. */
-static const struct operand *groupable(const struct tr *t, const struct insn *i, struct sum *a)
+/* An instruction's access to memory. */
+struct place {
+    u8 base, index, scale, seg; /* guest registers */
+    s32 disp;
+    struct sum sum;             /* the same */
+    unsigned size;
+    bool write;
+};
+
+/* What PUSH, POP, CALL and RET do with the stack. */
+static bool stack_place(const struct insn *i, struct place *p)
+{
+    const unsigned kind = i->operands[0].kind;
+    const bool push = i->mnemonic == I_push || i->mnemonic == I_call;
+    if (i->mnemonic == I_push ? kind != OPND_GPR && kind != OPND_IMM
+                              : i->mnemonic == I_pop ? kind != OPND_GPR || i->operands[0].reg == R_SP
+                                                     : i->mnemonic == I_call ? kind == OPND_MEM : i->mnemonic != I_ret)
+        return false;
+    const s32 disp = push ? -8 : 0;
+    *p = (struct place){.base = R_SP, .index = REG_ZERO, .seg = SEG_SS, .disp = disp, .sum.m = rm_mem(H_GSP, disp), .size = 8, .write = push};
+    return i->opsize == 8;
+}
+
+/* The access of an instruction that can share a probe. */
+static bool groupable(const struct tr *t, const struct insn *i, struct place *p)
 {
     const struct operand *mem = NULL;
+    if (i->fn != exec_undefined && stack_place(i, p)) return true;
     for (unsigned k = 0; k < i->noperands; k++)
         if (i->operands[k].kind == OPND_MEM) mem = &i->operands[k];
-    if (!mem || !mem->size || mem->size > 32 || i->addrsize != 8 || (i->prefixes & PFX_LOCK) || i->base == REG_RIP) return NULL;
+    if (!mem || !mem->size || mem->size > 32 || i->addrsize != 8 || (i->prefixes & PFX_LOCK) || i->base == REG_RIP) return false;
     switch (i->mnemonic) {
     case I_mov: case I_or: case I_adc: case I_sbb: case I_and: case I_xor: case I_cmp: case I_test: case I_neg: case I_not: case I_add:
     case I_sub: case I_inc: case I_dec: case I_shl: case I_shr: case I_sar: case I_movzx: case I_movsx: case I_movsxd: case I_setcc:
     case I_cmovcc: case I_imul: case I_mul: case I_adcx: case I_adox: case I_mulx: case I_andn: case I_shlx: case I_shrx: case I_sarx:
     case I_rorx: break;
     default:
-        if (!simd_groupable(t, i)) return NULL;
+        if (!simd_groupable(t, i)) return false;
     }
-    if (i->map == 0 && i->code >= 0xa0 && i->code <= 0xa3) return NULL;
-    return address_sum(t, i, a) && !a->extra_scaled && (i->base != REG_ZERO || i->index != REG_ZERO) ? mem : NULL;
+    if (i->map == 0 && i->code >= 0xa0 && i->code <= 0xa3) return false;
+    *p = (struct place){.base = i->base, .index = i->index, .scale = i->index == REG_ZERO ? 0 : i->scale,
+                        .seg = i->seg == SEG_FS || i->seg == SEG_GS ? i->seg : SEG_SS, .disp = (s32)i->disp, .size = mem->size,
+                        .write = (mem->access & OPND_WRITE) != 0};
+    return address_sum(t, i, &p->sum) && !p->sum.extra_scaled && (i->base != REG_ZERO || i->index != REG_ZERO);
 }
 
-static bool same_registers(const struct insn *a, const struct insn *b)
+static bool same_registers(const struct place *a, const struct place *b)
 {
-    return a->base == b->base && a->index == b->index && (a->index == REG_ZERO || a->scale == b->scale) && a->seg == b->seg;
+    return a->base == b->base && a->index == b->index && a->scale == b->scale && a->seg == b->seg;
 }
 
 /* What the registers of an address have had added since they were written, as it counts in the address. */
-static s64 address_delta(const struct insn *i, const struct trace *r)
+static s64 address_delta(const struct place *p, const struct trace *r)
 {
-    return (i->base < 16 ? r->delta[i->base] : 0) + (i->index < 16 ? (s64)((u64)r->delta[i->index] << i->scale) : 0);
+    return (p->base < 16 ? r->delta[p->base] : 0) + (p->index < 16 ? (s64)((u64)r->delta[p->index] << p->scale) : 0);
 }
 
 /* Where the registers of an address were last written otherwise. */
-static u8 written_at(const struct insn *i, const struct trace *r)
+static u8 written_at(const struct place *p, const struct trace *r)
 {
     u8 n = r->since[16];
-    if (i->base < 16) n = MAX(n, r->since[i->base]);
-    if (i->index < 16) n = MAX(n, r->since[i->index]);
+    if (p->base < 16) n = MAX(n, r->since[p->base]);
+    if (p->index < 16) n = MAX(n, r->since[p->index]);
     return n;
 }
 
@@ -126,6 +153,7 @@ void group_plan(struct tr *t, bool wanted)
     const struct block *b = t->b;
     static _Thread_local struct trace traces[BLOCK_MAX + 1];
     struct trace r = {0};
+    struct place places[GROUP_MAX]; /* of the first of each group */
     bool free_before[BLOCK_MAX + 1]; /* nobody reads the flags that stand there */
     t->ngroups = 0;
     memset(t->group_of, GROUP_NONE, sizeof t->group_of);
@@ -133,27 +161,27 @@ void group_plan(struct tr *t, bool wanted)
     for (unsigned n = 0; n < b->count; n++) {
         const struct insn *i = &b->insns[n];
         u32 written;
-        struct sum a;
+        struct place p;
         traces[n] = r;
-        const struct operand *mem = groupable(t, i, &a);
-        if (mem) {
-            const s64 at = (s64)i->disp + address_delta(i, &r);
+        if (groupable(t, i, &p)) {
+            const s64 at = p.disp + address_delta(&p, &r);
             struct group *g = NULL;
             for (unsigned k = t->ngroups; k-- > 0 && !g;)
-                if (same_registers(t->groups[k].insn, i)) g = &t->groups[k];
-            if (g && g->since == written_at(i, &r)) {
-                const s64 lo = MIN(g->lo, at), hi = MAX(g->hi, at + mem->size);
+                if (same_registers(&places[k], &p)) g = &t->groups[k];
+            if (g && g->since == written_at(&p, &r)) {
+                const s64 lo = MIN(g->lo, at), hi = MAX(g->hi, at + p.size);
                 if (hi - lo > SPAN_MAX || hi - lo > SPAN_ONE * (g->count + 1)) g = NULL;
                 else g->lo = lo, g->hi = hi;
             } else {
                 g = NULL;
             }
             if (!g && t->ngroups < GROUP_MAX) {
+                places[t->ngroups] = p;
                 g = &t->groups[t->ngroups++];
-                *g = (struct group){.insn = i, .sum = a, .lo = at, .hi = at + mem->size, .since = written_at(i, &r), .first = (u8)n};
+                *g = (struct group){.sum = p.sum, .lo = at, .hi = at + p.size, .since = written_at(&p, &r), .first = (u8)n};
             }
             if (g) {
-                g->write |= (mem->access & OPND_WRITE) != 0;
+                g->write |= p.write;
                 g->count++;
                 g->last = (u8)n;
                 t->group_of[n] = (u8)(g - t->groups);
@@ -188,7 +216,7 @@ void group_plan(struct tr *t, bool wanted)
             break;
         }
         if (g.count < 2 && (g.probe == g.first || cheap_flags(b, g.first))) continue;
-        const s64 disp = g.lo - address_delta(g.insn, &traces[g.probe]);
+        const s64 disp = g.lo - address_delta(&places[k], &traces[g.probe]);
         if (disp != (s32)disp || disp > INT32_MAX - (s32)GUEST_PAGE_SIZE) continue;
         g.sum.m.disp = (s32)disp;
         number[k] = (u8)kept;
@@ -229,8 +257,8 @@ struct group *group_member(struct tr *t)
 
 void group_address(struct tr *t, struct group *g)
 {
-    struct sum a;
-    address_sum(t, t->i, &a);
+    struct place p;
+    const struct sum a = stack_place(t->i, &p) || address_sum(t, t->i, &p.sum) ? p.sum : (struct sum){0};
     if (t->shared != g || t->shared_until != t->e.p) emit_load(&t->e, T_A, shared_addend(g, t));
     t->shared = a.m.reg != H_NONE && a.m.index != H_NONE ? NULL : g;
     t->at = with_register(t, T_A, a.m);

@@ -338,14 +338,16 @@ static bool translate_push(struct tr *t)
     const struct operand *o = &i->operands[0];
     const bool mem = o->kind == OPND_MEM;
     if ((mem && !address_ok(t)) || (!mem && o->kind != OPND_GPR && o->kind != OPND_IMM)) return false;
-    flags_before(t, true, bit(H_GSP), false);
-    struct stub *s = new_stub(t);
+    struct group *g = group_member(t);
+    flags_before(t, !g, bit(H_GSP), false);
+    struct stub *s = g ? NULL : new_stub(t);
     if (mem) {
         emit_address(t, s, size, false);
         emit_op(e, w, 0, 0x8b, T_B, t->at);
         emit_store(e, T_B, STATE(target));
     }
-    emit_stack(t, s, H_GSP, -(s32)size, size, true);
+    if (g) group_address(t, g);
+    else emit_stack(t, s, H_GSP, -(s32)size, size, true);
     if (o->kind == OPND_IMM) {
         emit_op(e, w, 0, 0xc7, 0, t->at);
         emit_imm(e, i, size == 2 ? 2 : 4);
@@ -356,7 +358,8 @@ static bool translate_push(struct tr *t)
     }
     emit_move_sp(t, -(s32)size);
     registers_written(t, bit(H_GSP));
-    stub_back(t, s);
+    if (g) t->shared_until = e->p;
+    else stub_back(t, s);
     return true;
 }
 
@@ -368,15 +371,18 @@ static bool translate_pop(struct tr *t)
     const struct operand *o = &i->operands[0];
     if (o->kind != OPND_GPR || (size == 2 && o->reg == R_SP)) return false;
     u32 written = bit(H_GSP) | (resident(o->reg) ? bit(host_reg(o->reg)) : 0);
-    flags_before(t, true, written, false);
-    struct stub *s = new_stub(t);
-    emit_stack(t, s, H_GSP, 0, size, false);
+    struct group *g = group_member(t);
+    flags_before(t, !g, written, false);
+    struct stub *s = g ? NULL : new_stub(t);
+    if (g) group_address(t, g);
+    else emit_stack(t, s, H_GSP, 0, size, false);
     const unsigned h = resident(o->reg) ? host_reg(o->reg) : T_B;
     emit_op(e, w, 0, 0x8b, h, t->at);
     if (h == T_B) emit_op(e, w, 0, 0x89, T_B, guest_mem(o->reg));
     if (h != H_GSP) emit_move_sp(t, (s32)size);
     registers_written(t, written);
-    stub_back(t, s);
+    if (g) t->shared_until = e->p;
+    else stub_back(t, s);
     return true;
 }
 

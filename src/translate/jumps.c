@@ -6,7 +6,7 @@
  * the next few, for frames that were left by a longjmp, or by the interpreter; what it still does not find is in the jump cache.
  *
  * Calls look at events, by the limit of the stack, which is out of reach when there are some: calls alone cannot keep
- * them out. Returns need not, as each has its call. */
+ * them out. Returns need not, as each has its call. So do blocks that are not entered by a forward jump. */
 #include "translate/tr.h"
 
 /* Page offset of a direct branch's target; false: by handler. */
@@ -327,6 +327,11 @@ static bool expects_return(const struct tr *t)
     return in_page(next) && !(t->segmented && t->i->opsize == 2 && t->page_rip + (u32)next > 0xffff);
 }
 
+void emit_compare_returns(struct tr *t)
+{
+    emit_op(&t->e, E_W, 0, 0x3b, H_SP, rm_gs(offsetof(struct cpu, return_limit) + t->context * sizeof(u64)));
+}
+
 /* Push the return address, also in T_B, without moving the stack pointer yet. */
 static struct stub *emit_push_return(struct tr *t)
 {
@@ -335,9 +340,11 @@ static struct stub *emit_push_return(struct tr *t)
     struct stub *s = new_stub(t);
     t->too_low.retry = e->p;
     t->too_low.stub = s;
-    emit_op(e, E_W, 0, 0x3b, H_SP, rm_gs(offsetof(struct cpu, return_limit) + t->context * sizeof(u64)));
+    emit_compare_returns(t);
     t->too_low.site = emit_jump(e, CC_B);
-    emit_stack(t, s, H_GSP, -size, (unsigned)size, true);
+    struct group *g = group_member(t);
+    if (g) group_address(t, g);
+    else emit_stack(t, s, H_GSP, -size, (unsigned)size, true);
     emit_rip(t, T_B, t->b->offset + t->i->off + t->i->len);
     emit_op(e, size_prefix((unsigned)size), 0, 0x89, T_B, t->at);
     return s;
@@ -383,7 +390,9 @@ static bool translate_ret(struct tr *t)
         emit_op(e, 0, 0, 0x85, T_B, STATE(event_mask));
         stub_from(t, s, CC_NE);
     }
-    emit_stack(t, s, H_GSP, 0, (unsigned)size, false);
+    struct group *g = group_member(t);
+    if (g) group_address(t, g);
+    else emit_stack(t, s, H_GSP, 0, (unsigned)size, false);
     emit_load_size(e, (unsigned)size, T_B, t->at);
     if (t->segmented) emit_op(e, E_W, 0, 0x03, T_B, STATE(code_tag));
     emit_op(e, E_W, 0, 0x3b, T_B, rm_mem(H_SP, offsetof(struct return_entry, rip)));

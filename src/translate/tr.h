@@ -81,7 +81,6 @@ struct probe_call {
 
 /* Accesses that share a probe (group.c). */
 struct group {
-    const struct insn *insn; /* one of them */
     struct sum sum;          /* the first byte, where they are probed */
     s64 lo, hi;              /* displacements that they cover, from what the registers were at `since` */
     bool write;
@@ -352,6 +351,8 @@ void emit_enter_page(struct emit *e, bool segmented);
 void emit_rip(struct tr *t, unsigned reg, s32 off);
 /* Leave translated code for the RIP in T_B. */
 void emit_exit_rip(struct tr *t);
+/* Below: there may be events, which bt->limit knows. */
+void emit_compare_returns(struct tr *t);
 /* Leave translated code for this offset from the page's start if there are events; flags are in memory. Uses T_B. */
 void emit_poll(struct tr *t, s32 off);
 /* Go on at this offset from the page's start, flags in memory (or dead there). */

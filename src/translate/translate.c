@@ -39,7 +39,6 @@ static void note_probes(struct tr *t, struct translation *tn)
 {
     const u8 *rw = t->bt->code.rw;
     if (!t->ncalls) return;
-    tn->nprobes = (u16)t->ncalls;
     tn->probes = code_memory_data(&t->bt->code, t->ncalls * sizeof *tn->probes);
     for (unsigned n = 0; n < t->ncalls; n++) {
         const struct probe_call *c = &t->calls[n];
@@ -54,7 +53,7 @@ static struct translation *translate(struct tr *t)
     struct bt *bt = t->bt;
     struct block *b = t->b;
     struct code_region *region = code_memory_current(&bt->code);
-    u8 *start = (u8 *)(((uintptr_t)region->code + 15) & ~(uintptr_t)15);
+    u8 *start = t->plain ? region->cold : (u8 *)(((uintptr_t)region->code + 15) & ~(uintptr_t)15);
     t->e.p = start;
     t->shared = NULL;
     t->host = false;
@@ -71,9 +70,8 @@ static struct translation *translate(struct tr *t)
     t->align = 0;
     struct emit *e = &t->e;
 
-    emit_load32(e, T_B, STATE(events));
-    emit_op(e, 0, 0, 0x85, T_B, STATE(event_mask));
-    t->poll_site = emit_jump(e, CC_NE);
+    emit_compare_returns(t);
+    t->poll_site = emit_jump(e, CC_B);
     u8 *forward = e->p;
     u8 *counted = NULL;
     if (bt->check) {
@@ -113,8 +111,12 @@ static struct translation *translate(struct tr *t)
         if (t->poll) emit_poll(t, next);
         emit_go(t, next);
     }
-    region->code = e->p;
-    u8 *cold = e->p = region->cold;
+    u8 *end = e->p;
+    if (!t->plain) {
+        region->code = end;
+        e->p = region->cold;
+    }
+    u8 *rest = e->p;
     emit_pending(t);
     emit_ways_out(t);
     for (unsigned n = 0; n < t->nothers; n++) emit_other_page(t, &t->others[n]);
@@ -122,18 +124,21 @@ static struct translation *translate(struct tr *t)
     for (unsigned n = 0; n < t->nstubs; n++) emit_stub(t, &t->stubs[n]);
     emit_fpu_entry_slow(t);
     emit_patch(t->poll_site, e->p);
+    emit_call(t, bt->limit);
+    emit_op(e, 0, 0, 0x85, T_A, rm_reg(T_A));
+    emit_jump_to(e, CC_E, forward);
     if (counted) emit_patch(counted, e->p);
     struct translation *tn = code_memory_data(&bt->code, sizeof *tn);
     *tn = (struct translation){.block = b, .leave = e->p, .next = bt->translations[bt->code.current],
-                               .imms = t->imms, .hot = (u32)(start - bt->code.rw), .cold = (u32)(cold - bt->code.rw)};
+                               .imms = t->imms, .hot = t->plain ? ~0u : (u32)(start - bt->code.rw), .cold = (u32)(region->cold - bt->code.rw)};
     bt->translations[bt->code.current] = tn;
-    code_memory_begins(&bt->code, start, tn);
-    code_memory_begins(&bt->code, cold, tn);
+    if (!t->plain) code_memory_begins(&bt->code, start, tn);
+    code_memory_begins(&bt->code, region->cold, tn);
     note_probes(t, tn);
     emit_call(t, bt->settle);
     emit_rip(t, T_B, b->offset);
     emit_exit_rip(t);
-    b->host_bytes = (u32)(region->code - start);
+    b->host_bytes = (u32)(end - start);
     b->host = code_memory_rx(&bt->code, start);
     b->host_forward = code_memory_rx(&bt->code, forward);
     const struct code_page *p = bt->cache.pages[b->page];
@@ -146,13 +151,13 @@ static struct translation *translate(struct tr *t)
         struct block *to = l->within ? block_at(p, (unsigned)l->target, b->mode, b->place) : NULL;
         if (to && to->host && !block_crosses(to)) translate_link(bt, l, to, is_forward(t, l->target) || l->quiet);
     }
-    if (listing_wanted()) listing_print(t, start, region->code, region->cold, e->p);
+    if (listing_wanted()) listing_print(t, start, end, rest, e->p);
     perfmap_add(b->host, b->host_bytes, "guest%s:%llx", b->mode & MODE_RING0 ? "-kernel" : "", (unsigned long long)t->cpu->rip);
-    perfmap_add(code_memory_rx(&bt->code, region->cold), (size_t)(e->p - region->cold), "slow:%llx", (unsigned long long)t->cpu->rip);
+    perfmap_add(code_memory_rx(&bt->code, rest), (size_t)(e->p - rest), "slow:%llx", (unsigned long long)t->cpu->rip);
     bt->translated += !t->plain;
     bt->bytes += b->bytes;
     bt->host_bytes += b->host_bytes;
-    bt->cold_bytes += (u64)(e->p - region->cold);
+    bt->cold_bytes += (u64)(e->p - rest);
     region->cold = e->p;
     code_memory_filled(&bt->code);
     return tn;

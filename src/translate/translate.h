@@ -57,9 +57,8 @@ struct translation {
     struct link *in, *out;    /* jumps to and from it */
     struct translation *next; /* in its region */
     struct translation *plain; /* another one of the block, that this one goes on in (group.c), or NULL */
-    u32 hot, cold;            /* where it begins, offsets in the code memory... */
-    u16 nprobes;
-    struct probe_site *probes; /* ... and its calls of shared probes */
+    u32 hot, cold;            /* where what runs all the time begins (~0: it is with the rest), and the rest: offsets in the code memory */
+    struct probe_site *probes; /* its calls of shared probes */
     struct imm_site *imms;
     const struct imm_site *adjusted; /* the one that the guest has patched */
 };
