@@ -126,3 +126,40 @@ Test(interp, a_register_in_memory_moves_between_accesses)
     cr_assert(has_groups(CODE));
     cr_assert_eq(cpu->regs[R_AX], read64(FIRST + 0x80) + read64(FIRST + 0x88) + read64(FIRST + 0x98) + read64(FIRST + 0xa0));
 }
+
+Test(interp, pushes_and_pops_cross_a_page)
+{
+    apart(7);
+    /* push rax; push rbx; push rcx; add rsp, 8; pop rdx; pop rsi; hlt */
+    CODE_AT(CODE, 0x50, 0x53, 0x51, 0x48, 0x83, 0xc4, 8, 0x5a, 0x5e, 0xf4);
+    for (unsigned n = 0; n < 4; n++) {
+        again(77);
+        cpu->regs[R_SP] = LINEAR + 0x1000 + 8 * n;
+        cr_assert_eq(run(), -1);
+        cr_assert(has_groups(CODE));
+        cr_assert_eq(cpu->regs[R_SP], LINEAR + 0x1000 + 8 * n);
+        cr_assert_eq(cpu->regs[R_DX], 77);
+        cr_assert_eq(cpu->regs[R_SI], 1);
+        const u64 pushed[] = {1, 77, 100};
+        for (unsigned k = 0; k < 3; k++) {
+            const unsigned at = 0x1000 + 8 * n - 8 * (k + 1);
+            cr_assert_eq(read64(at < 0x1000 ? FIRST + at : SECOND + at - 0x1000), pushed[k]);
+        }
+    }
+}
+
+Test(interp, a_pop_faults_after_another)
+{
+    apart(0);
+    CODE_AT(CODE, 0x58, 0x59, 0xf4); /* pop rax; pop rcx; hlt */
+    again(0);
+    cpu->regs[R_SP] = LINEAR + 0xff8;
+    cr_assert_eq(run(), EXC_PF);
+    cr_assert(has_groups(CODE));
+    cr_assert_eq(cpu->cr2, LINEAR + 0x1000);
+    cr_assert_eq(cpu->regs[R_AX], 0x1111111111111111u * 15);
+    cr_assert_eq(cpu->regs[R_CX], 100);
+    const u64 frame = FIRST + (cpu->regs[R_SP] & 0xfff);
+    cr_assert_eq(read64(frame + 8), CODE + 1);
+    cr_assert_eq(read64(frame + 32), LINEAR + 0x1000);
+}
