@@ -53,11 +53,12 @@ ticks() {
 # The items: what the guest runs. It prints a line "rate NUMBER".
 fio="fio --name=b --size=256M --direct=1 --ioengine=libaio --minimal --time_based --runtime=$seconds"
 declare -A items
-for disk in ide:sdb virtio:vda; do
-    items[disk/${disk%:*}/read-1M]="$fio --filename=/dev/${disk#*:} --rw=read --bs=1M --iodepth=4 | awk -F';' '{print \"rate\", \$7 / 1024}'"
-    items[disk/${disk%:*}/write-1M]="$fio --filename=/dev/${disk#*:} --rw=write --bs=1M --iodepth=4 | awk -F';' '{print \"rate\", \$48 / 1024}'"
-    items[disk/${disk%:*}/randread-4k]="$fio --filename=/dev/${disk#*:} --rw=randread --bs=4k --iodepth=16 | awk -F';' '{print \"rate\", \$8}'"
-    items[disk/${disk%:*}/randwrite-4k]="$fio --filename=/dev/${disk#*:} --rw=randwrite --bs=4k --iodepth=16 | awk -F';' '{print \"rate\", \$49}'"
+# The root file system is on an IDE disk, too, and which of them is sda differs from boot to boot.
+for disk in ide:disk/by-path/pci-0000:00:01.1-ata-2 virtio:vda; do
+    items[disk/${disk%%:*}/read-1M]="$fio --filename=/dev/${disk#*:} --rw=read --bs=1M --iodepth=4 | awk -F';' '{print \"rate\", \$7 / 1024}'"
+    items[disk/${disk%%:*}/write-1M]="$fio --filename=/dev/${disk#*:} --rw=write --bs=1M --iodepth=4 | awk -F';' '{print \"rate\", \$48 / 1024}'"
+    items[disk/${disk%%:*}/randread-4k]="$fio --filename=/dev/${disk#*:} --rw=randread --bs=4k --iodepth=16 | awk -F';' '{print \"rate\", \$8}'"
+    items[disk/${disk%%:*}/randwrite-4k]="$fio --filename=/dev/${disk#*:} --rw=randwrite --bs=4k --iodepth=16 | awk -F';' '{print \"rate\", \$49}'"
 done
 for card in e1000:2 virtio:3; do
     for way in out: in:-R; do
@@ -82,7 +83,7 @@ measure() {
     truncate -s 0 "$work/ide" "$work/virtio"
     for disk in ide virtio; do head -c 256M /dev/urandom >"$work/$disk"; done
     guest_start "$machine" -m 1024 -snapshot -drive "file=$PWD/guests/debian-amd64.img,format=raw" \
-        -drive "file=$work/ide,format=raw,snapshot=off" -drive "file=$work/virtio,format=raw,if=virtio,snapshot=off" \
+        -drive "file=$work/ide,format=raw,index=2,snapshot=off" -drive "file=$work/virtio,format=raw,if=virtio,snapshot=off" \
         -netdev user,id=a -device e1000,netdev=a -netdev user,id=b,net=10.0.3.0/24 -device virtio-net-pci,netdev=b \
         -vnc "unix:$work/vnc" >&2
     trap clean EXIT

@@ -216,3 +216,16 @@ bool option_size(const char *text, u64 unit, u64 *bytes)
     *bytes = total + part;
     return true;
 }
+
+int option_bad(const char *option, const char *what, const char *why)
+{
+    fprintf(stderr, "calque: %s %s: %s\n", option, what, why);
+    return -EINVAL;
+}
+
+int option_set(char **to, const char *text)
+{
+    free(*to);
+    *to = strdup(text);
+    return *to ? 0 : -ENOMEM;
+}

@@ -37,4 +37,9 @@ bool option_number(const char *text, u64 max, u64 *value);
 /* "512", "1.5G", "64k": bytes; without a suffix in units of unit. */
 bool option_size(const char *text, u64 unit, u64 *bytes);
 
+/* "calque: OPTION WHAT: WHY" on standard error; -EINVAL. */
+int option_bad(const char *option, const char *what, const char *why);
+/* A copy of the text, in place of the one that was there. */
+int option_set(char **to, const char *text);
+
 #endif

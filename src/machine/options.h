@@ -122,6 +122,20 @@ struct monitor_option {
     bool pretty;  /* QMP: indented */
 };
 
+/* Texts of an option that may be given several times... */
+struct options_texts {
+    const char *text[OPTIONS_DEVICES];   /* of argv */
+    const char *option[OPTIONS_DEVICES]; /* which option it was, without dashes */
+    int count;                           /* used entries */
+};
+
+/* ... and that is looked at after all others: they refer to each other in any order. */
+struct options_later {
+    struct options_texts chardevs, serials, parallels, debugcons;
+    struct options_texts monitors; /* -monitor, -qmp, -qmp-pretty and -mon */
+    struct options_texts devices, netdevs, nets, objects;
+};
+
 struct options {
     u64 ram_size;                /* bytes */
     unsigned cpus;               /* vCPUs */
@@ -142,6 +156,8 @@ struct options {
     bool nographic;              /* firmware and user are on the serial port */
     bool nodefaults;             /* no serial port unless asked for */
     bool interpret;              /* -accel interp */
+    bool accel_found;            /* an -accel that there is */
+    char accel_missing[32];      /* the last -accel that there is not */
     bool no_reboot, no_shutdown; /* what the guest's reset and power-off do */
     bool start_stopped;          /* -S */
     bool no_machine;             /* -machine none: it never starts */
@@ -208,11 +224,42 @@ struct options {
     char *pidfile;               /* -pidfile, NULL: none */
     char *log_items, *log_file;  /* -d, -D */
     bool perfmap;                /* -perfmap */
+    struct options_later later;  /* while the command line is read */
 };
 
 /* 0: go on; 1: everything was said (-help and its like): exit with 0; -EINVAL: exit with 1, after one message. */
 int options_parse(struct options *o, int argc, char **argv);
 void options_free(struct options *o);
+
+/* Below: 0; 1 after help was printed; or -EINVAL with a message. `option` is the one that was given, for messages. */
+
+/* ---- options_machine.c ---- */
+
+int options_machine(struct options *o, const char *option, const char *arg);
+int options_memory(struct options *o, const char *option, const char *arg);
+int options_smp(struct options *o, const char *option, const char *arg);
+int options_cpu(struct options *o, const char *option, const char *arg);
+int options_accel(struct options *o, const char *option, const char *arg);
+int options_enable_kvm(struct options *o, const char *option, const char *arg);
+/* When all options were seen: one of the engines that were named must be there. */
+int options_accel_check(const struct options *o);
+int options_rtc(struct options *o, const char *option, const char *arg);
+int options_uuid(struct options *o, const char *option, const char *arg);
+int options_guest_name(struct options *o, const char *option, const char *arg);
+
+/* ---- options_boot.c ---- */
+
+int options_boot(struct options *o, const char *option, const char *arg);
+int options_path(struct options *o, const char *option, const char *arg);
+int options_option_rom(struct options *o, const char *option, const char *arg);
+int options_fw_cfg(struct options *o, const char *option, const char *arg);
+
+/* ---- options_device.c ---- */
+
+int options_device(struct options *o, const char *text);
+int options_object(struct options *o, const char *text);
+/* -device help. */
+void options_device_list(void);
 
 /* ---- options_chardev.c ---- */
 
@@ -220,7 +267,7 @@ void options_free(struct options *o);
  * CHARDEV_NONE. option and label are for messages. 0 or -EINVAL with a message. */
 int options_chardev_target(struct options *o, const char *option, const char *text, const char *label, int *ref);
 /* -add-fd. */
-int options_add_fd(struct options *o, const char *text);
+int options_add_fd(struct options *o, const char *option, const char *text);
 /* -chardev KIND,id=ID,... */
 int options_chardev_define(struct options *o, const char *text);
 /* Take -chardev ID for a device. */
@@ -236,14 +283,14 @@ int options_mon(struct options *o, const char *text);
 /* A monitor for people on that back end. */
 int options_monitor_add(struct options *o, const char *option, int chardev, bool qmp, bool pretty);
 /* -action EVENT=ACTION,... */
-int options_action(struct options *o, const char *text);
+int options_action(struct options *o, const char *option, const char *text);
 
 /* ---- options_net.c ---- */
 
 /* -netdev KIND,id=ID,...; -nic KIND|none,...; -net nic|KIND|none,...: 0, 1 after -nic help and its like, or -EINVAL
  * with a message. */
 int options_netdev(struct options *o, const char *text);
-int options_nic(struct options *o, const char *text);
+int options_nic(struct options *o, const char *option, const char *text);
 int options_net(struct options *o, const char *text);
 /* Is that -device driver a network card? Then options_net_device() makes it. */
 bool options_net_driver(const char *driver);
@@ -257,8 +304,8 @@ void options_net_free(struct options *o);
 /* ---- options_audio.c ---- */
 
 /* -audiodev KIND,id=ID,...; -audio KIND,model=MODEL,...: 0, 1 after help, or -EINVAL with a message. */
-int options_audiodev(struct options *o, const char *text);
-int options_audio(struct options *o, const char *text);
+int options_audiodev(struct options *o, const char *option, const char *text);
+int options_audio(struct options *o, const char *option, const char *text);
 /* Is that -device driver a sound card? Then options_audio_device() makes it. */
 bool options_audio_driver(const char *driver);
 int options_audio_device(struct options *o, const char *driver, struct option_list *l);
@@ -283,9 +330,9 @@ void options_virtio_free(struct options *o);
 /* ---- options_display.c ---- */
 
 /* -display TYPE,...; -vnc ADDRESS,... (option is the one it comes from); -k LAYOUT: 0, 1 after help, -EINVAL. */
-int options_display(struct options *o, const char *text);
+int options_display(struct options *o, const char *option, const char *text);
 int options_vnc(struct options *o, const char *option, const char *text);
-int options_keyboard(const char *text);
+int options_keyboard(struct options *o, const char *option, const char *text);
 /* -usbdevice tablet|mouse|keyboard, and -device usb-tablet|usb-mouse|usb-kbd: is that driver one of those? */
 int options_usb(struct options *o, const char *option, const char *name);
 bool options_usb_driver(const char *driver);
@@ -300,9 +347,9 @@ void options_display_free(struct display_config *c);
 /* -hda FILE and its like, -fda, -cdrom; option "FILE" itself: a disk image without an option. */
 int options_drive_file(struct options *o, const char *option, const char *file);
 /* -drive file=FILE,... */
-int options_drive(struct options *o, const char *text);
+int options_drive(struct options *o, const char *option, const char *text);
 /* -blockdev driver=...,node-name=ID,... or the same in JSON */
-int options_blockdev(struct options *o, const char *text);
+int options_blockdev(struct options *o, const char *option, const char *text);
 /* -device ide-hd and ide-cd, after all -drive; keys that nobody asked for are left to the caller. */
 int options_device_ide(struct options *o, struct option_list *l, const char *driver);
 int options_device_floppy(struct options *o, struct option_list *l);

@@ -11,12 +11,6 @@
 
 #include "machine/option_list.h"
 
-static int fail(const char *option, const char *what, const char *why)
-{
-    fprintf(stderr, "calque: %s %s: %s\n", option, what, why);
-    return -EINVAL;
-}
-
 static int find(const struct options *o, const char *id)
 {
     for (int i = 0; i < o->audio_count; i++)
@@ -35,7 +29,7 @@ static int fixed_properties(struct option_list *l)
                                           "in.buffer-length", "in.buffer-count", "in.voices", "in.frequency"};
     for (size_t i = 0; i < ARRAY_LEN(fixed); i++) {
         const char *value = option_list_get(l, fixed[i].key);
-        if (value && strcmp(value, fixed[i].value)) return fail(l->option, fixed[i].key, "that value is not supported");
+        if (value && strcmp(value, fixed[i].value)) return option_bad(l->option, fixed[i].key, "that value is not supported");
     }
     for (size_t i = 0; i < ARRAY_LEN(ignored); i++) option_list_get(l, ignored[i]);
     return 0;
@@ -46,8 +40,8 @@ static int add_audio(struct options *o, const char *kind, const char *id, struct
 {
     struct audio_config c = {.rate = AUDIO_DEFAULT_RATE};
     u64 rate = c.rate;
-    if (o->audio_count == OPTIONS_AUDIOS) return fail(l->option, kind, "too many of them");
-    if (find(o, id) >= 0) return fail(l->option, id, "duplicate id");
+    if (o->audio_count == OPTIONS_AUDIOS) return option_bad(l->option, kind, "too many of them");
+    if (find(o, id) >= 0) return option_bad(l->option, id, "duplicate id");
     if (!strcmp(kind, "none"))
         c.kind = AUDIO_NONE;
     else if (!strcmp(kind, "wav"))
@@ -55,9 +49,9 @@ static int add_audio(struct options *o, const char *kind, const char *id, struct
     else if (!strcmp(kind, "sdl") && audio_sdl_present)
         c.kind = AUDIO_SDL;
     else
-        return fail(l->option, kind, "not supported (-audiodev help lists what is)");
+        return option_bad(l->option, kind, "not supported (-audiodev help lists what is)");
     int err = option_list_number(l, "out.frequency", AUDIO_RATE_MAX, &rate);
-    if (!err && rate < AUDIO_RATE_MIN) err = fail(l->option, "out.frequency", "too low");
+    if (!err && rate < AUDIO_RATE_MIN) err = option_bad(l->option, "out.frequency", "too low");
     if (!err) err = fixed_properties(l);
     if (err) return err;
     c.rate = (u32)rate;
@@ -74,17 +68,18 @@ static int list_kinds(void)
     return 1;
 }
 
-int options_audiodev(struct options *o, const char *text)
+int options_audiodev(struct options *o, const char *option, const char *text)
 {
+    (void)option;
     struct option_list l;
     if (!strcmp(text, "help") || !strcmp(text, "?")) return list_kinds();
     int err = option_list_parse(&l, "-audiodev", text, "driver");
     if (err) return err;
     const char *kind = option_list_get(&l, "driver"), *id = option_list_get(&l, "id");
     if (!kind || !*kind)
-        err = fail("-audiodev", text, "no kind of back end");
+        err = option_bad("-audiodev", text, "no kind of back end");
     else if (!id || !isalpha((unsigned char)*id))
-        err = fail("-audiodev", text, "property 'id' is missing or not a valid id");
+        err = option_bad("-audiodev", text, "property 'id' is missing or not a valid id");
     else
         err = add_audio(o, kind, id, &l);
     if (err >= 0) err = option_list_check(&l);
@@ -102,8 +97,8 @@ int options_audio_device(struct options *o, const char *driver, struct option_li
     const char *id = option_list_get(l, "audiodev");
     /* A card for which nobody is named plays on the first that was given; without any, it is not heard. */
     d.audio = id ? find(o, id) : o->audio_count ? 0 : -1;
-    if (id && d.audio < 0) return fail("-device", id, "no such audiodev");
-    if (o->device_count == OPTIONS_DEVICES) return fail("-device", driver, "too many devices");
+    if (id && d.audio < 0) return option_bad("-device", id, "no such audiodev");
+    if (o->device_count == OPTIONS_DEVICES) return option_bad("-device", driver, "too many devices");
     int err = options_pci_place(l, driver, &d.devfn);
     if (!err) err = option_list_check(l);
     if (!err) o->devices[o->device_count++] = d;
@@ -121,7 +116,7 @@ static int add_model(struct options *o, const char *model)
         o->pcspk_audiodev = strdup(id);
         return 0;
     }
-    if (!options_audio_driver(model)) return fail("-audio model", model, "not supported (-audio model=help lists what is)");
+    if (!options_audio_driver(model)) return option_bad("-audio model", model, "not supported (-audio model=help lists what is)");
     snprintf(text, sizeof(text), "audiodev=%s", id);
     int err = option_list_parse(&l, "-audio", text, NULL);
     if (err) return err;
@@ -130,8 +125,9 @@ static int add_model(struct options *o, const char *model)
     return err;
 }
 
-int options_audio(struct options *o, const char *text)
+int options_audio(struct options *o, const char *option, const char *text)
 {
+    (void)option;
     struct option_list l;
     char id[16];
     if (!strcmp(text, "help") || !strcmp(text, "?")) return list_kinds();
@@ -143,7 +139,7 @@ int options_audio(struct options *o, const char *text)
         printf("Valid audio device model names:\nac97\npcspk\n");
         err = 1;
     } else if (!kind || !*kind || !model) {
-        err = fail("-audio", text, model ? "no kind of back end" : "no model");
+        err = option_bad("-audio", text, model ? "no kind of back end" : "no model");
     } else {
         err = add_audio(o, kind, id, &l);
         if (err >= 0) err = option_list_check(&l);
@@ -158,7 +154,7 @@ int options_audio_finish(struct options *o)
     o->pcspk_audio = -1;
     if (!o->pcspk_audiodev) return 0;
     o->pcspk_audio = find(o, o->pcspk_audiodev);
-    return o->pcspk_audio < 0 ? fail("-machine pcspk-audiodev", o->pcspk_audiodev, "no such audiodev") : 0;
+    return o->pcspk_audio < 0 ? option_bad("-machine pcspk-audiodev", o->pcspk_audiodev, "no such audiodev") : 0;
 }
 
 void options_audio_free(struct options *o)

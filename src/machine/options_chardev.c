@@ -208,8 +208,9 @@ static bool good_id(const char *id)
     return true;
 }
 
-int options_add_fd(struct options *o, const char *text)
+int options_add_fd(struct options *o, const char *option, const char *text)
 {
+    (void)option;
     struct option_list l;
     u64 set = 0, fd = 0;
     int err = option_list_parse(&l, "-add-fd", text, NULL);

@@ -60,8 +60,9 @@ static int action(struct option_list *l, const char *event, const char *const *v
     return -EINVAL;
 }
 
-int options_action(struct options *o, const char *text)
+int options_action(struct options *o, const char *option, const char *text)
 {
+    (void)option;
     static const char *const reboot[] = {"reset", "shutdown", NULL}, *const shutdown[] = {"poweroff", "pause", NULL};
     /* These events do not happen: there is neither a panic device nor a watchdog. */
     static const char *const panic[] = {"pause", "shutdown", "exit-failure", "none", NULL};

@@ -13,12 +13,6 @@
 
 #define VNC_PORT 5900 /* of display 0 */
 
-static int fail(const char *option, const char *what, const char *why)
-{
-    fprintf(stderr, "calque: %s %s: %s\n", option, what, why);
-    return -EINVAL;
-}
-
 static struct display_config *add(struct options *o, const char *option, const char *text)
 {
     struct display_config *c = NULL;
@@ -39,12 +33,12 @@ static int vnc_address(struct display_config *c, const char *option, const char 
 {
     if (!strncmp(address, "unix:", 5)) {
         c->path = strdup(address + 5);
-        return c->path && c->path[0] ? 0 : fail(option, address, "no path");
+        return c->path && c->path[0] ? 0 : option_bad(option, address, "no path");
     }
     const char *colon = strrchr(address, ':');
     u64 number;
     if (!colon || !option_number(colon + 1, UINT16_MAX - VNC_PORT, &number))
-        return fail(option, address, "expected HOST:DISPLAY, unix:PATH or none");
+        return option_bad(option, address, "expected HOST:DISPLAY, unix:PATH or none");
     size_t length = (size_t)(colon - address);
     bool brackets = length >= 2 && address[0] == '[' && colon[-1] == ']';
     c->host = strndup(address + brackets, length - 2u * brackets);
@@ -55,6 +49,7 @@ static int vnc_address(struct display_config *c, const char *option, const char 
 
 int options_vnc(struct options *o, const char *option, const char *text)
 {
+    o->display_said = true;
     if (!strcmp(text, "none")) return 0;
     if (!strcmp(text, "help") || !strcmp(text, "?")) {
         printf("-vnc none | HOST:DISPLAY | unix:PATH [,to=DISPLAY][,password=on][,share=allow-exclusive|force-shared|ignore]\n");
@@ -69,7 +64,7 @@ int options_vnc(struct options *o, const char *option, const char *text)
     const char *address = option_list_get(&l, "vnc"), *share = option_list_get(&l, "share");
     u64 last = 0;
     bool ignored; /* the library chooses encodings by the client's wishes; there is no power control */
-    if (!address) err = fail(option, text, "no address");
+    if (!address) err = option_bad(option, text, "no address");
     if (!err) err = option_list_number(&l, "to", UINT16_MAX - VNC_PORT, &last);
     if (!err) err = option_list_bool(&l, "password", &c->password);
     if (!err) err = option_list_bool(&l, "lossy", &ignored);
@@ -79,7 +74,7 @@ int options_vnc(struct options *o, const char *option, const char *text)
     if (!err && share) {
         static const char *const names[] = {"allow-exclusive", "force-shared", "ignore"};
         while (c->share < ARRAY_LEN(names) && strcmp(share, names[c->share])) c->share++;
-        if (c->share == ARRAY_LEN(names)) err = fail(option, share, "no such share policy");
+        if (c->share == ARRAY_LEN(names)) err = option_bad(option, share, "no such share policy");
     }
     if (!err) err = option_list_check(&l);
     if (!err) err = vnc_address(c, option, address, last);
@@ -95,17 +90,18 @@ static int window_properties(struct display_config *c, struct option_list *l)
     if (!err) err = option_list_bool(l, "window_close", &close);
     if (!err) err = option_list_bool(l, "show-cursor", &c->show_cursor);
     if (!err) err = option_list_bool(l, "gl", &gl);
-    if (!err && gl) err = fail("-display", "gl=on", "not supported");
+    if (!err && gl) err = option_bad("-display", "gl=on", "not supported");
     c->keep_open = !close;
     const char *grab = option_list_get(l, "grab-mod");
     if (err || !grab) return err;
     static const char *const names[] = {"lctrl-lalt", "lshift-lctrl-lalt", "rctrl"};
     while (c->grab_modifiers < ARRAY_LEN(names) && strcmp(grab, names[c->grab_modifiers])) c->grab_modifiers++;
-    return c->grab_modifiers < ARRAY_LEN(names) ? 0 : fail("-display", grab, "no such grab-mod");
+    return c->grab_modifiers < ARRAY_LEN(names) ? 0 : option_bad("-display", grab, "no such grab-mod");
 }
 
-int options_display(struct options *o, const char *text)
+int options_display(struct options *o, const char *option, const char *text)
 {
+    (void)option;
     if (!strcmp(text, "help") || !strcmp(text, "?")) {
         printf("Available display backend types:\nnone\n%s%s%s", display_vnc_present ? "vnc\n" : "",
                display_sdl_present ? "sdl\n" : "",
@@ -127,18 +123,19 @@ int options_display(struct options *o, const char *text)
     } else if (!strcmp(type, "curses")) {
         c->kind = DISPLAY_CURSES;
         const char *charset = option_list_get(&l, "charset");
-        if (charset && strcasecmp(charset, "CP437")) err = fail("-display", charset, "charset not supported (there is CP437)");
+        if (charset && strcasecmp(charset, "CP437")) err = option_bad("-display", charset, "charset not supported (there is CP437)");
     } else {
-        err = fail("-display", type, "not supported (there are none, vnc, sdl and curses)");
+        err = option_bad("-display", type, "not supported (there are none, vnc, sdl and curses)");
     }
     if (!err) err = option_list_check(&l);
     option_list_free(&l);
     return err;
 }
 
-int options_keyboard(const char *text)
+int options_keyboard(struct options *o, const char *option, const char *text)
 {
-    return strcmp(text, "en-us") ? fail("-k", text, "keyboard layout not supported (there is en-us)") : 0;
+    (void)o;
+    return strcmp(text, "en-us") ? option_bad(option, text, "keyboard layout not supported (there is en-us)") : 0;
 }
 
 static const char *const usb_names[][2] = {
@@ -156,8 +153,8 @@ bool options_usb_driver(const char *driver) { return !strncmp(driver, "usb-", 4)
 int options_usb(struct options *o, const char *option, const char *name)
 {
     size_t kind = usb_kind(name);
-    if (kind == ARRAY_LEN(usb_names)) return fail(option, name, "not supported (there are tablet, mouse and keyboard)");
-    if (o->usb_count == OPTIONS_USB) return fail(option, name, "the USB controller has two ports");
+    if (kind == ARRAY_LEN(usb_names)) return option_bad(option, name, "not supported (there are tablet, mouse and keyboard)");
+    if (o->usb_count == OPTIONS_USB) return option_bad(option, name, "the USB controller has two ports");
     o->usb = true;
     o->usb_devices[o->usb_count++] = (enum usb_hid_kind)kind;
     return 0;
@@ -204,7 +201,7 @@ int options_display_finish(struct options *o)
         o->displays[i].full_screen |= o->full_screen;
         if (o->displays[i].kind != DISPLAY_CURSES) continue;
         for (int k = 0; k < o->chardev_count; k++)
-            if (o->chardevs[k].kind == CHARDEV_STDIO) return fail("-display", "curses", "standard input and output are taken");
+            if (o->chardevs[k].kind == CHARDEV_STDIO) return option_bad("-display", "curses", "standard input and output are taken");
     }
     return 0;
 }

@@ -32,13 +32,7 @@ static struct drive_option *new_drive(struct options *o, const char *option)
     return d;
 }
 
-static int copy(char **to, const char *text)
-{
-    if (!text) return 0;
-    free(*to);
-    *to = strdup(text);
-    return *to ? 0 : -ENOMEM;
-}
+static int take(char **to, const char *text) { return text ? option_set(to, text) : 0; }
 
 int options_drive_file(struct options *o, const char *option, const char *file)
 {
@@ -57,7 +51,7 @@ int options_drive_file(struct options *o, const char *option, const char *file)
         d->cdrom = d->readonly = true;
         d->index = 2;
     }
-    return *file || (!d->cdrom && d->interface == DRIVE_IDE) ? copy(&d->file, file) : 0;
+    return *file || (!d->cdrom && d->interface == DRIVE_IDE) ? option_set(&d->file, file) : 0;
 }
 
 /* cache=: when a write counts as done, and whether the host's page cache is used. */
@@ -143,9 +137,9 @@ static int drive_keys(struct options *o, struct option_list *l)
     const char *cache = option_list_get(l, "cache");
     u64 index = UINT64_MAX, bus = 0, unit = UINT64_MAX;
 
-    int err = copy(&d->file, file && *file ? file : NULL);
-    if (!err) err = copy(&d->id, option_list_get(l, "id"));
-    if (!err) err = copy(&d->serial, option_list_get(l, "serial"));
+    int err = take(&d->file, file && *file ? file : NULL);
+    if (!err) err = take(&d->id, option_list_get(l, "id"));
+    if (!err) err = take(&d->serial, option_list_get(l, "serial"));
     if (err) return err;
     if (!interface || !strcmp(interface, "ide"))
         d->interface = DRIVE_IDE;
@@ -188,8 +182,9 @@ static int drive_keys(struct options *o, struct option_list *l)
     return 0;
 }
 
-int options_drive(struct options *o, const char *text)
+int options_drive(struct options *o, const char *option, const char *text)
 {
+    (void)option;
     struct option_list l;
     int err = option_list_parse(&l, "-drive", text, "file");
     if (err) return err;
@@ -231,7 +226,7 @@ static int blockdev_keys(struct options *o, struct option_list *l)
         free(below_it->file);
         below_it->file = NULL;
     }
-    int err = copy(&d->id, name);
+    int err = take(&d->id, name);
     if (!err && file) {
         file->taken = true; /* it has no medium of its own any more */
         d->readonly = file->readonly;
@@ -241,7 +236,7 @@ static int blockdev_keys(struct options *o, struct option_list *l)
         file->file = NULL;
     } else if (!err) {
         if (!(plain ? path : inner)) return refuse("-blockdev", plain ? "filename" : "file", "property missing");
-        err = copy(&d->file, plain ? path : inner);
+        err = take(&d->file, plain ? path : inner);
         if (!err && !plain) err = option_list_bool(l, "file.cache.direct", &d->direct);
         if (!err && !plain) err = option_list_bool(l, "file.read-only", &d->readonly);
     }
@@ -250,8 +245,9 @@ static int blockdev_keys(struct options *o, struct option_list *l)
     return err ? err : option_list_check(l);
 }
 
-int options_blockdev(struct options *o, const char *text)
+int options_blockdev(struct options *o, const char *option, const char *text)
 {
+    (void)option;
     struct option_list l;
     int err = option_list_parse(&l, "-blockdev", text, "driver");
     if (err) return err;
@@ -311,7 +307,7 @@ int options_device_ide(struct options *o, struct option_list *l, const char *dri
         d->index = (int)unit;
     }
     if (bootindex != UINT64_MAX) d->bootindex = (int)bootindex;
-    if (!(err = copy(&d->serial, serial))) err = copy(&d->model, model);
+    if (!(err = take(&d->serial, serial))) err = take(&d->model, model);
     return err;
 }
 

@@ -11,12 +11,6 @@
 
 #define LEGACY_ID "hub0port" /* the network of -net options: there is one */
 
-static int fail(const char *option, const char *what, const char *why)
-{
-    fprintf(stderr, "calque: %s %s: %s\n", option, what, why);
-    return -EINVAL;
-}
-
 static int find(const struct options *o, const char *id)
 {
     for (int i = 0; i < o->net_count; i++)
@@ -47,7 +41,7 @@ static int take_list(struct option_list *l, const char *key, char **to, int *cou
 {
     const char *value;
     for (int at = 0; (value = option_list_next(l, key, &at));) {
-        if (*count == NET_LIST_MAX) return fail(l->option, key, "given too often");
+        if (*count == NET_LIST_MAX) return option_bad(l->option, key, "given too often");
         to[(*count)++] = strdup(value);
     }
     return 0;
@@ -94,7 +88,7 @@ static int tap_properties(struct option_list *l, struct net_config *c)
     take_string(l, "script", &c->script);
     take_string(l, "downscript", &c->downscript);
     int err = option_list_bool(l, "vhost", &vhost);
-    if (!err && vhost) return fail(l->option, "tap", "vhost=on not supported");
+    if (!err && vhost) return option_bad(l->option, "tap", "vhost=on not supported");
     return err ? err : descriptor(l, &c->fd);
 }
 
@@ -102,7 +96,7 @@ static int tap_properties(struct option_list *l, struct net_config *c)
 static int split(const char *option, const char *text, char **host, char **port)
 {
     const char *colon = strrchr(text, ':');
-    if (!colon || !colon[1]) return fail(option, text, "expected [HOST]:PORT");
+    if (!colon || !colon[1]) return option_bad(option, text, "expected [HOST]:PORT");
     *host = strndup(text, (size_t)(colon - text));
     *port = strdup(colon + 1);
     return 0;
@@ -116,16 +110,16 @@ static int socket_properties(struct option_list *l, struct net_config *c)
     int err = descriptor(l, &c->fd);
     if (err) return err;
     if ((listen != NULL) + (connect != NULL) + (group != NULL) + (udp != NULL) + (c->fd >= 0) != 1)
-        return fail(l->option, "socket", "give exactly one of fd, listen, connect, mcast and udp");
+        return option_bad(l->option, "socket", "give exactly one of fd, listen, connect, mcast and udp");
     c->kind = group || udp ? NET_DGRAM : NET_STREAM;
     c->server = listen != NULL;
     if (c->fd >= 0) return 0;
     err = split(l->option, listen ? listen : connect ? connect : group ? group : udp, &c->address, &c->port);
     if (udp && !err) {
-        if (!local) return fail(l->option, "socket", "udp needs localaddr=HOST:PORT");
+        if (!local) return option_bad(l->option, "socket", "udp needs localaddr=HOST:PORT");
         return split(l->option, local, &c->local_address, &c->local_port);
     }
-    if (local && !group) return fail(l->option, "socket", "localaddr is for mcast and udp");
+    if (local && !group) return option_bad(l->option, "socket", "localaddr is for mcast and udp");
     if (local && !err) c->local_address = strdup(local);
     return err;
 }
@@ -137,19 +131,19 @@ static int stream_properties(struct option_list *l, struct net_config *c)
     if (err) return err;
     if (type && !strcmp(type, "unix")) {
         take_string(l, "addr.path", &c->path);
-        return c->path ? 0 : fail(l->option, "stream", "property 'addr.path' is missing");
+        return c->path ? 0 : option_bad(l->option, "stream", "property 'addr.path' is missing");
     }
     if (type && !strcmp(type, "fd")) {
         const char *text = option_list_get(l, "addr.str");
         u64 fd;
-        if (!text || !option_number(text, 1 << 20, &fd)) return fail(l->option, "stream", "addr.str: expected a number");
+        if (!text || !option_number(text, 1 << 20, &fd)) return option_bad(l->option, "stream", "addr.str: expected a number");
         c->fd = (int)fd;
         return 0;
     }
-    if (!type || strcmp(type, "inet")) return fail(l->option, "stream", "addr.type: expected inet, unix or fd");
+    if (!type || strcmp(type, "inet")) return option_bad(l->option, "stream", "addr.type: expected inet, unix or fd");
     take_string(l, "addr.host", &c->address);
     take_string(l, "addr.port", &c->port);
-    return c->port ? 0 : fail(l->option, "stream", "property 'addr.port' is missing");
+    return c->port ? 0 : option_bad(l->option, "stream", "property 'addr.port' is missing");
 }
 
 /* A network of that kind from the rest of the list: its index, or -EINVAL with a message. */
@@ -157,12 +151,12 @@ static int add_net(struct options *o, const char *kind, const char *id, struct o
 {
     struct net_config c = {.fd = -1};
     int err;
-    if (o->net_count == OPTIONS_NETS) return fail(l->option, kind, "too many networks");
-    if (find(o, id) >= 0) return fail(l->option, id, "duplicate id");
+    if (o->net_count == OPTIONS_NETS) return option_bad(l->option, kind, "too many networks");
+    if (find(o, id) >= 0) return option_bad(l->option, id, "duplicate id");
     c.id = strdup(id);
     if (!strcmp(kind, "user")) {
         c.kind = NET_USER;
-        err = net_user_available() ? user_properties(l, &c) : fail(l->option, kind, "this build has no libslirp");
+        err = net_user_available() ? user_properties(l, &c) : option_bad(l->option, kind, "this build has no libslirp");
     } else if (!strcmp(kind, "tap")) {
         c.kind = NET_TAP;
         err = tap_properties(l, &c);
@@ -172,7 +166,7 @@ static int add_net(struct options *o, const char *kind, const char *id, struct o
         c.kind = NET_STREAM;
         err = stream_properties(l, &c);
     } else {
-        err = fail(l->option, kind, "network type not supported (there are user, tap, socket and stream)");
+        err = option_bad(l->option, kind, "network type not supported (there are user, tap, socket and stream)");
     }
     if (err) {
         config_free(&c);
@@ -196,9 +190,9 @@ int options_netdev(struct options *o, const char *text)
     if (err) return err;
     const char *kind = option_list_get(&l, "type"), *id = option_list_get(&l, "id");
     if (!kind || !*kind)
-        err = fail("-netdev", text, "no kind of network");
+        err = option_bad("-netdev", text, "no kind of network");
     else if (!id || !isalpha((unsigned char)*id))
-        err = fail("-netdev", text, "property 'id' is missing or not a valid id");
+        err = option_bad("-netdev", text, "property 'id' is missing or not a valid id");
     else
         err = add_net(o, kind, id, &l);
     if (err >= 0) err = option_list_check(&l);
@@ -236,12 +230,12 @@ static int add_card(struct options *o, const char *model, int net, struct option
     int err;
     if (!strcmp(model, "virtio")) model = "virtio-net-pci";
     if (!options_net_driver(model))
-        return fail(l->option, model, "network card not supported (there are e1000, ne2k_pci, rtl8139 and virtio-net-pci)");
-    if (o->nic_count == OPTIONS_NETS) return fail(l->option, model, "too many network cards");
+        return option_bad(l->option, model, "network card not supported (there are e1000, ne2k_pci, rtl8139 and virtio-net-pci)");
+    if (o->nic_count == OPTIONS_NETS) return option_bad(l->option, model, "too many network cards");
     const char *mac = option_list_get(l, "mac"), *long_mac = option_list_get(l, "macaddr");
     if (long_mac) mac = long_mac;
-    if (mac && !parse_mac(mac, nic.mac)) return fail(l->option, mac, "not a MAC address");
-    if (mac && (nic.mac[0] & 1)) return fail(l->option, mac, "a multicast address is no card's");
+    if (mac && !parse_mac(mac, nic.mac)) return option_bad(l->option, mac, "not a MAC address");
+    if (mac && (nic.mac[0] & 1)) return option_bad(l->option, mac, "a multicast address is no card's");
     nic.has_mac = mac != NULL;
     if (options_virtio_net(model)) {
         nic.model = NIC_VIRTIO;
@@ -272,14 +266,15 @@ int options_net_device(struct options *o, const char *driver, struct option_list
 {
     const char *id = option_list_get(l, "netdev");
     int net = id ? find(o, id) : -1;
-    if (id && net < 0) return fail("-device", id, "no such netdev");
-    if (net >= 0 && o->net_used[net]) return fail("-device", id, "that netdev is in use");
+    if (id && net < 0) return option_bad("-device", id, "no such netdev");
+    if (net >= 0 && o->net_used[net]) return option_bad("-device", id, "that netdev is in use");
     int err = add_card(o, driver, net, l);
     return err ? err : option_list_check(l);
 }
 
-int options_nic(struct options *o, const char *text)
+int options_nic(struct options *o, const char *option, const char *text)
 {
+    (void)option;
     struct option_list l;
     if (!strcmp(text, "help") || !strcmp(text, "?")) return list_kinds();
     int err = option_list_parse(&l, "-nic", text, "type");
@@ -292,7 +287,7 @@ int options_nic(struct options *o, const char *text)
         printf("Available NIC models:\ne1000\nne2k_pci\nrtl8139\nvirtio-net-pci\n");
         err = 1;
     } else if (!kind || !*kind) {
-        err = fail("-nic", text, "no kind of network");
+        err = option_bad("-nic", text, "no kind of network");
     } else if (strcmp(kind, "none")) {
         snprintf(name, sizeof(name), "#net%d", o->net_count);
         int net = add_net(o, kind, id ? id : name, &l);
@@ -316,12 +311,12 @@ int options_net(struct options *o, const char *text)
     option_list_get(&l, "name");
     o->net_said = true;
     if (!kind || !*kind) {
-        err = fail("-net", text, "no kind of network");
+        err = option_bad("-net", text, "no kind of network");
     } else if (!strcmp(kind, "nic")) {
         const char *model = option_list_get(&l, "model");
         if (id) net = find(o, id);
-        if (id && net < 0) err = fail("-net nic", id, "no such netdev");
-        else if (net >= 0 && o->net_used[net]) err = fail("-net", text, "that network has a card already");
+        if (id && net < 0) err = option_bad("-net nic", id, "no such netdev");
+        else if (net >= 0 && o->net_used[net]) err = option_bad("-net", text, "that network has a card already");
         else err = add_card(o, model ? model : "e1000", net, &l);
     } else if (strcmp(kind, "none")) {
         int made = add_net(o, kind, LEGACY_ID, &l);
@@ -345,9 +340,9 @@ int options_net_dump(struct options *o, struct option_list *l)
     u64 length = 65536;
     int net = id ? find(o, id) : -1, err = option_list_number(l, "maxlen", 262144, &length);
     if (err) return err;
-    if (!file || !*file) return fail("-object", "filter-dump", "property 'file' is missing");
-    if (net < 0) return fail("-object filter-dump", id ? id : "", "no such netdev");
-    if (o->dump_count == OPTIONS_NETS) return fail("-object", "filter-dump", "too many dumps");
+    if (!file || !*file) return option_bad("-object", "filter-dump", "property 'file' is missing");
+    if (net < 0) return option_bad("-object filter-dump", id ? id : "", "no such netdev");
+    if (o->dump_count == OPTIONS_NETS) return option_bad("-object", "filter-dump", "too many dumps");
     if ((err = option_list_check(l))) return err;
     o->dumps[o->dump_count++] = (struct dump_option){.net = net, .file = strdup(file), .snap_length = (u32)length};
     return 0;
@@ -356,7 +351,7 @@ int options_net_dump(struct options *o, struct option_list *l)
 int options_net_finish(struct options *o)
 {
     if (!o->net_said && !o->nodefaults && net_user_available()) {
-        int err = options_nic(o, "user");
+        int err = options_nic(o, "-nic", "user");
         if (err) return err;
     }
     /* Addresses that were not given count up from the well-known one. */

@@ -128,7 +128,7 @@ refused 'cannot listen on unix:/nosuch/socket' -serial unix:/nosuch/socket,serve
 refused 'cannot connect to tcp:127.0.0.1:1' -serial tcp:127.0.0.1:1
 refused "expected HOST:PORT" -serial tcp:localhost
 refused "server=maybe: expected on or off" -serial unix:x,server=maybe
-refused 'four serial ports' -serial null -serial null -serial null -serial null -serial null
+refused '-serial null: given too often' -serial null -serial null -serial null -serial null -serial null
 refused 'cannot write to /dev/full' -serial file:/dev/full -monitor none -nographic -boot menu=on
 
 # Disks.
