@@ -141,7 +141,7 @@ static bool put_frame(struct ne2000 *n, const u8 *frame, size_t len)
     unsigned pages = (size + FCS + PAGE - 1) / PAGE; /* that of the frame is stored, but not counted */
     /* CURR must not reach BNRY [DP8390D] 7.3, which drivers keep a page behind it, also at the start of the ring. */
     unsigned room = n->bnry == n->curr ? ring : (n->bnry + 256 * ring - n->curr) % ring;
-    if (pages >= ring) return true;
+    if (pages + 1 >= ring) return true; /* there will never be room */
     if (pages >= room) {
         raise_isr(n, ISR_PRX);
         return false;

@@ -228,7 +228,7 @@ static void go_on(struct request *r)
     }
 }
 
-/* The back end has written to the driver's buffers. */
+/* The back end has written to the driver's buffers, also when it failed later, or the request was given up. */
 static void note_read(const struct request *r)
 {
     for (unsigned i = r->out; i < r->out + r->in; i++)
@@ -238,12 +238,12 @@ static void note_read(const struct request *r)
 static void done(struct block_request *io)
 {
     struct request *r = (struct request *)io;
+    if (r->type == T_IN && io->op == BLOCK_READ) note_read(r);
     if (!r->blk) {
         request_free(r);
     } else if (io->error) {
         finish(r, S_IOERR, 0);
     } else {
-        if (r->type == T_IN) note_read(r);
         r->position += io->size;
         go_on(r);
     }

@@ -240,7 +240,8 @@ static void *worker(void *opaque)
             continue;
         }
         serve(q, r);
-        if (q->waiting.first && q->over_size < BATCH) continue;
+        /* More that is over as soon may come along; a flush takes its time. */
+        if (q->waiting.first && q->waiting.first->op <= BLOCK_WRITE && q->over_size < BATCH) continue;
         pthread_mutex_unlock(&q->lock);
         announce(q);
         pthread_mutex_lock(&q->lock);
