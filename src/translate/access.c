@@ -347,21 +347,23 @@ static bool within_64k(const struct tr *t, const struct sum *a, unsigned size)
            (a->segment == 1 + SEG_ES || a->segment == 1 + SEG_SS || a->segment == 1 + SEG_DS);
 }
 
-/* Up to the addend in T_A; `cut`: to the host address, of a sum of 32 bits. */
-static void emit_probe_recent(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write, bool cut)
+/* Up to the addend in T_A; `cut`: to the host address, of a sum of 32 bits; `run`: in the range for 8 bytes of the stack at a time, which
+ * must have both ends. */
+static void emit_probe_recent(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write, bool cut, bool run)
 {
     struct emit *e = &t->e;
-    const unsigned slot = recent_slot(a, size, write), align = within_64k(t, a, size) ? size : (unsigned)t->align;
+    const unsigned slot = run ? 0 : recent_slot(a, size, write), align = within_64k(t, a, size) ? size : (unsigned)t->align;
+    const s32 end = run && size > 8 ? (s32)size - 8 : 0;
     struct other_page *o = &t->others[t->nothers++];
     *o = (struct other_page){.stub = s, .start = e->p, .lin = *a, .size = (u16)size, .align = (u8)t->align,
-                             .slot = (u8)slot, .write = write, .cut = cut};
+                             .slot = (u8)slot, .write = write, .cut = cut, .run = run};
     struct sum page;
     if (cut) {
         emit_sum(t, false, T_A, a, 0);
         emit_store(e, T_A, rm_reg(T_B));
     } else {
         /* A range that is written may begin or end where code does (light.c). */
-        emit_sum(t, true, T_B, !write && known_place(t, a, size, &page) ? &page : a, 0);
+        emit_sum(t, true, T_B, !write && known_place(t, a, size, &page) ? &page : a, end);
     }
     if (align > 1) {
         emit_op(e, E_REX, 0, 0xf6, 0, rm_reg(T_B));
@@ -371,6 +373,10 @@ static void emit_probe_recent(struct tr *t, struct stub *s, const struct sum *a,
     emit_op(e, E_W, 0, 0x2b, T_B, recent_field(t, slot, offsetof(struct tlb_recent, start)));
     emit_op(e, E_W, 0, 0x3b, T_B, recent_field(t, slot, offsetof(struct tlb_recent, limit)));
     o->sites[0] = emit_jump(e, CC_AE);
+    if (end) {
+        emit_alu_imm(e, true, 7, T_B, end);
+        o->sites[1] = emit_jump(e, CC_B);
+    }
     emit_op(e, E_W, 0, cut ? 0x03 : 0x8b, T_A, recent_field(t, slot, offsetof(struct tlb_recent, addend)));
     o->back = e->p;
 }
@@ -434,6 +440,7 @@ void emit_other_page(struct tr *t, const struct other_page *o)
         emit_alu_imm(e, false, 7, T_B, 0x10000 - (s32)o->size);
         stub_from(t, o->stub, CC_A);
     }
+    const unsigned size = o->run ? 8 : o->size;
     const bool stack = !o->slot && !t->align && !t->segmented && o->size <= 8;
     struct probe_call *call = NULL;
     if (can_call_probe(t, o->stub, o->size)) call = call_probe(t, o->stub, &o->lin, !o->cut, o->size, o->write, stack);
@@ -443,7 +450,7 @@ void emit_other_page(struct tr *t, const struct other_page *o)
     u8 *rare = NULL;
     if (!(stack && call) && (o->slot || o->write)) { /* the stack's has been found for writing */
         if (!call) emit_store(e, T_B, STATE(lin));
-        rare = emit_set_recent(e, t->context, o->slot, o->size);
+        rare = emit_set_recent(e, t->context, o->slot, size);
     }
     u8 *again = e->p;
     if (o->cut) {
@@ -460,7 +467,7 @@ void emit_other_page(struct tr *t, const struct other_page *o)
     if (!rare) return;
     struct look *look = code_memory_data(&t->bt->code, sizeof *look);
     *look = (struct look){.start = o->start, .probe = probe, .probed = probed, .again = o->cut ? again : o->back,
-                          .slot = o->slot, .context = (u8)t->context, .write = o->write, .past = (u16)tlb_recent_past(o->size)};
+                          .slot = o->slot, .context = (u8)t->context, .write = o->write, .past = (u16)tlb_recent_past(size)};
     emit_patch(rare, e->p);
     emit_near(e, 0x8d, T_B, look);
     emit_call(t, t->bt->missed);
@@ -476,7 +483,7 @@ static void emit_probe_sum(struct tr *t, struct stub *s, const struct sum *a, un
         return;
     }
     if (has_recent(t, a, size)) {
-        emit_probe_recent(t, s, a, size, write, false);
+        emit_probe_recent(t, s, a, size, write, false, false);
     } else {
         emit_probe_entry(t, s, a, size, write);
         miss_ends(t, size, 0, t->e.p);
@@ -493,9 +500,15 @@ static void emit_probe_sum(struct tr *t, struct stub *s, const struct sum *a, un
 
 void emit_probe_group(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write)
 {
-    if (has_recent(t, a, size)) emit_probe_recent(t, s, a, size, write, false);
+    if (has_recent(t, a, size)) emit_probe_recent(t, s, a, size, write, false, false);
     else emit_probe_entry(t, s, a, size, write);
     if (a->has_extra) emit_op(&t->e, E_W, 0, 0x03, T_A, a->extra);
+}
+
+void emit_probe_stack(struct tr *t, struct stub *s, s32 lo, unsigned size, bool write)
+{
+    const struct sum a = {.m = rm_mem(H_GSP, lo)};
+    emit_probe_recent(t, s, &a, size, write, false, true);
 }
 
 /* Probe an address in 32-bit code that may have to be cut to 32 bits. */
@@ -514,7 +527,7 @@ static void emit_probe_wrapped(struct tr *t, struct stub *s, const struct sum *a
         emit_mov_imm64(e, T_A, lin);
         emit_op(e, E_W, 0, 0x03, T_A, rm_gs(entry + offsetof(struct tlb_entry, addend)));
     } else if (has_recent(t, a, size)) {
-        emit_probe_recent(t, s, a, size, write, true);
+        emit_probe_recent(t, s, a, size, write, true, false);
     } else {
         emit_probe_cut(t, s, a, size, write);
         miss_ends(t, size, 0, e->p);

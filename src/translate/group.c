@@ -69,17 +69,7 @@ static bool trace_writes(const struct tr *t, const struct insn *i, struct trace 
     }
 }
 
-/* An instruction's access to memory. */
-struct place {
-    u8 base, index, scale, seg; /* guest registers */
-    s32 disp;
-    struct sum sum;             /* the same */
-    unsigned size;
-    bool write;
-};
-
-/* What PUSH, POP, CALL and RET do with the stack. */
-static bool stack_place(const struct insn *i, struct place *p)
+bool stack_place(const struct tr *t, const struct insn *i, struct place *p)
 {
     const unsigned kind = i->operands[0].kind;
     const bool push = i->mnemonic == I_push || i->mnemonic == I_call;
@@ -87,16 +77,16 @@ static bool stack_place(const struct insn *i, struct place *p)
                               : i->mnemonic == I_pop ? kind != OPND_GPR || i->operands[0].reg == R_SP
                                                      : i->mnemonic == I_call ? kind == OPND_MEM : i->mnemonic != I_ret)
         return false;
-    const s32 disp = push ? -8 : 0;
-    *p = (struct place){.base = R_SP, .index = REG_ZERO, .seg = SEG_SS, .disp = disp, .sum.m = rm_mem(H_GSP, disp), .size = 8, .write = push};
-    return i->opsize == 8;
+    const unsigned word = t->is64 ? 8 : 4;
+    const s32 disp = push ? -(s32)word : 0;
+    *p = (struct place){.base = R_SP, .index = REG_ZERO, .seg = SEG_SS, .disp = disp, .sum.m = rm_mem(H_GSP, disp), .size = word, .write = push};
+    return i->opsize == word;
 }
 
-/* The access of an instruction that can share a probe. */
-static bool groupable(const struct tr *t, const struct insn *i, struct place *p)
+bool groupable(const struct tr *t, const struct insn *i, struct place *p)
 {
     const struct operand *mem = NULL;
-    if (i->fn != exec_undefined && stack_place(i, p)) return true;
+    if (i->fn != exec_undefined && stack_place(t, i, p)) return true;
     for (unsigned k = 0; k < i->noperands; k++)
         if (i->operands[k].kind == OPND_MEM) mem = &i->operands[k];
     if (!mem || !mem->size || mem->size > 32 || i->addrsize != 8 || (i->prefixes & PFX_LOCK) || i->base == REG_RIP) return false;
@@ -258,10 +248,11 @@ struct group *group_member(struct tr *t)
 void group_address(struct tr *t, struct group *g)
 {
     struct place p;
-    const struct sum a = stack_place(t->i, &p) || address_sum(t, t->i, &p.sum) ? p.sum : (struct sum){0};
+    const struct sum a = stack_place(t, t->i, &p) || address_sum(t, t->i, &p.sum) ? p.sum : (struct sum){0};
     if (t->shared != g || t->shared_until != t->e.p) emit_load(&t->e, T_A, shared_addend(g, t));
     t->shared = a.m.reg != H_NONE && a.m.index != H_NONE ? NULL : g;
     t->at = with_register(t, T_A, a.m);
+    if (t->run) t->at.disp += t->moved;
 }
 
 bool groups_open(const struct tr *t)

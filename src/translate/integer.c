@@ -274,7 +274,7 @@ static bool translate_lea(struct tr *t)
     struct emit *e = &t->e;
     unsigned guest = i->operands[0].reg;
     if (t->is64 && (i->opsize == 2 || i->addrsize == 2 || (i->addrsize == 4 && i->base == REG_RIP))) return false;
-    bool res = resident(guest);
+    bool res = resident(guest), held = shared_held(t);
     flags_before(t, false, res ? bit(host_reg(guest)) : 0, false);
     struct rm m;
     const bool wide = i->opsize == 8 && i->addrsize == 8;
@@ -285,9 +285,11 @@ static bool translate_lea(struct tr *t)
     } else {
         emit_offset(t, wide, T_B);
         emit_op(e, wide ? E_W : 0, 0, 0x8b, res ? host_reg(guest) : T_B, rm_reg(T_B));
+        held = false;
     }
     if (!res) emit_store(e, T_B, guest_mem(guest));
     else registers_written(t, bit(host_reg(guest)));
+    if (held) t->shared_until = e->p;
     return true;
 }
 
@@ -295,7 +297,7 @@ static bool translate_mov_imm(struct tr *t)
 {
     const struct insn *i = t->i;
     unsigned guest = i->operands[0].reg;
-    bool res = resident(guest);
+    bool res = resident(guest), held = shared_held(t);
     flags_before(t, false, res ? bit(host_reg(guest)) : 0, false);
     const unsigned h = res ? host_reg(guest) : T_B;
     if (t->b->changes) { /* room for any other */
@@ -309,6 +311,7 @@ static bool translate_mov_imm(struct tr *t)
     }
     if (!res) emit_store(&t->e, T_B, guest_mem(guest));
     else registers_written(t, bit(host_reg(guest)));
+    if (held) t->shared_until = t->e.p;
     return true;
 }
 
@@ -356,7 +359,7 @@ static bool translate_push(struct tr *t)
         if (!res) emit_load(e, T_B, mem ? STATE(target) : guest_mem(o->reg));
         emit_op(e, w, 0, 0x89, res ? host_reg(o->reg) : T_B, t->at);
     }
-    emit_move_sp(t, -(s32)size);
+    run_move_sp(t, -(s32)size);
     registers_written(t, bit(H_GSP));
     if (g) t->shared_until = e->p;
     else stub_back(t, s);
@@ -379,7 +382,7 @@ static bool translate_pop(struct tr *t)
     const unsigned h = resident(o->reg) ? host_reg(o->reg) : T_B;
     emit_op(e, w, 0, 0x8b, h, t->at);
     if (h == T_B) emit_op(e, w, 0, 0x89, T_B, guest_mem(o->reg));
-    if (h != H_GSP) emit_move_sp(t, (s32)size);
+    if (h != H_GSP) run_move_sp(t, (s32)size);
     registers_written(t, written);
     if (g) t->shared_until = e->p;
     else stub_back(t, s);

@@ -48,13 +48,14 @@ static struct link *emit_link(struct tr *t, unsigned cc, s32 off, bool other_mod
         return l;
     }
     u8 *skip = cc >= CC_ALWAYS ? NULL : emit_jump(e, cc ^ 1);
-    emit_load(e, T_B, STATE(page_rip));
+    l->ahead = (u16)t->ahead;
+    if (!t->ahead) emit_load(e, T_B, STATE(page_rip));
     emit_load(e, T_A, STATE(code_key));
     emit_near(e, 0x3b, T_B, &l->page);
     x->misses[0] = emit_jump(e, CC_NE);
     emit_near(e, 0x3b, T_A, &l->key);
     x->misses[1] = emit_jump(e, CC_NE);
-    emit_lea(e, t->is64, T_B, rm_mem(T_B, off & -(s32)GUEST_PAGE_SIZE));
+    emit_lea(e, t->is64, T_B, rm_mem(T_B, (off & -(s32)GUEST_PAGE_SIZE) - t->ahead));
     emit_store(e, T_B, STATE(page_rip));
     l->site = emit_jump(e, cc == CC_CALL ? CC_CALL : CC_ALWAYS);
     if (cc == CC_CALL) x->returns = e->p;
@@ -253,9 +254,7 @@ static bool translate_jcc(struct tr *t)
     if (at_taken == FLAGS_LIVE && at_next == FLAGS_LIVE) flags_to_mem(t);
     if (at_taken == FLAGS_PENDING || at_next == FLAGS_PENDING) flags_pend(t);
     if (at_taken == FLAGS_LIVE && at_next != FLAGS_LIVE) { /* saved only on the way that needs it */
-        u8 *site = emit_jump(&t->e, cc);
-        emit_go(t, next);
-        emit_patch(site, t->e.p);
+        emit_direct(t, cc ^ 1, next);
         emit_flags_save(&t->e);
         t->entry = false;
         emit_go(t, taken);
@@ -371,7 +370,9 @@ static bool translate_call(struct tr *t)
     if (expected && t->segmented) emit_return_rip(t);
     if (expected) emit_push_host(&t->e, T_B);
     emit_move_sp(t, -size);
+    t->ahead = t->segmented ? 0 : t->b->offset + t->i->off + t->i->len;
     struct link *l = emit_direct(t, expected ? CC_CALL : CC_ALWAYS, target);
+    t->ahead = 0;
     l->pushed = (s8)size;
     l->quiet = true;
     if (expected) emit_return_point(t);

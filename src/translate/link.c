@@ -135,7 +135,7 @@ u64 light_link(struct cpu *cpu, u64 addr, u64 a)
     translate_link(bt, l, to, forward);
     if (!l->within) {
         cpu_code_seen(cpu, code_lin(cpu, rip));
-        l->page = cpu->page_rip;
+        l->page = cpu->page_rip + l->ahead;
         l->key = cpu->code_key;
         cpu->page_rip = (rip - to->offset) & cpu->ip_mask;
     }

@@ -39,7 +39,7 @@ void stub_back(struct tr *t, struct stub *s)
 {
     s->back = t->e.p;
     s->restore = t->host;
-    s->leave = groups_open(t);
+    s->leave = t->run ? t->run->leave : groups_open(t);
 }
 
 void emit_call(struct tr *t, const u8 *thunk)
@@ -94,8 +94,9 @@ static void emit_go_plain(struct tr *t, unsigned n)
 void emit_stub(struct tr *t, struct stub *s)
 {
     const unsigned n = (unsigned)(s->insn - t->b->insns);
-    s->start = t->e.p;
-    for (unsigned k = 0; k < s->nsites; k++) emit_patch(s->sites[k], t->e.p);
+    s->start = s->code ? s->code : t->e.p;
+    for (unsigned k = 0; k < s->nsites; k++) emit_patch(s->sites[k], s->start);
+    if (s->code) return;
     if (s->settle) emit_call(t, t->bt->settle);
     if (s->recover) {
         emit_bytes(&t->e, s->rec, s->rec_len);
@@ -116,13 +117,18 @@ void emit_stub(struct tr *t, struct stub *s)
     emit_jump_to(&t->e, CC_ALWAYS, s->back);
 }
 
+void emit_handler(struct tr *t)
+{
+    flags_to_mem(t);
+    emit_settle(t);
+    emit_slow_call(t, t->i);
+}
+
 void by_handler(struct tr *t)
 {
     t->bt->refused[t->i->mnemonic]++;
     groups_close(t);
-    flags_to_mem(t);
-    emit_settle(t);
-    emit_slow_call(t, t->i);
+    emit_handler(t);
     t->host = t->entry = false;
     t->rec_len = 0;
     if (t->fpu_after) emit_fpu_again(t, t->fpu_after, t->b->offset + t->i->off + t->i->len);

@@ -30,7 +30,8 @@ struct stub {
     u8 *start;     /* its code */
     u8 fpu;        /* FPU_*: what must be live where the fast path goes on */
     bool leave;    /* ... which is in the block's plain translation */
-    u16 span;      /* of a group's probe: nothing has been done of the instruction, which the plain translation does; else 0 */
+    u16 span;      /* of a group's or run's probe: nothing has been done of the instruction, which the plain translation does... */
+    u8 *code;      /* ... or for a run this code; else 0 and NULL */
     const struct insn *insn;
     u8 *back; /* where the fast path goes on */
 };
@@ -69,6 +70,7 @@ struct other_page {
     u8 align;
     u8 slot;         /* in tlb.recent[] */
     bool write, cut; /* cut: the sum is of 32 bits */
+    bool run;        /* for all accesses of a run */
     bool gs;         /* instead, it looks at tlb.gs_pages[] */
 };
 
@@ -90,7 +92,41 @@ struct group {
     u8 probe;                /* before this instruction they are probed */
 };
 #define GROUP_MAX  16
+#define GROUP_RUN  GROUP_MAX /* accesses of a run */
 #define GROUP_NONE 0xff
+
+/* An instruction's access to memory. */
+struct place {
+    u8 base, index, scale, seg; /* guest registers */
+    s32 disp;
+    struct sum sum;             /* the same */
+    unsigned size;
+    bool write;
+};
+
+/* Where the guest's flags are. */
+struct flags_place {
+    bool host;      /* in the host's */
+    bool mem;       /* in cpu->aflags */
+    bool entry;     /* with mem: nothing has changed them since the block began, and they may be pending; or they are */
+    bool carry_mem; /* CF is in cpu->aflags, whatever else is; how to make the flags again relies on it */
+    u8 rec_len;     /* recoverable by this code; 0: no */
+    u8 rec[24];
+    u32 rec_regs;   /* host registers it depends on */
+};
+
+/* Instructions one after the other that share a probe of the stack (run.c). */
+struct run {
+    u8 first, end;  /* of the instructions; behind the last one */
+    bool write;
+    bool leave;     /* groups are open behind it */
+    s32 lo;         /* the first byte that they access, from the stack pointer before the run */
+    u16 span;       /* ... how many bytes */
+    struct stub *stub;                /* of the probe; NULL: it was not emitted */
+    struct flags_place before, after; /* behind the probe, and behind the run */
+    u8 *back;       /* where that is */
+};
+#define RUN_MAX 16
 
 /* A direct jump's way out. */
 struct exit_jump {
@@ -135,15 +171,15 @@ struct tr {
     const struct insn *i; /* being translated */
     s32 align;            /* what emit_address() checks the address for: bytes, a power of two; 0: nothing */
     struct rm at;         /* the probed host address of its memory operand */
-    /* where the guest's flags are */
-    bool host;      /* in the host's */
-    bool mem;       /* in cpu->aflags */
-    bool entry;     /* with mem: nothing has changed them since the block began, and they may be pending; or they are */
-    bool carry_mem; /* CF is in cpu->aflags, whatever else is; how to make the flags again relies on it */
+    union {
+        struct flags_place flags;
+        struct { /* the same */
+            bool host, mem, entry, carry_mem;
+            u8 rec_len, rec[24];
+            u32 rec_regs;
+        };
+    };
     u8 *pending_site; /* what names emit_pending()'s code; NULL: they do not get pending here */
-    u8 rec_len;     /* recoverable by this code; 0: no */
-    u8 rec[24];
-    u32 rec_regs;   /* host registers it depends on */
     struct stub stubs[MAX_STUBS];
     unsigned nstubs;
     struct miss misses[MAX_MISSES];
@@ -160,17 +196,22 @@ struct tr {
     struct unexpected unexpected;
     u8 *poll_site;
     struct listing listing; /* for the log */
+    s32 ahead; /* T_B is so much more than cpu->page_rip; 0: it is something else */
     bool poll; /* the block's end must look at events: IF may have been set */
     u8 fpu[BLOCK_MAX + 1]; /* FPU_* that instruction n and those behind it need live */
     u8 fpu_after;          /* ... those behind the one being translated */
     u8 *fpu_site;          /* the block's entry found them not live; NULL: it does not look */
     u8 *fpu_back;          /* where it goes on when they are */
     bool x87_page;         /* cpu->x87_page is set */
-    struct group groups[GROUP_MAX];
+    struct group groups[GROUP_MAX + 1]; /* the last one: of the run that is open */
     unsigned ngroups;
     u8 group_of[BLOCK_MAX]; /* of each instruction's memory operand, or GROUP_NONE */
     const struct group *shared; /* whose addend T_A is... */
     u8 *shared_until;      /* ... if the code is at this place */
+    struct run runs[RUN_MAX];
+    unsigned nruns;
+    struct run *run;       /* the one that is open, or done once more out of line; or NULL */
+    s32 moved;             /* in it: what the stack pointer has yet to be moved */
     bool plain;            /* this is the block's plain translation, which has no groups */
     u8 *plain_at[BLOCK_MAX];    /* where each instruction is there, ... */
     bool plain_host[BLOCK_MAX]; /* ... and whether the flags are in the host's */
@@ -263,6 +304,8 @@ void emit_call(struct tr *t, const u8 *thunk);
 /* Here the fast path of the instruction ends, and the slow one comes back. */
 void stub_back(struct tr *t, struct stub *s);
 void emit_stub(struct tr *t, struct stub *s);
+/* Call the handler of t->i, with the flags in memory. */
+void emit_handler(struct tr *t);
 /* The interpreter's handler in the instruction's place. */
 void by_handler(struct tr *t);
 
@@ -291,6 +334,8 @@ bool address_sum(const struct tr *t, const struct insn *i, struct sum *a);
 struct rm with_register(struct tr *t, unsigned reg, struct rm m);
 /* Probe so many bytes at once, up to their addend (and what else there is in memory) in T_A. */
 void emit_probe_group(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write);
+/* The same for so many bytes of the stack from `lo` on. */
+void emit_probe_stack(struct tr *t, struct stub *s, s32 lo, unsigned size, bool write);
 /* What follows the block's own code for its accesses to recent pages. */
 void emit_other_page(struct tr *t, const struct other_page *o);
 /* Out of line, call the shared probe for a sum, which is of 64 bits or 32 (wide), with t->align; stack: see bt->stack_probes. Where it
@@ -320,8 +365,29 @@ void groups_close(struct tr *t);
 /* T_A still has what it had where t->i began, or what group_address() left there. */
 static inline bool shared_held(const struct tr *t) { return t->shared && t->shared_until == t->e.p; }
 
+/* The access of an instruction that can share a probe; that of one that has it by what it is (PUSH, POP, CALL, RET). */
+bool groupable(const struct tr *t, const struct insn *i, struct place *p);
+bool stack_place(const struct tr *t, const struct insn *i, struct place *p);
+
+/* ---- runs of accesses to the stack (run.c) ---- */
+
+/* Find the block's runs. */
+void run_plan(struct tr *t);
+/* Before instruction n: begin the run that begins there. */
+void run_before(struct tr *t, unsigned n);
+/* After it: end the run that ends there. */
+void run_after(struct tr *t, unsigned n);
+/* Whatever comes, the run ends before instruction n. */
+void run_end(struct tr *t, unsigned n);
+/* Move the stack pointer, or leave that for later in the run. */
+void run_move_sp(struct tr *t, s32 n);
+/* What the runs' instructions do when the probe finds no page for all. */
+void emit_runs_slow(struct tr *t);
+
 /* ---- instructions by subject: false: left to the handler ---- */
 
+/* Any of them. *ended: nothing follows. */
+bool translate_insn(struct tr *t, bool *ended);
 bool translate_integer(struct tr *t);
 bool translate_string(struct tr *t);
 bool translate_simd(struct tr *t);

@@ -25,8 +25,7 @@
 
 #define LOOP 10000u /* cycles from one run of a block to the next, at most, if that is in a loop */
 
-/* Returns false when the handler must do it. *ended: nothing follows. */
-static bool translate_insn(struct tr *t, bool *ended)
+bool translate_insn(struct tr *t, bool *ended)
 {
     *ended = false;
     if (t->i->fn == exec_undefined || !t->i->opcode) return false;
@@ -56,6 +55,9 @@ static struct translation *translate(struct tr *t)
     u8 *start = t->plain ? region->cold : (u8 *)(((uintptr_t)region->code + 15) & ~(uintptr_t)15);
     t->e.p = start;
     t->shared = NULL;
+    t->run = NULL;
+    t->groups[GROUP_RUN].open = false;
+    t->ahead = 0;
     t->host = false;
     t->mem = t->entry = true;
     t->carry_mem = false;
@@ -92,8 +94,13 @@ static struct translation *translate(struct tr *t)
         t->plain_at[n] = t->plain ? e->p : t->plain_at[n];
         t->plain_host[n] = t->plain ? t->host : t->plain_host[n];
         group_probe(t, n);
+        run_before(t, n);
         const bool own = translate_insn(t, &ended);
-        if (!own) by_handler(t);
+        if (!own) {
+            run_end(t, n);
+            by_handler(t);
+        }
+        run_after(t, n);
         if (listing_wanted()) listing_end(t, !own);
         if (own) continue;
         ended = false;
@@ -119,6 +126,7 @@ static struct translation *translate(struct tr *t)
     u8 *rest = e->p;
     emit_pending(t);
     emit_ways_out(t);
+    emit_runs_slow(t);
     for (unsigned n = 0; n < t->nothers; n++) emit_other_page(t, &t->others[n]);
     for (unsigned n = 0; n < t->nmisses; n++) emit_miss(t, &t->misses[n]);
     for (unsigned n = 0; n < t->nstubs; n++) emit_stub(t, &t->stubs[n]);
@@ -155,6 +163,7 @@ static struct translation *translate(struct tr *t)
     perfmap_add(b->host, b->host_bytes, "guest%s:%llx", b->mode & MODE_RING0 ? "-kernel" : "", (unsigned long long)t->cpu->rip);
     perfmap_add(code_memory_rx(&bt->code, rest), (size_t)(e->p - rest), "slow:%llx", (unsigned long long)t->cpu->rip);
     bt->translated += !t->plain;
+    bt->runs += t->plain ? 0 : t->nruns;
     bt->bytes += b->bytes;
     bt->host_bytes += b->host_bytes;
     bt->cold_bytes += (u64)(e->p - rest);
@@ -181,6 +190,7 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     const struct code_region *region = code_memory_current(&bt->code);
     const bool room = region->middle - region->code > 2 * (ptrdiff_t)CODE_ROOM && region->data - region->cold > 2 * (ptrdiff_t)CODE_ROOM;
     group_plan(t, room);
+    run_plan(t);
     if (t->ngroups) {
         t->plain = true;
         plain = translate(t);

@@ -9,7 +9,7 @@
  * page see the same page. One that leaves it, or the mode of its block, or leads to an instruction that crosses into the next page,
  * compares `page` and `key` each time it runs. */
 struct link {
-    u64 page;             /* page_rip that it holds for; NO_PAGE: not linked */
+    u64 page;             /* page_rip that it holds for, plus `ahead`; NO_PAGE: not linked */
     u64 key;              /* cpu->code_key that it holds under */
     u8 *site;             /* the jump's displacement, in the writable view */
     u8 *stub;             /* where that leads while it is not linked */
@@ -18,6 +18,7 @@ struct link {
     struct link *next, **at; /* among the links to `to` */
     struct link *sibling; /* the next one of `from` */
     s32 target;           /* offset from the start of the page */
+    u16 ahead;            /* it is reached with so much more than page_rip in a register; 0: with none */
     u16 insn;             /* offset in the page of the instruction that jumps */
     bool quiet;           /* the target need not look at events, whatever the direction */
     bool within;          /* in the page of `from`: never compares */
@@ -96,6 +97,7 @@ struct bt {
     s32 unpush;     /* with an exception from a link: what the stack pointer must move back */
     u64 translated, evictions;  /* statistics: blocks, regions given up... */
     u64 bytes, host_bytes, cold_bytes; /* ... bytes of the guest's code, of the host's, and of that out of line */
+    u64 runs;                   /* of accesses to the stack that share a probe (run.c) */
     u64 links, finds, entries;  /* light look-ups of direct and of indirect jumps, entries from the run loop */
     u64 fills;                  /* calls of light_fill() */
     u64 looks, given_up;       /* calls of light_missed(), looks at recent pages that it ended */

@@ -1,0 +1,186 @@
+/* Runs of accesses to the stack: instructions one after the other that push, pop, or use a place beside the stack pointer, with others
+ * between them that use registers only. One probe asks for all their bytes; behind it nothing can fault, so that the flags need
+ * not be saved, and the stack pointer moves once, at the end.
+ *
+ * When the probe finds no page for all, the same instructions are done out of line, each with a probe of its own. */
+#include "translate/tr.h"
+
+#include "cpu/block.h"
+
+#define SPAN_MAX 256 /* bytes */
+
+/* May it stand in a run? *access: it uses that place of the stack; *move: it adds that to the stack pointer. */
+static bool fits(const struct tr *t, const struct insn *i, bool *access, struct place *p, s64 *move)
+{
+    const struct operand *o = i->operands, *mem = NULL;
+    const unsigned word = t->is64 ? 8 : 4;
+    *access = false;
+    *move = 0;
+    if (i->fn == exec_undefined || !i->opcode || (i->prefixes & PFX_LOCK)) return false;
+    switch (i->mnemonic) {
+    case I_push: case I_pop: case I_call: case I_ret:
+        *access = true;
+        *move = i->mnemonic == I_push ? -(s64)word : i->mnemonic == I_pop ? word : 0;
+        return stack_place(t, i, p);
+    case I_mov: case I_or: case I_and: case I_xor: case I_cmp: case I_test: case I_neg: case I_not: case I_add: case I_sub: case I_inc:
+    case I_dec: case I_movzx: case I_movsx: case I_movsxd: case I_lea: case I_nop: break;
+    default: return false;
+    }
+    for (unsigned k = 0; k < i->noperands; k++) {
+        if (o[k].kind == OPND_MEM && i->mnemonic != I_lea && i->mnemonic != I_nop) mem = &o[k];
+        if (o[k].kind != OPND_MEM && o[k].kind != OPND_GPR && o[k].kind != OPND_GPRH && o[k].kind != OPND_IMM) return false;
+    }
+    if (mem) {
+        if (!t->is64 || !groupable(t, i, p) || p->base != R_SP || p->index != REG_ZERO || p->seg != SEG_SS) return false;
+        *access = true;
+        if (mem == o) return true;
+    }
+    if (!i->noperands || o->kind != OPND_GPR || o->reg != R_SP || !(o->access & OPND_WRITE)) return true;
+    if (i->mnemonic == I_lea) {
+        *move = (s64)i->disp;
+        return i->base == R_SP && i->index == REG_ZERO && i->opsize == word && i->addrsize == word;
+    }
+    *move = i->mnemonic == I_add ? (s64)i->imm : -(s64)i->imm;
+    return (i->mnemonic == I_add || i->mnemonic == I_sub) && i->opsize == word && o[1].kind == OPND_IMM;
+}
+
+static bool probes_group(const struct tr *t, unsigned n)
+{
+    for (unsigned k = 0; k < t->ngroups; k++)
+        if (t->groups[k].probe == n) return true;
+    return false;
+}
+
+void run_plan(struct tr *t)
+{
+    const struct block *b = t->b;
+    struct run r = {0};
+    s64 sp = 0, lo = 0, hi = 0; /* from where the stack pointer was before the run */
+    unsigned count = 0;         /* accesses in it */
+    t->nruns = 0;
+    if (t->segmented || b->changes) return;
+    for (unsigned n = 0; n <= b->count && t->nruns < RUN_MAX; n++) {
+        bool access = false;
+        s64 move = 0;
+        struct place p = {0};
+        const bool fit = n < b->count && t->group_of[n] == GROUP_NONE && fits(t, &b->insns[n], &access, &p, &move);
+        const bool end = !fit || probes_group(t, n) || sp + move != (s32)(sp + move) ||
+                         (access && count && MAX(hi, sp + p.disp + p.size) - MIN(lo, sp + p.disp) > SPAN_MAX);
+        if (end && count > 1) {
+            r.lo = (s32)lo;
+            r.span = (u16)(hi - lo);
+            t->runs[t->nruns++] = r;
+            for (unsigned k = r.first; k < r.end; k++) {
+                bool one;
+                struct place q;
+                s64 m;
+                if (fits(t, &b->insns[k], &one, &q, &m) && one) t->group_of[k] = GROUP_RUN;
+            }
+        }
+        if (end) count = 0;
+        if (!fit) continue;
+        if (access) {
+            if (!count++) {
+                r = (struct run){.first = (u8)n};
+                sp = 0;
+                lo = p.disp;
+                hi = p.disp + p.size;
+            }
+            lo = MIN(lo, sp + p.disp);
+            hi = MAX(hi, sp + p.disp + p.size);
+            r.end = (u8)(n + 1);
+            r.write |= p.write;
+        }
+        sp += move;
+    }
+}
+
+static void settle_sp(struct tr *t)
+{
+    const bool held = shared_held(t);
+    if (t->moved) emit_move_sp(t, t->moved);
+    t->moved = 0;
+    if (held) t->shared_until = t->e.p;
+}
+
+static bool names_sp(const struct insn *i)
+{
+    if (i->base == R_SP || i->mnemonic == I_call || i->mnemonic == I_ret) return true;
+    for (unsigned k = 0; k < i->noperands; k++)
+        if (i->operands[k].kind == OPND_GPR && i->operands[k].reg == R_SP) return true;
+    return false;
+}
+
+void run_before(struct tr *t, unsigned n)
+{
+    if (t->run && names_sp(t->i)) settle_sp(t);
+    for (unsigned k = 0; k < t->nruns && !t->plain; k++) {
+        struct run *r = &t->runs[k];
+        if (r->first != n) continue;
+        flags_before(t, true, 0, false);
+        r->stub = new_stub(t);
+        r->stub->span = r->span;
+        emit_probe_stack(t, r->stub, r->lo, r->span, r->write);
+        emit_store(&t->e, T_A, rm_gs(offsetof(struct cpu, shared) + 8 * GROUP_RUN));
+        r->before = t->flags;
+        t->run = r;
+        t->moved = 0;
+        t->groups[GROUP_RUN].open = true;
+        t->shared = &t->groups[GROUP_RUN];
+        t->shared_until = t->e.p;
+    }
+}
+
+void run_end(struct tr *t, unsigned n)
+{
+    struct run *r = t->run;
+    if (!r) return;
+    const struct insn *i = t->i;
+    settle_sp(t);
+    t->i = &t->b->insns[n ? n - 1 : 0];
+    r->leave = groups_open(t);
+    t->i = i;
+    r->end = (u8)n;
+    r->after = t->flags;
+    r->back = t->e.p;
+    t->run = NULL;
+    t->groups[GROUP_RUN].open = false;
+}
+
+void run_after(struct tr *t, unsigned n)
+{
+    if (t->run && t->run->end == n + 1) run_end(t, n + 1);
+}
+
+void run_move_sp(struct tr *t, s32 n)
+{
+    if (t->run && t->groups[GROUP_RUN].open) t->moved += n;
+    else emit_move_sp(t, n);
+}
+
+/* The block ends with it; out of line its handler does it. */
+static bool leaves(const struct insn *i) { return i->mnemonic == I_call || i->mnemonic == I_ret; }
+
+void emit_runs_slow(struct tr *t)
+{
+    for (unsigned k = 0; k < t->nruns && !t->plain; k++) {
+        struct run *r = &t->runs[k];
+        if (!r->stub) continue; /* the block ended before */
+        bool ended;
+        t->run = r;
+        t->flags = r->before;
+        t->shared = NULL;
+        r->stub->code = t->e.p;
+        for (unsigned n = r->first; n < r->end; n++) {
+            t->i = &t->b->insns[n];
+            t->fpu_after = t->fpu[n + 1];
+            if (leaves(t->i)) emit_handler(t);
+            else if (!translate_insn(t, &ended)) by_handler(t);
+        }
+        t->run = NULL;
+        if (r->end > r->first && leaves(t->i)) continue;
+        if (r->after.host) flags_to_host(t);
+        if (r->after.mem || (r->after.carry_mem && !t->carry_mem)) flags_to_mem(t);
+        emit_jump_to(&t->e, CC_ALWAYS, r->back);
+    }
+}
