@@ -638,6 +638,13 @@ void bus_write(struct bus *b, gpa addr, u64 value, unsigned size)
     }
 }
 
+/* Descriptors are small, and shared with the driver. */
+static void copy_block(u8 *to, const u8 *from, u64 size)
+{
+    if (size <= 32) ram_copy(to, from, size);
+    else memcpy(to, from, size);
+}
+
 void bus_read_block(struct bus *b, gpa addr, void *buf, u64 size)
 {
     u8 *to = buf;
@@ -646,7 +653,7 @@ void bus_read_block(struct bus *b, gpa addr, void *buf, u64 size)
         find(b, addr, false, &h);
         u64 n = hit_extent(&h, size);
         if (h.range.ram) {
-            memcpy(to, host_address(&h), n);
+            copy_block(to, host_address(&h), n);
         } else if (h.range.ops) {
             n = aligned_piece(h.addr, n); /* one at a time: the device may change the map */
             u64 value = device_read(b, &h, (unsigned)n);
@@ -670,7 +677,7 @@ void bus_write_block(struct bus *b, gpa addr, const void *buf, u64 size)
         u64 n = hit_extent(&h, size);
         if (h.range.ram) {
             u8 *host = host_address(&h);
-            memcpy(host, from, n);
+            copy_block(host, from, n);
             ram_note_write(h.range.ram, (u64)(host - h.range.ram->host), n);
         } else if (h.range.ops) {
             n = aligned_piece(h.addr, n);

@@ -51,6 +51,26 @@ bool ram_dirty_settled(struct ram *r);
 /* Who tells the vCPUs (cleared), and knows whether all of them have heard it since (settled). */
 void ram_on_dirty_cleared(struct ram *r, void (*cleared)(void *opaque), bool (*settled)(void *opaque), void *opaque);
 
+/* To or from RAM that others look at and change meanwhile: the C library's memcpy() accesses some bytes twice, and words not as
+ * such. Here sizes that processors access in one go do not tear, and what comes last is written last. Keeps off vector registers. */
+static inline void ram_copy(void *to, const void *from, u64 size)
+{
+    u8 *t = to;
+    const u8 *f = from;
+    for (; size >= 8; size -= 8, t += 8, f += 8) __builtin_memcpy(t, f, 8);
+    if (size & 4) {
+        __builtin_memcpy(t, f, 4);
+        t += 4;
+        f += 4;
+    }
+    if (size & 2) {
+        __builtin_memcpy(t, f, 2);
+        t += 2;
+        f += 2;
+    }
+    if (size & 1) *t = *f;
+}
+
 /* ---- regions ---- */
 
 struct region_ops {

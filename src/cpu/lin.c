@@ -8,26 +8,6 @@
 #include "cpu/fpu_live.h"
 #include "cpu/store_log.h"
 
-/* The C library's memcpy() would use vector registers, and may store twice what another vCPU changes in between. The sizes the CPU
- * accesses in one go do not tear. */
-static inline void copy(void *to, const void *from, unsigned size)
-{
-    u8 *t = to;
-    const u8 *f = from;
-    for (; size >= 8; size -= 8, t += 8, f += 8) __builtin_memcpy(t, f, 8);
-    if (size & 4) {
-        __builtin_memcpy(t, f, 4);
-        t += 4;
-        f += 4;
-    }
-    if (size & 2) {
-        __builtin_memcpy(t, f, 2);
-        t += 2;
-        f += 2;
-    }
-    if (size & 1) *t = *f;
-}
-
 /* Bytes in one page that the TLB has for this access; or NULL. */
 static inline u8 *in_tlb(struct cpu *cpu, gla lin, unsigned size, unsigned acc)
 {
@@ -43,14 +23,14 @@ static bool is_unit(unsigned size) { return size == 1 || size == 2 || size == 4 
 static void piece_read(struct cpu *cpu, const struct mmu_piece *p, void *buf, unsigned size)
 {
     if (p->t.host) {
-        copy(buf, p->t.host, size);
+        ram_copy(buf, p->t.host, size);
         return;
     }
     fpu_save(cpu);
     cpu->hooks->lock(cpu->hooks->opaque);
     if (is_unit(size)) {
         u64 v = bus_read(cpu->mem, p->phys, size);
-        copy(buf, &v, size);
+        ram_copy(buf, &v, size);
     } else {
         bus_read_block(cpu->mem, p->phys, buf, size);
     }
@@ -64,14 +44,14 @@ static void piece_write(struct cpu *cpu, const struct mmu_piece *p, const void *
         if (cpu->log) store_log_note(cpu->log, p->t.host, size);
         /* Code that is written as it was stays what it is; among several vCPUs nobody knows what it was. */
         const bool same = p->t.ram && !cpu->smp && !memcmp(p->t.host, buf, size);
-        copy(p->t.host, buf, size);
+        ram_copy(p->t.host, buf, size);
         if (p->t.ram) cpu_stored(cpu, p->t.ram_offset, size, same);
         return;
     }
     cpu->hooks->lock(cpu->hooks->opaque);
     if (is_unit(size)) {
         u64 v = 0;
-        copy(&v, buf, size);
+        ram_copy(&v, buf, size);
         bus_write(cpu->mem, p->phys, v, size);
     } else {
         bus_write_block(cpu->mem, p->phys, buf, size);
@@ -109,7 +89,7 @@ bool lin_read(struct cpu *cpu, gla lin, void *buf, unsigned size, unsigned acc)
     lin = wrap(cpu, lin);
     const u8 *host = in_tlb(cpu, lin, size, acc);
     if (host) {
-        copy(buf, host, size);
+        ram_copy(buf, host, size);
         return true;
     }
     TRY(resolve(cpu, lin, size, acc, &n, &a, &b));
@@ -126,7 +106,7 @@ bool lin_write(struct cpu *cpu, gla lin, const void *buf, unsigned size, unsigne
     lin = wrap(cpu, lin);
     u8 *host = cpu->log ? NULL : in_tlb(cpu, lin, size, acc);
     if (host) {
-        copy(host, buf, size);
+        ram_copy(host, buf, size);
         return true;
     }
     TRY(resolve(cpu, lin, size, acc, &n, &a, &b));

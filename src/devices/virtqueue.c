@@ -70,14 +70,6 @@ static u8 *map(struct virtqueue *q, gpa address, u64 *size, bool write, u64 *ram
     return s->host + (address - s->first);
 }
 
-/* Indices and flags are the driver's and ours at the same time: two bytes go in one access, which memcpy() does not promise. */
-static void copy(void *to, const void *from, u64 size)
-{
-    struct __attribute__((packed, may_alias)) word { u16 value; };
-    if (size == 2) ((volatile struct word *)to)->value = ((const volatile struct word *)from)->value;
-    else memcpy(to, from, size);
-}
-
 static bool ring_read(struct virtqueue *q, gpa address, void *to, u64 size)
 {
     u64 ram_offset;
@@ -89,7 +81,7 @@ static bool ring_read(struct virtqueue *q, gpa address, void *to, u64 size)
             fail(q, "a ring is not in RAM");
             return false;
         }
-        copy(at, host, n);
+        ram_copy(at, host, n);
         at += n;
         address += n;
         size -= n;
@@ -115,7 +107,7 @@ static void ring_write(struct virtqueue *q, gpa address, const void *from, u64 s
             fail(q, "a ring is not in RAM");
             return;
         }
-        copy(host, at, n);
+        ram_copy(host, at, n);
         ram_note_write(ram, ram_offset, n);
         at += n;
         address += n;
