@@ -39,6 +39,7 @@ struct walk {
     u64 page_mask;   /* size of the mapping - 1 */
     unsigned page;   /* PAGE_* */
     bool global;     /* stays over loads of CR3 */
+    gpa entry;       /* of the mapping, in the tables */
 };
 
 /* Privilege of an access. */
@@ -150,9 +151,14 @@ static u64 reserved_bits(const struct cpu *cpu, unsigned level, u64 e, bool pae,
     return e & r;
 }
 
-/* Returns 0 and fills *w, or the #PF error code with bit 31 set (so that it is never 0). With probe, nothing is
- * changed and permissions are not checked. */
-static u32 walk_once(struct cpu *cpu, gla lin, unsigned acc, struct who who, bool probe, struct walk *w, bool *again)
+enum walk_kind {
+    WALK,
+    WALK_SILENT, /* nothing is changed; entries that would have to be are errors */
+    WALK_PROBE,  /* nothing is changed, permissions are not checked */
+};
+
+/* Returns 0 and fills *w, or the #PF error code with bit 31 set (so that it is never 0). */
+static u32 walk_once(struct cpu *cpu, gla lin, unsigned acc, struct who who, enum walk_kind kind, struct walk *w, bool *again)
 {
     const bool pae = cpu->cr4 & CR4_PAE, is_long = cpu_long(cpu);
     const bool write = acc & ACC_WRITE, fetch = acc & ACC_EXEC;
@@ -185,7 +191,8 @@ static u32 walk_once(struct cpu *cpu, gla lin, unsigned acc, struct who who, boo
         rights &= e;
         if (pae) nx |= e & PTE_NX;
         if (!leaf) {
-            if (!probe && !(e & PTE_A) && !entry_set(cpu, addr, size, e, PTE_A)) {
+            if (kind == WALK_SILENT && !(e & PTE_A)) return code;
+            if (kind == WALK && !(e & PTE_A) && !entry_set(cpu, addr, size, e, PTE_A)) {
                 *again = true;
                 return 0;
             }
@@ -193,13 +200,14 @@ static u32 walk_once(struct cpu *cpu, gla lin, unsigned acc, struct who who, boo
             continue;
         }
         w->page_mask = (1ull << shift) - 1;
+        w->entry = addr;
         if (pae)
             w->phys = (e & PHYS_MASK & ~w->page_mask) | (lin & w->page_mask);
         else if (level == 2)
             w->phys = ((e & 0xffc00000u) | (e >> 13 & 0xff) << 32) | (lin & w->page_mask);
         else
             w->phys = (e & 0xfffff000u) | (lin & w->page_mask);
-        if (probe) return 0;
+        if (kind == WALK_PROBE) return 0;
 
         w->global = (e & PTE_G) && (cpu->cr4 & CR4_PGE);
         w->page = (rights & PTE_W ? PAGE_W : 0) | (rights & PTE_U ? PAGE_U : 0) |
@@ -211,6 +219,7 @@ static u32 walk_once(struct cpu *cpu, gla lin, unsigned acc, struct who who, boo
             return code | PF_P | (by_key ? PF_PK : 0);
         }
         u64 set = (PTE_A | (write ? PTE_D : 0)) & ~e;
+        if (set && kind == WALK_SILENT) return code;
         if (set && !entry_set(cpu, addr, size, e, set)) {
             *again = true;
             return 0;
@@ -220,7 +229,7 @@ static u32 walk_once(struct cpu *cpu, gla lin, unsigned acc, struct who who, boo
     }
 }
 
-static u32 walk(struct cpu *cpu, gla lin, unsigned acc, struct who who, bool probe, struct walk *w)
+static u32 walk(struct cpu *cpu, gla lin, unsigned acc, struct who who, enum walk_kind kind, struct walk *w)
 {
     if (!(cpu->cr0 & CR0_PG)) {
         *w = (struct walk){.phys = lin & 0xffffffffu, .page_mask = GUEST_PAGE_MASK, .page = PAGE_W | PAGE_U | PAGE_D};
@@ -228,7 +237,7 @@ static u32 walk(struct cpu *cpu, gla lin, unsigned acc, struct who who, bool pro
     }
     for (;;) {
         bool again;
-        u32 r = walk_once(cpu, lin, acc, who, probe, w, &again);
+        u32 r = walk_once(cpu, lin, acc, who, kind, w, &again);
         if (!again) return r;
     }
 }
@@ -292,7 +301,10 @@ void tlb_switch_space(struct cpu *cpu, unsigned pcid, bool keep)
     cpu->tlbs[TLB_USER].gen = cpu->tlbs[TLB_SUPERVISOR].gen = gen;
     forget_recent(&cpu->tlbs[TLB_USER]);
     forget_recent(&cpu->tlbs[TLB_SUPERVISOR]);
-    if (kernel->local) forget_recent(kernel);
+    if (kernel->local) {
+        forget_recent(kernel);
+        for (unsigned k = 0; k < TLB_MAPS; k++) kernel->recent[TLB_MAP + k].limit = 0;
+    }
     kernel->local = false;
 }
 
@@ -341,6 +353,9 @@ void tlb_flush_page(struct cpu *cpu, gla lin)
     for (unsigned n = 0; n < TLB_CONTEXTS; n++)
         cpu->tlbs[n].e[tlb_index(lin)] = (struct tlb_entry){0};
     tlb_forget_recent(cpu);
+    struct tlb_recent *map = &cpu->tlbs[TLB_SUPERVISOR_SMAP].recent[TLB_MAP];
+    for (unsigned n = 0; n < TLB_MAPS; n++)
+        if (map[n].limit && lin - map[n].start < map[n].limit + LARGE_SIZE) map[n].limit = 0;
     struct tlb2_entry *e = t->e[tlb2_set(lin)];
     for (unsigned n = 0; n < TLB2_WAYS; n++)
         if (!((e[n].tag ^ lin) >> GUEST_PAGE_SHIFT)) e[n].tag = 0;
@@ -500,12 +515,47 @@ bool mmu_large(struct cpu *cpu, gla lin, u64 addend, unsigned acc, gla *start, u
     return true;
 }
 
+/* The run of pages around an address that are plain RAM with this addend, global, and may be read, within LARGE_SIZE. */
+static bool run_at(struct cpu *cpu, gla lin, u64 addend, struct who who, gla *first, gla *end)
+{
+    const u64 ignored = PTE_W | PTE_D | PTE_NX | 0xe00;
+    const gla part = lin & ~(LARGE_SIZE - 1);
+    struct walk w;
+    bool again;
+    if (!canonical(lin) || never_cached(cpu, lin)) return false;
+    lin &= ~GUEST_PAGE_MASK;
+    if (walk_once(cpu, lin, ACC_READ, who, WALK_SILENT, &w, &again) || !w.global) return false;
+    const struct bus_span *s = span_of(cpu, w.phys);
+    if (!s || (u64)(uintptr_t)(s->host + (w.phys - s->first)) != lin + addend) return false;
+    *first = part;
+    *end = part + LARGE_SIZE;
+    if (w.page_mask == GUEST_PAGE_MASK) {
+        const u64 entry = entry_read(cpu, w.entry, 8);
+#define LIKE(at) (!(((entry_read(cpu, w.entry + (u64)((s64)((at) - lin) >> GUEST_PAGE_SHIFT) * 8, 8) - ((at) - lin)) ^ entry) & ~ignored))
+        for (*first = lin; *first > part && LIKE(*first - GUEST_PAGE_SIZE);) *first -= GUEST_PAGE_SIZE;
+        for (*end = lin + GUEST_PAGE_SIZE; *end < part + LARGE_SIZE && LIKE(*end);) *end += GUEST_PAGE_SIZE;
+#undef LIKE
+    }
+    return w.phys - s->first >= lin - *first && s->last - w.phys >= *end - lin - 1;
+}
+
+bool mmu_mapped(struct cpu *cpu, gla lin, u64 addend, gla *start, u64 *size)
+{
+    const struct who who = access_privilege(cpu, ACC_READ);
+    gla end, first, last;
+    if (!cpu_long(cpu) || (cpu->watch & 1) || !run_at(cpu, lin, addend, who, start, &end)) return false;
+    while (!(end & (LARGE_SIZE - 1)) && run_at(cpu, end, addend, who, &first, &last)) end = last;
+    while (!(*start & (LARGE_SIZE - 1)) && run_at(cpu, *start - 1, addend, who, &first, &last)) *start = first;
+    *size = end - *start;
+    return true;
+}
+
 /* Translate, and remember the page in the TLB when it is plain RAM. *t is the target in the direction of the access. */
 static bool translate(struct cpu *cpu, gla lin, unsigned acc, gpa *phys, struct bus_target *t)
 {
     struct who who = access_privilege(cpu, acc);
     struct walk w;
-    u32 code = walk(cpu, lin, acc, who, false, &w);
+    u32 code = walk(cpu, lin, acc, who, WALK, &w);
     if (code) {
         if (log_enabled(LOG_MMU)) fpu_save(cpu);
         log_printf(LOG_MMU, "page fault: cr2=%016llx error=%02x rip=%016llx cpl=%u\n", (unsigned long long)lin,
@@ -567,7 +617,7 @@ bool mmu_probe(struct cpu *cpu, gla lin, gpa *out)
 {
     struct walk w;
     if (cpu_long(cpu) && !canonical(lin)) return false;
-    if (walk(cpu, lin, ACC_READ | ACC_SUPER, (struct who){0}, true, &w)) return false;
+    if (walk(cpu, lin, ACC_READ | ACC_SUPER, (struct who){0}, WALK_PROBE, &w)) return false;
     *out = w.phys;
     return true;
 }

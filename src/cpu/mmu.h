@@ -46,6 +46,9 @@ bool mmu_fill(struct cpu *cpu, gla lin, unsigned acc);
 /* Large pages around a linear address, one after the other with this addend, that may be accessed (ACC_READ or ACC_WRITE)
  * without the TLB as long as nothing is flushed. False: the address is not in one. */
 bool mmu_large(struct cpu *cpu, gla lin, u64 addend, unsigned acc, gla *start, u64 *size);
+/* Global pages around a linear address, one after the other with this addend, that may be read, whether they were read before or not; as
+ * long as none of them is flushed. False: there are none. */
+bool mmu_mapped(struct cpu *cpu, gla lin, u64 addend, gla *start, u64 *size);
 /* After that: plain RAM that may be written at the current privilege, except that its page may hold code; or NULL. Likewise. */
 u8 *mmu_writable(struct cpu *cpu, gla lin);
 

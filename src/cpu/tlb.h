@@ -40,6 +40,8 @@ struct tlb_recent {
     u16 dense;  /* so many of the misses came fast, one after the other */
 };
 #define TLB_RECENT 256u /* access.c says what they are for */
+#define TLB_MAP    TLB_RECENT /* behind them: what kernels have mapped for long, for reading; not forgotten with the others */
+#define TLB_MAPS   8u
 
 /* Pages of gs_pages[] */
 #define TLB_GS_PAGES 64u
@@ -53,7 +55,7 @@ struct tlb {
     u64 gen;           /* current generation, 1..TLB_GEN_MAX */
     bool local;        /* TLB_SUPERVISOR_SMAP: has entries of pages that are not global; else they stay over loads of CR3 */
     bool recent_empty; /* neither recent[] nor gs_pages[] has pages */
-    struct tlb_recent recent[TLB_RECENT];
+    struct tlb_recent recent[TLB_RECENT + TLB_MAPS];
     u64 gs_base, gs_host; /* kernels' data of a processor: where GS begins, and where the host has that... */
     u64 gs_pages[2];      /* ... for these pages from there, which may be read; written. Likewise forgotten */
     struct tlb_entry e[TLB_ENTRIES];

@@ -292,7 +292,8 @@ static void emit_probe_cut(struct tr *t, struct stub *s, const struct sum *a, un
  * Most accesses through a base register find the pages that the last one through it found. So user code looks there first: in
  * one of tlb.recent[], whose place is known when the block is translated, so that the host's loads do not wait for the address. What
  * is not found there is probed out of line, and remembered, and then with the pages around it that have the same addend
- * (light_missed()). A place that misses too often gets a jump to the probe instead.
+ * (light_missed()). A place that misses too often gets a jump to the probe instead. What 64-bit kernels have at GS is found by its
+ * page there (emit_probe_gs()).
  *
  * Classes of tlb.recent[]: accesses of up to 8 bytes, of up to 16, ... of up to RECENT_LARGEST. Half of each is found for writing;
  * the first one last through the stack pointer. */
@@ -312,10 +313,27 @@ static bool is_stack(const struct sum *a)
     return a->m.reg == H_GSP && a->m.index == H_NONE && (!a->has_extra || a->segment);
 }
 
+/* The block is a loop by itself. */
+static bool loops(const struct block *b)
+{
+    const struct insn *last = &b->insns[b->count - 1];
+    return last->mnemonic == I_jcc && last->off + last->len + (s64)last->imm == 0;
+}
+
+/* Most of what kernels read through registers is in a few places: where they map all memory, in their image, among the descriptions of
+ * pages. There are ranges for those, which stay; an access begins with the first of them, and goes over to where it finds what
+ * it wants (light_unmapped()). */
+static bool in_map(const struct tr *t, const struct sum *a, unsigned size, bool write)
+{
+    return t->is64 && t->context == TLB_SUPERVISOR_SMAP && !write && size <= 8 && a->m.reg != H_NONE && a->m.reg != H_GSP &&
+           !a->has_extra && !loops(t->b);
+}
+
 /* The recent pages to look at for an address: the same wherever the same registers make it up, since they often still hold what they
  * held in the block before. */
-static unsigned recent_slot(const struct sum *a, unsigned size, bool write)
+static unsigned recent_slot(const struct tr *t, const struct sum *a, unsigned size, bool write)
 {
+    if (in_map(t, a, size, write)) return TLB_MAP;
     const unsigned class = tlb_recent_class(size), half = (class ? RECENT_LARGER : RECENT_SMALL) / 2;
     const unsigned first = class ? RECENT_SMALL + (class - 1) * RECENT_LARGER : 0;
     if (is_stack(a) && !class) return 0;
@@ -324,26 +342,20 @@ static unsigned recent_slot(const struct sum *a, unsigned size, bool write)
     return first + (write ? !class + n % (half - !class) : half + n % half);
 }
 
-/* The block is a loop by itself. */
-static bool loops(const struct block *b)
-{
-    const struct insn *last = &b->insns[b->count - 1];
-    return last->mnemonic == I_jcc && last->off + last->len + (s64)last->imm == 0;
-}
-
 /* Code that is no loop comes back late, when others have used its recent pages: it looks at the stack's only. So do kernels but for
  * the closest loops; what runs below them, before they do, is loops that unpack them. In segmented code CPL 0 is mostly real mode. */
-static bool has_recent(const struct tr *t, const struct sum *a, unsigned size)
+static bool has_recent(const struct tr *t, const struct sum *a, unsigned size, bool write)
 {
     const bool frame = a->m.reg == H_BP && a->m.index == H_NONE && a->m.disp < 0 && !a->has_extra;
     const bool kernel = t->b->mode & MODE_RING0, loader = kernel && t->cpu->rip < 1u << 31;
-    return size <= RECENT_LARGEST && ((t->loop && !kernel) || loops(t->b) || loader || is_stack(a) || frame || t->segmented);
+    return size <= RECENT_LARGEST && ((t->loop && !kernel) || loops(t->b) || loader || is_stack(a) || frame || t->segmented ||
+                                       in_map(t, a, size, write));
 }
 
 /* Operands that are aligned cannot exceed the limit of the segment: so those that find a recent page need no other check. */
 static bool within_64k(const struct tr *t, const struct sum *a, unsigned size)
 {
-    return a->half && (t->b->mode & MODE_64K) && !(size & (size - 1)) && has_recent(t, a, size) &&
+    return a->half && (t->b->mode & MODE_64K) && !(size & (size - 1)) && has_recent(t, a, size, true) &&
            (a->segment == 1 + SEG_ES || a->segment == 1 + SEG_SS || a->segment == 1 + SEG_DS);
 }
 
@@ -352,11 +364,11 @@ static bool within_64k(const struct tr *t, const struct sum *a, unsigned size)
 static void emit_probe_recent(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write, bool cut, bool run)
 {
     struct emit *e = &t->e;
-    const unsigned slot = run ? 0 : recent_slot(a, size, write), align = within_64k(t, a, size) ? size : (unsigned)t->align;
+    const unsigned slot = run ? 0 : recent_slot(t, a, size, write), align = within_64k(t, a, size) ? size : (unsigned)t->align;
     const s32 end = run && size > 8 ? (s32)size - 8 : 0;
     struct other_page *o = &t->others[t->nothers++];
     *o = (struct other_page){.stub = s, .start = e->p, .lin = *a, .size = (u16)size, .align = (u8)t->align,
-                             .slot = (u8)slot, .write = write, .cut = cut, .run = run};
+                             .slot = (u16)slot, .write = write, .cut = cut, .run = run};
     struct sum page;
     if (cut) {
         emit_sum(t, false, T_A, a, 0);
@@ -371,13 +383,16 @@ static void emit_probe_recent(struct tr *t, struct stub *s, const struct sum *a,
         o->sites[1] = emit_jump(e, CC_NE);
     }
     emit_op(e, E_W, 0, 0x2b, T_B, recent_field(t, slot, offsetof(struct tlb_recent, start)));
+    o->fields[0] = e->p - 4;
     emit_op(e, E_W, 0, 0x3b, T_B, recent_field(t, slot, offsetof(struct tlb_recent, limit)));
+    o->fields[1] = e->p - 4;
     o->sites[0] = emit_jump(e, CC_AE);
     if (end) {
         emit_alu_imm(e, true, 7, T_B, end);
         o->sites[1] = emit_jump(e, CC_B);
     }
     emit_op(e, E_W, 0, cut ? 0x03 : 0x8b, T_A, recent_field(t, slot, offsetof(struct tlb_recent, addend)));
+    o->fields[2] = e->p - 4;
     o->back = e->p;
 }
 
@@ -441,14 +456,19 @@ void emit_other_page(struct tr *t, const struct other_page *o)
         stub_from(t, o->stub, CC_A);
     }
     const unsigned size = o->run ? 8 : o->size;
-    const bool stack = !o->slot && !t->align && !t->segmented && o->size <= 8;
+    const bool stack = !o->slot && !t->align && !t->segmented && o->size <= 8, map = o->slot == TLB_MAP;
     struct probe_call *call = NULL;
     if (can_call_probe(t, o->stub, o->size)) call = call_probe(t, o->stub, &o->lin, !o->cut, o->size, o->write, stack);
     else if (o->cut) emit_probe_cut(t, o->stub, &o->lin, o->size, o->write);
     else emit_probe_entry(t, o->stub, &o->lin, o->size, o->write);
     u8 *probed = e->p;
     u8 *rare = NULL;
-    if (!(stack && call) && (o->slot || o->write)) { /* the stack's has been found for writing */
+    if (map) {
+        if (!call) emit_store(e, T_B, STATE(lin));
+        emit_op(e, E_66, 0, 0x83, 5, recent_field(t, o->slot, offsetof(struct tlb_recent, left))); /* sub word, 1 */
+        emit8(e, 1);
+        rare = emit_jump(e, CC_S);
+    } else if (!(stack && call) && (o->slot || o->write)) { /* the stack's has been found for writing */
         if (!call) emit_store(e, T_B, STATE(lin));
         rare = emit_set_recent(e, t->context, o->slot, size);
     }
@@ -460,17 +480,18 @@ void emit_other_page(struct tr *t, const struct other_page *o)
     emit_jump_to(e, CC_ALWAYS, o->back);
     if (call) {
         call->again = again;
-        call->slot = o->slot;
+        call->slot = (u8)o->slot;
     } else {
         miss_ends(t, o->size, o->slot, again);
     }
     if (!rare) return;
     struct look *look = code_memory_data(&t->bt->code, sizeof *look);
     *look = (struct look){.start = o->start, .probe = probe, .probed = probed, .again = o->cut ? again : o->back,
-                          .slot = o->slot, .context = (u8)t->context, .write = o->write, .past = (u16)tlb_recent_past(size)};
+                          .slot = o->slot, .context = (u8)t->context, .write = o->write, .past = (u16)tlb_recent_past(size),
+                          .fields = {o->fields[0], o->fields[1], o->fields[2]}};
     emit_patch(rare, e->p);
     emit_near(e, 0x8d, T_B, look);
-    emit_call(t, t->bt->missed);
+    emit_call(t, map ? t->bt->unmapped : t->bt->missed);
     emit_jump_to(e, CC_ALWAYS, again);
 }
 
@@ -482,7 +503,7 @@ static void emit_probe_sum(struct tr *t, struct stub *s, const struct sum *a, un
         emit_probe_gs(t, s, a, size, write);
         return;
     }
-    if (has_recent(t, a, size)) {
+    if (has_recent(t, a, size, write)) {
         emit_probe_recent(t, s, a, size, write, false, false);
     } else {
         emit_probe_entry(t, s, a, size, write);
@@ -500,7 +521,7 @@ static void emit_probe_sum(struct tr *t, struct stub *s, const struct sum *a, un
 
 void emit_probe_group(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write)
 {
-    if (has_recent(t, a, size)) emit_probe_recent(t, s, a, size, write, false, false);
+    if (has_recent(t, a, size, write)) emit_probe_recent(t, s, a, size, write, false, false);
     else emit_probe_entry(t, s, a, size, write);
     if (a->has_extra) emit_op(&t->e, E_W, 0, 0x03, T_A, a->extra);
 }
@@ -526,7 +547,7 @@ static void emit_probe_wrapped(struct tr *t, struct stub *s, const struct sum *a
         stub_miss(t, s, retry, a, false, write);
         emit_mov_imm64(e, T_A, lin);
         emit_op(e, E_W, 0, 0x03, T_A, rm_gs(entry + offsetof(struct tlb_entry, addend)));
-    } else if (has_recent(t, a, size)) {
+    } else if (has_recent(t, a, size, write)) {
         emit_probe_recent(t, s, a, size, write, true, false);
     } else {
         emit_probe_cut(t, s, a, size, write);

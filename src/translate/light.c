@@ -132,6 +132,59 @@ static bool widen(struct cpu *cpu, const struct tlb *t, struct tlb_recent *r, co
     return end - first > GUEST_PAGE_SIZE;
 }
 
+static void give_up(struct bt *bt, const struct look *l)
+{
+    struct emit e = {.p = l->start};
+    emit_jump_to(&e, CC_ALWAYS, l->probe);
+    e.p = l->probed;
+    emit_jump_to(&e, CC_ALWAYS, l->again);
+    bt->given_up++;
+}
+
+/* The range among the kernel's maps (and its stack's) that has an address; NULL: none. */
+static struct tlb_recent *map_of(struct cpu *cpu, struct tlb *t, gla lin, u64 addend, unsigned past)
+{
+    enum { WORTH = 1 << 20 };
+    struct tlb_recent *maps = &t->recent[TLB_MAP], *empty = NULL;
+    u64 size;
+    gla start;
+    for (unsigned n = 0; n < TLB_MAPS; n++) {
+        if (lin - maps[n].start < maps[n].limit) return &maps[n];
+        if (!maps[n].limit) empty = &maps[n];
+    }
+    if (lin - t->recent[0].start < t->recent[0].limit) return &t->recent[0];
+    if (!empty || !mmu_mapped(cpu, lin, addend, &start, &size) || size < WORTH) return NULL;
+    empty->start = start;
+    empty->limit = size - past;
+    empty->addend = addend;
+    return empty;
+}
+
+u64 light_unmapped(struct cpu *cpu, u64 addr, u64 a)
+{
+    enum { OFTEN = 3, STRANGE = 8 };
+    struct bt *bt = cpu->engine;
+    struct look *l = (struct look *)(void *)code_memory_rw(&bt->code, (void *)(uintptr_t)addr);
+    struct tlb *t = &cpu->tlbs[l->context];
+    const struct tlb_recent *r = map_of(cpu, t, cpu->lin, a, l->past);
+    bt->looks++;
+    t->recent[TLB_MAP].left = OFTEN;
+    if (r == &t->recent[l->slot]) return a;
+    if (++l->strange == STRANGE) {
+        give_up(bt, l);
+    } else if (r) { /* look there from now on */
+        const s32 move = (s32)((r - t->recent - l->slot) * (s64)sizeof *r);
+        l->slot = (u16)(r - t->recent);
+        for (unsigned n = 0; n < ARRAY_LEN(l->fields); n++) {
+            s32 disp;
+            memcpy(&disp, l->fields[n], sizeof disp);
+            disp += move;
+            memcpy(l->fields[n], &disp, sizeof disp);
+        }
+    }
+    return a;
+}
+
 u64 light_missed(struct cpu *cpu, u64 addr, u64 a)
 {
     enum { OFTEN = 3, RARELY = 31, MISSES = 4096, CYCLES = 100 }; /* fewer between misses: it costs more than it gains */
@@ -146,12 +199,8 @@ u64 light_missed(struct cpu *cpu, u64 addr, u64 a)
     r->dense = (u16)(now - r->since < missed * CYCLES >> 6 ? r->dense + missed : !wide); /* a page on its own need not be widened soon */
     bt->looks++;
     if (r->dense >= MISSES && l->start) {
-        struct emit e = {.p = l->start};
-        emit_jump_to(&e, CC_ALWAYS, l->probe);
-        e.p = l->probed;
-        emit_jump_to(&e, CC_ALWAYS, l->again);
+        give_up(bt, l);
         r->dense = 0;
-        bt->given_up++;
     }
     r->since = (u32)(__builtin_ia32_rdtsc() >> 6);
     r->left = r->dense ? RARELY : OFTEN;

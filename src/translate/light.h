@@ -20,6 +20,8 @@ light_fn light_probe;
 /* addr: a struct look, in the executable view, that misses; a: the number of what it looks at among all contexts' recent pages.
  * Decides whether it goes on looking. The page's addend. */
 light_fn light_missed;
+/* The same for one at a range of what kernels have mapped for long (tlb.h); a: the addend of cpu->lin. Decides where it looks on. */
+light_fn light_unmapped;
 /* a is the host address of GS's base, found by an access to page `addr` from there, | 256 if for writing: remembered for more of them.
  * Returns it. */
 light_fn light_gs_page;

@@ -177,6 +177,7 @@ void translate_thunks(struct bt *bt)
     bt->probe = emit_light(e, bt, light_probe);
     bt->missed = emit_light(e, bt, light_missed);
     emit_probes(bt, e);
+    bt->unmapped = emit_light(e, bt, light_unmapped);
     bt->gs_page = emit_light(e, bt, light_gs_page);
     bt->pause = emit_light(e, bt, light_pause);
     bt->fpu_load = emit_light(e, bt, light_fpu_load);

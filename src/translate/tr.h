@@ -68,7 +68,8 @@ struct other_page {
     struct sum lin;
     u16 size;
     u8 align;
-    u8 slot;         /* in tlb.recent[] */
+    u16 slot;        /* in tlb.recent[], at these displacements */
+    u8 *fields[3];
     bool write, cut; /* cut: the sum is of 32 bits */
     bool run;        /* for all accesses of a run */
     bool gs;         /* instead, it looks at tlb.gs_pages[] */

@@ -31,8 +31,11 @@ struct link {
 struct look {
     u8 *start, *probe, *probed, *again;
     u16 past;         /* bytes that an access has after its first, at most */
-    u8 slot, context; /* tlbs[context].recent[slot] */
+    u16 slot;         /* tlbs[context].recent[slot] */
+    u8 context;
     bool write;       /* pages that may be written */
+    u8 strange;       /* times that a range for long did not have it, ... */
+    u8 *fields[3];    /* ... whose fields are at these displacements */
 };
 
 /* An immediate in code that was written before: it is changed in place when the guest patches it. */
@@ -86,7 +89,7 @@ struct bt {
     u8 *unexpected; /* T_B is a RIP that a return leads to: called, returns a jump_entry in T_A, or 0 */
     u8 *unexpected_segmented; /* the same for segmented code; T_B, with cpu->code_tag in it, stays when T_A is 0 */
     u8 *return_other; /* cpu->return_other */
-    u8 *fill, *probe, *missed, *gs_page, *fpu_load, *pause, *limit; /* light functions */
+    u8 *fill, *probe, *missed, *unmapped, *gs_page, *fpu_load, *pause, *limit; /* light functions */
     u8 *probes[TLB_CONTEXTS][2][PROBE_CLASSES]; /* T_B is a linear address, which goes to cpu->lin: called, returns the addend in T_A, or elsewhere */
     u8 *stack_probes[TLB_CONTEXTS][2][4]; /* the same for accesses of 1 << n bytes to the stack, and its recent range is that from now on */
     u8 *syscall[TLB_CONTEXTS], *sysret[TLB_CONTEXTS]; /* by the kernel's context (syscall.c) */
