@@ -141,10 +141,10 @@ static void give_up(struct bt *bt, const struct look *l)
     bt->given_up++;
 }
 
-/* The range among the kernel's maps (and its stack's) that has an address; NULL: none. */
-static struct tlb_recent *map_of(struct cpu *cpu, struct tlb *t, gla lin, u64 addend, unsigned past)
+/* The range among the kernel's maps (and its stack's) that has an address; NULL: none; `now`, when it is not yet time to look for more. */
+static struct tlb_recent *map_of(struct cpu *cpu, struct tlb *t, gla lin, u64 addend, unsigned past, struct tlb_recent *now)
 {
-    enum { WORTH = 1 << 20 };
+    enum { WORTH = 1 << 20, SELDOM = 64 };
     struct tlb_recent *maps = &t->recent[TLB_MAP], *empty = NULL;
     u64 size;
     gla start;
@@ -153,7 +153,13 @@ static struct tlb_recent *map_of(struct cpu *cpu, struct tlb *t, gla lin, u64 ad
         if (!maps[n].limit) empty = &maps[n];
     }
     if (lin - t->recent[0].start < t->recent[0].limit) return &t->recent[0];
-    if (!empty || !mmu_mapped(cpu, lin, addend, &start, &size) || size < WORTH) return NULL;
+    const u32 before = (u32)(__builtin_ia32_rdtsc() >> 6);
+    if (!empty) return NULL;
+    if (before - maps->since < SELDOM * (u32)maps->dense) return now;
+    const bool found = mmu_mapped(cpu, lin, addend, &start, &size);
+    maps->since = (u32)(__builtin_ia32_rdtsc() >> 6);
+    maps->dense = (u16)MIN(maps->since - before, 0xffffu);
+    if (!found || size < WORTH) return NULL;
     empty->start = start;
     empty->limit = size - past;
     empty->addend = addend;
@@ -166,7 +172,7 @@ u64 light_unmapped(struct cpu *cpu, u64 addr, u64 a)
     struct bt *bt = cpu->engine;
     struct look *l = (struct look *)(void *)code_memory_rw(&bt->code, (void *)(uintptr_t)addr);
     struct tlb *t = &cpu->tlbs[l->context];
-    const struct tlb_recent *r = map_of(cpu, t, cpu->lin, a, l->past);
+    const struct tlb_recent *r = map_of(cpu, t, cpu->lin, a, l->past, &t->recent[l->slot]);
     bt->looks++;
     t->recent[TLB_MAP].left = OFTEN;
     if (r == &t->recent[l->slot]) return a;
