@@ -169,6 +169,10 @@ static u8 *emit_sysret(struct emit *e, const struct bt *bt, unsigned from)
     emit8(e, 3);
     emit_context(e, from, TLB_USER, USER_MODE);
     emit_store(e, H_CX, rm_reg(T_B));
+    /* The program's blocks look at events by the limit of calls, which the kernel has lowered for those that it kept out. */
+    emit_load32(e, T_A, STATE(events));
+    emit_op(e, 0, 0, 0x85, T_A, STATE(event_mask));
+    emit_jump_to(e, CC_NE, thunk_rw(bt, bt->exit_rip));
     emit_leave_for(e, bt);
     return start;
 }

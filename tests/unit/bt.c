@@ -409,6 +409,26 @@ Test(interp, interrupts_come_in_after_the_shadow_of_sti)
     }
 }
 
+/* ... and what SYSRET lets in, although the kernel has looked at it before and gone on. */
+Test(interp, interrupts_come_in_after_sysret)
+{
+    enum { USER = 0x30000, TSS = 0x6000 };
+    long_mode();
+    intr_vector = 20;
+    cpu->efer |= EFER_SCE;
+    cpu->star = 0x13ull << 48 | 8ull << 32;
+    cpu->tr = (struct segment){.base = TSS, .limit = 103, .attr = SEG_P | 0xb};
+    write64(TSS + 4, 0x80000);
+    CODE_AT(CODE, 0xb9, 0, 0, 3, 0, 0x41, 0xbb, 2, 2, 0, 0, 0x48, 0x0f, 0x07); /* mov ecx, USER; mov r11d, 202h; sysretq */
+    CODE_AT(USER, 0x31, 0xc0, 0xff, 0xc0, 0x3d, 0, 0, 1, 0, 0x75, 0xf7, 0xf4); /* xor eax, eax; l: inc eax; cmp eax, 10000h; jne l; hlt */
+    for (unsigned n = 0; n < 4; n++) {
+        again();
+        if (n) cpu_event_set(cpu, EVENT_INTR);
+        cr_assert_eq(run(), n ? 20 : EXC_GP);
+        cr_assert_eq(cpu->regs[R_AX], n ? 0x7fffffff80000001 : 0x10000);
+    }
+}
+
 Test(interp, flags_by_the_stack)
 {
     long_mode();
