@@ -37,7 +37,8 @@ struct block {
     u64 tail;           /* RAM page number of what crosses into the next page (block_crosses()) */
     struct block *next_tail; /* in that page's list */
     u32 hot;            /* times it was interpreted, for the translator */
-    u64 since;          /* the host's TSC when it was interpreted first */
+    u64 seen, seen_insns; /* the host's TSC, and cpu->insn_count, when it was interpreted last... */
+    u32 soon, close;    /* ... and how often that was soon, or very soon, after the last time */
     u8 changes;         /* the greatest of its granules' when it was decoded */
     struct block *next; /* in its page's bucket, or in the graveyard */
     u16 offset;         /* in the page */

@@ -128,8 +128,8 @@ static void emit_index(struct emit *e, const struct bt *bt, unsigned from)
     emit_alu_imm(e, false, 4, T_A, (TLB_ENTRIES - 1) << 5);
 }
 
-/* The byte of the operand whose page is compared with the tag: the last one; an aligned operand crosses no page. */
-static s32 compared_byte(const struct tr *t, unsigned size) { return t->align ? 0 : (s32)size - 1; }
+/* The byte of the operand whose page is compared with the tag: the last one, or in the same page an aligned one. */
+static s32 compared_byte(const struct tr *t, unsigned size) { return ((s32)size - 1) & -(t->align ? t->align : 1); }
 
 /* T_A is the index, T_B the page: T_A becomes the addend. After a miss `retry` probes again. */
 static void emit_compare_page(struct tr *t, struct stub *s, u8 *retry, const struct sum *lin, bool wide, bool write)
@@ -348,7 +348,7 @@ static bool has_recent(const struct tr *t, const struct sum *a, unsigned size, b
 {
     const bool frame = a->m.reg == H_BP && a->m.index == H_NONE && a->m.disp < 0 && !a->has_extra;
     const bool kernel = t->b->mode & MODE_RING0, loader = kernel && t->cpu->rip < 1u << 31;
-    return size <= RECENT_LARGEST && ((t->loop && !kernel) || loops(t->b) || loader || is_stack(a) || frame || t->segmented ||
+    return size <= RECENT_LARGEST && ((t->close && !kernel) || loops(t->b) || loader || is_stack(a) || frame || t->segmented ||
                                        in_map(t, a, size, write));
 }
 

@@ -20,6 +20,12 @@
 
 #define CODE_BYTES  (256u << 20)
 #define HOT         16u /* interpretations before a block is translated */
+#define LOOP        1000u /* instructions from one run of a block to the next, at most, if that is in a loop... */
+#define CLOSE       150u  /* ... in a close one */
+#define NOT_SOON    4u    /* times that it may come later, ... */
+#define NOT_CLOSE   2u    /* ... the first one with them */
+#define CYCLES      10u   /* of the host's TSC that an instruction takes about... */
+#define INTERPRETED 200u  /* ... at most, when it is interpreted */
 #define PATIENCE    10u /* code that keeps changing is interpreted up to 2^PATIENCE times as often */
 
 u64 bt_denied(struct cpu *cpu, struct block *b)
@@ -58,17 +64,30 @@ enum bt_refusal bt_refuses(const struct cpu *cpu, const struct block *b)
     return log_enabled(LOG_EXEC | LOG_CPU) ? REFUSED_LOG : REFUSED_NOT; /* only interpreted blocks are logged one by one */
 }
 
+/* How soon has the block come again? Counted in instructions, as far as they were interpreted. */
+static void look_back(struct cpu *cpu, struct block *b)
+{
+    const u64 now = __builtin_ia32_rdtsc(), insns = cpu->insn_count - b->seen_insns;
+    const u64 rest = now - b->seen - MIN(now - b->seen, insns * INTERPRETED);
+    if (b->hot++) {
+        b->soon += insns < LOOP && rest < LOOP * CYCLES;
+        b->close += insns < CLOSE && rest < CLOSE * CYCLES;
+    }
+    b->seen = now;
+    b->seen_insns = cpu->insn_count;
+}
+
 /* The block is about to be interpreted once more: translate it if it is hot. */
 static void warm(struct cpu *cpu, struct bt *bt, struct block *b)
 {
     const enum bt_refusal why = bt_refuses(cpu, b);
     bt->interpreted[why]++;
     if (why) return;
-    if (++b->hot == 1) b->since = __builtin_ia32_rdtsc();
+    look_back(cpu, b);
     if (b->hot < (u64)bt->hot << MIN(b->changes, PATIENCE)) return;
     if (block_unsettled(&bt->cache, b)) return;
     bt_make_room(cpu, bt);
-    translate_block(bt, cpu, b);
+    translate_block(bt, cpu, b, b->hot - b->soon <= NOT_SOON, b->hot - b->close <= NOT_CLOSE);
 }
 
 void bt_enter(struct cpu *cpu, struct bt *bt, const struct block *b, void *host)

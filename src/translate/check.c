@@ -541,7 +541,7 @@ static void warm(struct cpu *cpu, struct bt *bt, struct block *b)
     if (b->host || bt_refuses(cpu, b) || ++b->hot < MIN(bt->hot, 2)) return;
     if (block_unsettled(&bt->cache, b)) return;
     bt_make_room(cpu, bt);
-    translate_block(bt, cpu, b);
+    translate_block(bt, cpu, b, bt->translated & 1, bt->translated & 2); /* some as if in loops */
     b->solo = tells_time(b) || sensitive(b);
 }
 

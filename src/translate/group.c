@@ -1,7 +1,8 @@
-/* Accesses of a block through the same registers, a little apart, share one probe: it asks for the pages of all of them before the
- * first, and leaves the addend in cpu->shared[], from where the accesses take it without touching the flags. When the probe
- * finds no pages for all (they lie on two, one may not be written, ...), the block goes on in a second translation of it, where each
- * access looks for itself; so it does after every slow path while such accesses are still to come.
+/* Accesses of a block through the same registers, a little apart, or to the same page relative to RIP, share one probe: it asks
+ * for the pages of all of them before the first, and leaves the addend in cpu->shared[], from where the accesses take it without
+ * touching the flags. When the probe finds no pages for all (they lie on two, one may not be written, ...), the block goes on in a
+ * second translation of it, where each access looks for itself; so it does after every slow path while such accesses are still to
+ * come.
  *
  * Only in 64-bit code that runs in loops: elsewhere the second translation costs more than it gains. */
 #include "translate/tr.h"
@@ -79,7 +80,8 @@ bool stack_place(const struct tr *t, const struct insn *i, struct place *p)
         return false;
     const unsigned word = t->is64 ? 8 : 4;
     const s32 disp = push ? -(s32)word : 0;
-    *p = (struct place){.base = R_SP, .index = REG_ZERO, .seg = SEG_SS, .disp = disp, .sum.m = rm_mem(H_GSP, disp), .size = word, .write = push};
+    *p = (struct place){.base = R_SP, .index = REG_ZERO, .seg = SEG_SS, .disp = disp, .sum.m = rm_mem(H_GSP, disp), .size = word, .align = 1,
+                        .write = push};
     return i->opsize == word;
 }
 
@@ -89,7 +91,7 @@ bool groupable(const struct tr *t, const struct insn *i, struct place *p)
     if (i->fn != exec_undefined && stack_place(t, i, p)) return true;
     for (unsigned k = 0; k < i->noperands; k++)
         if (i->operands[k].kind == OPND_MEM) mem = &i->operands[k];
-    if (!mem || !mem->size || mem->size > 32 || i->addrsize != 8 || (i->prefixes & PFX_LOCK) || i->base == REG_RIP) return false;
+    if (!mem || !mem->size || mem->size > 32 || i->addrsize != 8 || (i->prefixes & PFX_LOCK)) return false;
     switch (i->mnemonic) {
     case I_mov: case I_or: case I_adc: case I_sbb: case I_and: case I_xor: case I_cmp: case I_test: case I_neg: case I_not: case I_add:
     case I_sub: case I_inc: case I_dec: case I_shl: case I_shr: case I_sar: case I_movzx: case I_movsx: case I_movsxd: case I_setcc:
@@ -101,12 +103,21 @@ bool groupable(const struct tr *t, const struct insn *i, struct place *p)
     if (i->map == 0 && i->code >= 0xa0 && i->code <= 0xa3) return false;
     *p = (struct place){.base = i->base, .index = i->index, .scale = i->index == REG_ZERO ? 0 : i->scale,
                         .seg = i->seg == SEG_FS || i->seg == SEG_GS ? i->seg : SEG_SS, .disp = (s32)i->disp, .size = mem->size,
-                        .write = (mem->access & OPND_WRITE) != 0};
-    return address_sum(t, i, &p->sum) && !p->sum.extra_scaled && (i->base != REG_ZERO || i->index != REG_ZERO);
+                        .align = i->opcode->attr & ATTR_ALIGN ? mem->size : 1, .write = (mem->access & OPND_WRITE) != 0};
+    if (!address_sum(t, i, &p->sum) || p->sum.extra_scaled || (i->base == REG_ZERO && i->index == REG_ZERO)) return false;
+    if (i->base != REG_RIP) return true;
+    p->disp = p->sum.m.disp;
+    const unsigned in_page = (u32)p->disp & GUEST_PAGE_MASK;
+    if (in_page + p->size > GUEST_PAGE_SIZE || (in_page & (p->align - 1u))) return false;
+    if (p->write && in_page == (u32)p->disp) return false; /* to the page of the code: beside it, which is light_fill()'s */
+    p->align = 1; /* as it is known to be */
+    return true;
 }
 
+/* Relative to RIP: the same page. */
 static bool same_registers(const struct place *a, const struct place *b)
 {
+    if (a->base == REG_RIP && a->disp >> GUEST_PAGE_SHIFT != b->disp >> GUEST_PAGE_SHIFT) return false;
     return a->base == b->base && a->index == b->index && a->scale == b->scale && a->seg == b->seg;
 }
 
@@ -123,6 +134,21 @@ static u8 written_at(const struct place *p, const struct trace *r)
     if (p->base < 16) n = MAX(n, r->since[p->base]);
     if (p->index < 16) n = MAX(n, r->since[p->index]);
     return n;
+}
+
+/* A place at this displacement joins; false: it does not fit in. */
+static bool group_grow(struct group *g, const struct place *p, s64 at)
+{
+    const unsigned most = MAX(g->align, p->align);
+    const s64 aligned = p->align > g->align ? at : g->lo, hi = MAX(g->hi, at + p->size);
+    s64 lo = MIN(g->lo, at);
+    if ((at - g->lo) & (MIN(g->align, p->align) - 1)) return false;
+    lo -= (lo - aligned) & (most - 1);
+    if (p->base != REG_RIP && (hi - lo > SPAN_MAX || hi - lo > SPAN_ONE * (g->count + 1))) return false;
+    g->lo = lo;
+    g->hi = hi;
+    g->align = (u8)most;
+    return true;
 }
 
 /* The flags before instruction n can be made again from registers (integer.c): a probe there need not save them. */
@@ -158,17 +184,11 @@ void group_plan(struct tr *t, bool wanted)
             struct group *g = NULL;
             for (unsigned k = t->ngroups; k-- > 0 && !g;)
                 if (same_registers(&places[k], &p)) g = &t->groups[k];
-            if (g && g->since == written_at(&p, &r)) {
-                const s64 lo = MIN(g->lo, at), hi = MAX(g->hi, at + p.size);
-                if (hi - lo > SPAN_MAX || hi - lo > SPAN_ONE * (g->count + 1)) g = NULL;
-                else g->lo = lo, g->hi = hi;
-            } else {
-                g = NULL;
-            }
+            if (g && (g->since != written_at(&p, &r) || !group_grow(g, &p, at))) g = NULL;
             if (!g && t->ngroups < GROUP_MAX) {
                 places[t->ngroups] = p;
                 g = &t->groups[t->ngroups++];
-                *g = (struct group){.sum = p.sum, .lo = at, .hi = at + p.size, .since = written_at(&p, &r), .first = (u8)n};
+                *g = (struct group){.sum = p.sum, .lo = at, .hi = at + p.size, .align = p.align, .since = written_at(&p, &r), .first = (u8)n};
             }
             if (g) {
                 g->write |= p.write;
@@ -231,7 +251,9 @@ void group_probe(struct tr *t, unsigned n)
         flags_before(t, true, 0, false);
         struct stub *s = new_stub(t);
         s->span = (u16)(g->hi - g->lo);
+        t->align = g->align > 1 ? g->align : 0;
         emit_probe_group(t, s, &g->sum, s->span, g->write);
+        t->align = 0;
         emit_store(e, T_A, shared_addend(g, t));
         g->open = true;
         t->shared = g;

@@ -132,12 +132,11 @@ u32 simd_writes(const struct insn *i)
     return i->mnemonic == I_fnstsw ? bit(R_AX) : implicit_gprs(i);
 }
 
-/* Aligned operands look for themselves. */
 bool simd_groupable(const struct tr *t, const struct insn *i)
 {
     const unsigned m = i->mnemonic;
     const bool control = m == I_ldmxcsr || m == I_vldmxcsr || m == I_stmxcsr || m == I_vstmxcsr;
-    return simd_ok(t, i) && !is_x87(i) && !(i->opcode->attr & ATTR_ALIGN) && !control;
+    return simd_ok(t, i) && !is_x87(i) && !control;
 }
 
 static void emit_immediates(struct emit *e, const struct insn *i)

@@ -86,6 +86,7 @@ struct probe_call {
 struct group {
     struct sum sum;          /* the first byte, where they are probed */
     s64 lo, hi;              /* displacements that they cover, from what the registers were at `since` */
+    u8 align;                /* `lo` must be a multiple of this */
     bool write;
     bool open;               /* the probe is done */
     u8 count, first, last;   /* of the instructions */
@@ -102,6 +103,7 @@ struct place {
     s32 disp;
     struct sum sum;             /* the same */
     unsigned size;
+    u8 align;                   /* of how many bytes it must be a multiple */
     bool write;
 };
 
@@ -164,7 +166,7 @@ struct tr {
     struct cpu *cpu;
     struct block *b;
     bool is64;
-    bool loop;            /* it became hot within a short time */
+    bool loop, close;     /* it runs again soon, mostly; ... or within very little time */
     bool segmented;       /* neither flat nor 64-bit: the page has its place in CS, block_place(); all segments have a base and a limit */
     bool half_stack;      /* the stack pointer is SP */
     u32 page_rip, limit;  /* segmented: RIP of the page's start; the limit of CS */

@@ -23,8 +23,6 @@
 #include "translate/perfmap.h"
 #include "translate/tr.h"
 
-#define LOOP 10000u /* cycles from one run of a block to the next, at most, if that is in a loop */
-
 bool translate_insn(struct tr *t, bool *ended)
 {
     *ended = false;
@@ -172,7 +170,7 @@ static struct translation *translate(struct tr *t)
     return tn;
 }
 
-void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
+void translate_block(struct bt *bt, struct cpu *cpu, struct block *b, bool loop, bool close)
 {
     static _Thread_local struct tr tr;
     struct tr *t = &tr;
@@ -186,9 +184,10 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b)
     t->page_rip = (u32)b->place;
     t->limit = (u32)(b->place >> 32);
     t->context = b->mode >> 2 & 3;
-    t->loop = __builtin_ia32_rdtsc() - b->since < (u64)LOOP * b->hot;
+    t->loop = loop;
+    t->close = close;
     const struct code_region *region = code_memory_current(&bt->code);
-    const bool room = region->middle - region->code > 2 * (ptrdiff_t)CODE_ROOM && region->data - region->cold > 2 * (ptrdiff_t)CODE_ROOM;
+    const bool room = region->middle - region->code > 2 * (ptrdiff_t)CODE_ROOM && region->data - region->cold > 3 * (ptrdiff_t)CODE_ROOM;
     group_plan(t, room);
     run_plan(t);
     if (t->ngroups) {

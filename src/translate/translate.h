@@ -111,8 +111,8 @@ struct bt {
 
 /* Emit the thunks at the start of the code memory. */
 void translate_thunks(struct bt *bt);
-/* Translate a cached block; there must be room in the code memory. Sets block->host. */
-void translate_block(struct bt *bt, struct cpu *cpu, struct block *b);
+/* Translate a cached block, as one that runs in a loop, in a close one, or in none; there must be room in the code memory. Sets block->host. */
+void translate_block(struct bt *bt, struct cpu *cpu, struct block *b, bool loop, bool close);
 
 /* Patch a jump to go straight to its target. */
 void translate_link(struct bt *bt, struct link *l, struct block *to, bool forward);
