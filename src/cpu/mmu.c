@@ -525,8 +525,10 @@ static bool run_at(struct cpu *cpu, gla lin, u64 addend, struct who who, gla *fi
     if (!canonical(lin) || never_cached(cpu, lin)) return false;
     lin &= ~GUEST_PAGE_MASK;
     if (walk_once(cpu, lin, ACC_READ, who, WALK_SILENT, &w, &again) || !w.global) return false;
-    const struct bus_span *s = span_of(cpu, w.phys);
-    if (!s || (u64)(uintptr_t)(s->host + (w.phys - s->first)) != lin + addend) return false;
+    const struct bus_span *found = span_of(cpu, w.phys);
+    if (!found) return false;
+    const struct bus_span s = *found; /* reading entries may find others in its place */
+    if ((u64)(uintptr_t)(s.host + (w.phys - s.first)) != lin + addend) return false;
     *first = part;
     *end = part + LARGE_SIZE;
     if (w.page_mask == GUEST_PAGE_MASK) {
@@ -536,7 +538,7 @@ static bool run_at(struct cpu *cpu, gla lin, u64 addend, struct who who, gla *fi
         for (*end = lin + GUEST_PAGE_SIZE; *end < part + LARGE_SIZE && LIKE(*end);) *end += GUEST_PAGE_SIZE;
 #undef LIKE
     }
-    return w.phys - s->first >= lin - *first && s->last - w.phys >= *end - lin - 1;
+    return w.phys - s.first >= lin - *first && s.last - w.phys >= *end - lin - 1;
 }
 
 bool mmu_mapped(struct cpu *cpu, gla lin, u64 addend, gla *start, u64 *size)
