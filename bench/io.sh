@@ -54,11 +54,11 @@ ticks() {
 fio="fio --name=b --size=256M --direct=1 --ioengine=libaio --minimal --time_based --runtime=$seconds"
 declare -A items
 # The root file system is on an IDE disk, too, and which of them is sda differs from boot to boot.
-for disk in ide:disk/by-path/pci-0000:00:01.1-ata-2 virtio:vda; do
-    items[disk/${disk%%:*}/read-1M]="$fio --filename=/dev/${disk#*:} --rw=read --bs=1M --iodepth=4 | awk -F';' '{print \"rate\", \$7 / 1024}'"
-    items[disk/${disk%%:*}/write-1M]="$fio --filename=/dev/${disk#*:} --rw=write --bs=1M --iodepth=4 | awk -F';' '{print \"rate\", \$48 / 1024}'"
-    items[disk/${disk%%:*}/randread-4k]="$fio --filename=/dev/${disk#*:} --rw=randread --bs=4k --iodepth=16 | awk -F';' '{print \"rate\", \$8}'"
-    items[disk/${disk%%:*}/randwrite-4k]="$fio --filename=/dev/${disk#*:} --rw=randwrite --bs=4k --iodepth=16 | awk -F';' '{print \"rate\", \$49}'"
+for disk in 'ide:$(readlink -f /dev/disk/by-path/pci-0000:00:01.1-ata-2)' virtio:/dev/vda; do
+    items[disk/${disk%%:*}/read-1M]="$fio --filename=${disk#*:} --rw=read --bs=1M --iodepth=4 | awk -F';' '{print \"rate\", \$7 / 1024}'"
+    items[disk/${disk%%:*}/write-1M]="$fio --filename=${disk#*:} --rw=write --bs=1M --iodepth=4 | awk -F';' '{print \"rate\", \$48 / 1024}'"
+    items[disk/${disk%%:*}/randread-4k]="$fio --filename=${disk#*:} --rw=randread --bs=4k --iodepth=16 | awk -F';' '{print \"rate\", \$8}'"
+    items[disk/${disk%%:*}/randwrite-4k]="$fio --filename=${disk#*:} --rw=randwrite --bs=4k --iodepth=16 | awk -F';' '{print \"rate\", \$49}'"
 done
 for card in e1000:2 virtio:3; do
     for way in out: in:-R; do
