@@ -170,22 +170,50 @@ STRING_FORMS(16)
 STRING_FORMS(32)
 STRING_FORMS(64)
 
-/* INS and OUTS end the block like IN and OUT. The memory side is checked before the port is read. */
+/* INS and OUTS end the block like IN and OUT. The memory side is checked before the port is accessed. */
+
+#define PORT_RUN 512u /* bytes, for which others wait for the machine lock */
+
+/* How many elements may be moved before the lock is given back: one where each is looked at. */
+static u64 port_run_length(const struct cpu *cpu, const struct insn *i, unsigned seg, u64 ea, u64 limit, u64 count)
+{
+    if ((cpu->eflags & EFLAGS_DF) || (cpu->watch & 2)) return 1;
+    return run_length(cpu, i, seg, ea, limit, MIN(count, (u64)(PORT_RUN / i->opsize)));
+}
+
+/* So many elements between a port and a page of RAM, but no more once there are events: an access may change the memory map, or
+ * end in an interrupt. How many it was. */
+static u64 port_run(struct cpu *cpu, u16 port, u8 *host, unsigned size, u64 count, bool in)
+{
+    u64 n = 0;
+    cpu->hooks->lock(cpu->hooks->opaque);
+    do {
+        u64 v = 0;
+        if (in) v = bus_read(cpu->io, port, size);
+        else memcpy(&v, host + n * size, size);
+        if (in) memcpy(host + n * size, &v, size);
+        else bus_write(cpu->io, port, v, size);
+    } while (++n < count && !(__atomic_load_n(&cpu->events, __ATOMIC_RELAXED) & cpu->event_mask));
+    cpu->hooks->unlock(cpu->hooks->opaque);
+    return n;
+}
+
 HANDLER(ins_elements)
 {
     u16 port = REG16(R_DX * 8);
     TRY(io_permitted(cpu, port, i->opsize));
     REPEAT({
-        u64 v = 0;
-        if (!mem_fast(cpu, SEG_ES, di, i->opsize, true)) {
+        u8 *to = mem_fast(cpu, SEG_ES, di, i->opsize, true);
+        if (LIKELY(to)) {
+            n = port_run(cpu, port, to, i->opsize, port_run_length(cpu, i, SEG_ES, di, cpu->win[SEG_ES].write_end - 1, count), true);
+        } else {
+            u8 v[8];
             gla lin;
             TRY(seg_linear(cpu, SEG_ES, di, i->opsize, true, &lin));
             TRY(lin_probe_write(cpu, lin, i->opsize, ACC_WRITE));
+            port_run(cpu, port, v, i->opsize, 1, true);
+            TRY(mem_write_block(cpu, SEG_ES, di, v, i->opsize));
         }
-        cpu->hooks->lock(cpu->hooks->opaque);
-        v = bus_read(cpu->io, port, i->opsize);
-        cpu->hooks->unlock(cpu->hooks->opaque);
-        TRY(mem_write_block(cpu, SEG_ES, di, &v, i->opsize));
         io_watch(cpu, port, i->opsize);
         advance(cpu, i, R_DI, n);
     });
@@ -196,11 +224,11 @@ HANDLER(outs_elements)
     u16 port = REG16(R_DX * 8);
     TRY(io_permitted(cpu, port, i->opsize));
     REPEAT({
-        u64 v = 0;
-        TRY(mem_read_block(cpu, i->seg, si, &v, i->opsize));
-        cpu->hooks->lock(cpu->hooks->opaque);
-        bus_write(cpu->io, port, v, i->opsize);
-        cpu->hooks->unlock(cpu->hooks->opaque);
+        u8 v[8];
+        u8 *from = mem_fast(cpu, i->seg, si, i->opsize, false);
+        if (LIKELY(from)) n = port_run_length(cpu, i, i->seg, si, cpu->win[i->seg].read_end - 1, count);
+        else TRY(mem_read_block(cpu, i->seg, si, v, i->opsize));
+        n = port_run(cpu, port, from ? from : v, i->opsize, n, false);
         io_watch(cpu, port, i->opsize);
         advance(cpu, i, R_SI, n);
     });

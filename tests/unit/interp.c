@@ -300,3 +300,84 @@ Test(interp, sixteen_bit_code_beyond_the_segment_limit_faults)
     cr_assert_eq(cpu->engine_ops->run(cpu), EXIT_HALT);
     cr_assert_eq(cpu->rip, HANDLERS + 16 * EXC_GP + 1);
 }
+
+/* ---- strings of ports ---- */
+
+struct words {
+    u16 next;     /* what a read gives */
+    u16 stop;     /* the read of this one raises an interrupt; 0: none */
+    u16 taken[64]; /* what was written */
+    unsigned count; /* how many of them */
+};
+
+static u64 word_read(void *opaque, u64 offset, unsigned size)
+{
+    struct words *w = opaque;
+    (void)offset;
+    (void)size;
+    if (w->stop && w->next == w->stop) cpu_event_set(cpu, EVENT_INTR);
+    return w->next++;
+}
+
+static void word_write(void *opaque, u64 offset, u64 value, unsigned size)
+{
+    struct words *w = opaque;
+    (void)offset;
+    (void)size;
+    if (w->count == ARRAY_LEN(w->taken)) return;
+    w->taken[w->count++] = (u16)value;
+    if (w->stop && w->count == w->stop) cpu_event_set(cpu, EVENT_INTR);
+}
+
+static const struct region_ops word_ops = {.read = word_read, .write = word_write, .min_size = 2, .max_size = 2};
+
+Test(interp, words_come_from_a_port_in_runs)
+{
+    struct words w = {.next = 1};
+    long_mode();
+    bus_add(io, "words", 0x100, 2, 0, &word_ops, &w);
+    CODE_AT(CODE, 0xf3, 0x66, 0x6d, 0xf4);            /* rep insw; hlt */
+    CODE_AT(0x41200, 0x90, 0xf4);                     /* decoded: stores to this page take the slow path */
+    cpu->rip = 0x41200;
+    cr_assert_eq(run(), -1);
+    cpu->rip = CODE;
+    cpu->halted = false;
+    cpu->regs[R_DX] = 0x100;
+    cpu->regs[R_CX] = 0x900;
+    cpu->regs[R_DI] = 0x40001; /* from one page over the next into a third */
+    cr_assert_eq(run(), -1);
+    cr_assert_eq(cpu->regs[R_CX], 0);
+    cr_assert_eq(cpu->regs[R_DI], 0x41201);
+    for (unsigned n = 0; n < 0x900; n++) {
+        u16 v;
+        memcpy(&v, ram->host + 0x40001 + 2 * n, 2);
+        cr_assert_eq(v, n + 1);
+    }
+}
+
+Test(interp, an_interrupt_ends_a_run_of_words)
+{
+    for (unsigned out = 0; out < 2; out++) {
+        struct words w = {.next = 1, .stop = 7};
+        long_mode();
+        struct region *r = bus_add(io, "words", 0x100, 2, 0, &word_ops, &w);
+        const u64 at = CODE + 16 * out;
+        CODE_AT(at, 0xf3, 0x66, out ? 0x6f : 0x6d, 0xf4); /* rep outsw or insw; hlt */
+        cpu->rip = at;
+        for (unsigned n = 0; n < 20; n++) memcpy(ram->host + 0x40000 + 2 * n, &(u16){(u16)(100 + n)}, 2);
+        cpu->eflags |= EFLAGS_IF;
+        cpu->halted = false;
+        intr_vector = 9;
+        cpu->regs[R_DX] = 0x100;
+        cpu->regs[R_CX] = 20;
+        cpu->regs[R_DI] = cpu->regs[R_SI] = 0x40000;
+        cr_assert_eq(run(), 9);
+        cr_assert_eq(stack64(0), at);
+        cr_assert_eq(cpu->regs[R_CX], 13);
+        cr_assert_eq(cpu->regs[out ? R_SI : R_DI], 0x4000e);
+        cr_assert_eq(ram->host[0x4000c], out ? 106 : 7);
+        cr_assert_eq(ram->host[0x4000e], 107);
+        if (out) cr_assert_eq(w.taken[6], 106);
+        region_remove(r);
+    }
+}
