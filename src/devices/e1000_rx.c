@@ -26,7 +26,6 @@
 #define RXCSUM_IPOFL 0x100u
 #define RXCSUM_TUOFL 0x200u
 
-
 /* ---- filters ---- */
 
 static bool is_broadcast(const u8 *frame) { return !memcmp(frame, "\xff\xff\xff\xff\xff\xff", 6); }

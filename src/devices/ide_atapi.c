@@ -240,7 +240,6 @@ static void inquiry(struct ide_drive *d)
             break;
         default: check(d, KEY_ILLEGAL, 0x24); return;
         }
-        if (!d->packet[2]) b[3] = 2;
         answer(d, 4u + b[3], get16(d->packet + 3));
         return;
     }

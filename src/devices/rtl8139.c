@@ -2,7 +2,8 @@
  *
  * Models the four transmit buffers and the receive ring of the RTL8139, the descriptor rings of the C+ mode with IP, TCP
  * and UDP checksums, large sends and VLAN tags, address filters, the timer, and loopback.
- * Leaves out: wake-up, flash, the dump of the statistics (DTCCR), early receive and transmit thresholds, the counters that nothing here can raise.
+ * Leaves out: wake-up, flash, the dump of the statistics (DTCCR), early receive and transmit thresholds, the counters that
+ * nothing here can raise.
  *
  * Receive ring (RBSTART): u16 status, u16 length with FCS, the frame, FCS; then on to a multiple of four bytes. CAPR lags
  * 16 bytes behind what the driver has read.
@@ -469,7 +470,8 @@ static u8 read_byte(struct rtl8139 *r, unsigned at)
     case TSAD:
     case TSAD + 1: /* summary of the four slots: OWN, abort, underrun, TOK [8139D] 5.14 */
         value = 0;
-        for (unsigned i = 0; i < TX_SLOTS; i++) value |= (r->tsd[i] & TSD_OWN ? 1u << i : 0) | (r->tsd[i] & TSD_TOK ? 0x1000u << i : 0);
+        for (unsigned i = 0; i < TX_SLOTS; i++)
+            value |= (r->tsd[i] & TSD_OWN ? 1u << i : 0) | (r->tsd[i] & TSD_TOK ? 0x1000u << i : 0);
         return (u8)(value >> (8 * (at - TSAD)));
     default: break;
     }

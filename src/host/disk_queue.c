@@ -78,7 +78,8 @@ static int transfer(struct disk_queue *q, const struct block_request *r, size_t 
 {
     struct disk *d = q->disk;
     bool read = r->op == BLOCK_READ;
-    if (r->buf) return read ? d->ops->read(d, r->offset + at, r->buf + at, size) : d->ops->write(d, r->offset + at, r->buf + at, size);
+    if (r->buf && read) return d->ops->read(d, r->offset + at, r->buf + at, size);
+    if (r->buf) return d->ops->write(d, r->offset + at, r->buf + at, size);
     if (!q->bounce && !(q->bounce = malloc(BOUNCE))) return -ENOMEM;
     int err = 0;
     for (size_t n; size && !err; at += n, size -= n) {

@@ -89,7 +89,8 @@ static s64 value(struct expression *x)
     } else {
         char *end;
         v = (s64)strtoull(x->at, &end, 0);
-        if (!isdigit((unsigned char)*x->at) || end == x->at) return fail(x, *x->at ? "invalid char in expression" : "unexpected end of expression");
+        if (!isdigit((unsigned char)*x->at) || end == x->at)
+            return fail(x, *x->at ? "invalid char in expression" : "unexpected end of expression");
         x->at = end;
     }
     x->depth--;

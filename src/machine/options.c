@@ -220,8 +220,10 @@ static const struct option {
     {"nic", "user|tap|socket|stream|none[,model=][,mac=][,prop=value...]", options_nic, "a network card and its network"},
     {"netdev", "user|tap|socket|stream,id=id[,prop=value...]", opt_netdev, "a network, for -device e1000,netdev=id"},
     {"net", "nic|user|tap|socket|none[,prop=value...]", opt_later, NULL},
-    {"object", "kind,id=id[,prop=value...]", opt_later, "filter-dump: write a network's frames to a file; rng-random, rng-builtin"},
-    {"audiodev", "none|sdl|wav,id=id[,path=file][,out.frequency=n]", options_audiodev, "where sound goes, for -device AC97,audiodev=id"},
+    {"object", "kind,id=id[,prop=value...]", opt_later,
+     "filter-dump: write a network's frames to a file; rng-random, rng-builtin"},
+    {"audiodev", "none|sdl|wav,id=id[,path=file][,out.frequency=n]", options_audiodev,
+     "where sound goes, for -device AC97,audiodev=id"},
     {"audio", "none|sdl|wav,model=ac97|pcspk[,prop=value...]", options_audio, "the same with that card"},
     {"rtc", "[base=utc|localtime|date][,clock=host|rt|vm][,driftfix=none|slew]", options_rtc, "the guest's real-time clock"},
     {"S", NULL, opt_flag, "do not start before the monitor says so (cont)"},
@@ -352,10 +354,11 @@ static int parse(struct options *o, int argc, char **argv)
 /* What only makes sense together. */
 static int check(const struct options *o)
 {
+    static const char no_terminal[] = "there is no terminal in the background";
     for (int i = 0; i < o->chardev_count && o->daemonize; i++)
-        if (o->chardevs[i].kind == CHARDEV_STDIO) return option_bad("-daemonize", "stdio", "there is no terminal in the background");
+        if (o->chardevs[i].kind == CHARDEV_STDIO) return option_bad("-daemonize", "stdio", no_terminal);
     for (int i = 0; i < o->display_count && o->daemonize; i++)
-        if (o->displays[i].kind == DISPLAY_CURSES) return option_bad("-daemonize", "curses", "there is no terminal in the background");
+        if (o->displays[i].kind == DISPLAY_CURSES) return option_bad("-daemonize", "curses", no_terminal);
     if (o->kernel) return 0;
     if (o->initrd) fprintf(stderr, "calque: -initrd needs -kernel\n");
     else if (o->append) fprintf(stderr, "calque: -append needs -kernel\n");

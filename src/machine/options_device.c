@@ -109,7 +109,8 @@ static int add_device(struct options *o, struct option_list *l)
         err = option_list_number(l, "iobase", 0xffff, &base);
         if (!err) err = option_list_number(l, "irq", 15, &irq);
         if (!err) err = option_list_number(l, "index", 2, &index);
-        if (!err && (base != 0x378 || irq != 7 || index)) err = option_bad("-device", driver, "there is only port 0x378 with interrupt 7");
+        if (!err && (base != 0x378 || irq != 7 || index))
+            err = option_bad("-device", driver, "there is only port 0x378 with interrupt 7");
         if (!err && o->parallel >= 0) err = option_bad("-device", driver, "there is a parallel port already");
         if (!err && !id) err = option_bad("-device", driver, "property 'chardev' is missing");
         if (!err) err = options_chardev_take(o, "-device isa-parallel", id, &o->parallel);

@@ -123,7 +123,8 @@ int options_display(struct options *o, const char *option, const char *text)
     } else if (!strcmp(type, "curses")) {
         c->kind = DISPLAY_CURSES;
         const char *charset = option_list_get(&l, "charset");
-        if (charset && strcasecmp(charset, "CP437")) err = option_bad("-display", charset, "charset not supported (there is CP437)");
+        if (charset && strcasecmp(charset, "CP437"))
+            err = option_bad("-display", charset, "charset not supported (there is CP437)");
     } else {
         err = option_bad("-display", type, "not supported (there are none, vnc, sdl and curses)");
     }
@@ -138,8 +139,9 @@ int options_keyboard(struct options *o, const char *option, const char *text)
     return strcmp(text, "en-us") ? option_bad(option, text, "keyboard layout not supported (there is en-us)") : 0;
 }
 
-static const char *const usb_names[][2] = {
-    [USB_HID_KEYBOARD] = {"usb-kbd", "keyboard"}, [USB_HID_MOUSE] = {"usb-mouse", "mouse"}, [USB_HID_TABLET] = {"usb-tablet", "tablet"}};
+static const char *const usb_names[][2] = {[USB_HID_KEYBOARD] = {"usb-kbd", "keyboard"},
+                                           [USB_HID_MOUSE] = {"usb-mouse", "mouse"},
+                                           [USB_HID_TABLET] = {"usb-tablet", "tablet"}};
 
 static size_t usb_kind(const char *name)
 {
@@ -160,7 +162,6 @@ int options_usb(struct options *o, const char *option, const char *name)
     return 0;
 }
 
-/* Without a word about displays: a window where there is a desktop. */
 int options_vga_device(struct options *o, struct option_list *l)
 {
     struct vga_config *c = &o->vga_config;
@@ -189,6 +190,7 @@ int options_vga_device(struct options *o, struct option_list *l)
     return option_list_check(l);
 }
 
+/* Without a word about displays: a window where there is a desktop. */
 int options_display_finish(struct options *o)
 {
     bool desktop = getenv("DISPLAY") || getenv("WAYLAND_DISPLAY");
@@ -201,7 +203,8 @@ int options_display_finish(struct options *o)
         o->displays[i].full_screen |= o->full_screen;
         if (o->displays[i].kind != DISPLAY_CURSES) continue;
         for (int k = 0; k < o->chardev_count; k++)
-            if (o->chardevs[k].kind == CHARDEV_STDIO) return option_bad("-display", "curses", "standard input and output are taken");
+            if (o->chardevs[k].kind == CHARDEV_STDIO)
+                return option_bad("-display", "curses", "standard input and output are taken");
     }
     return 0;
 }

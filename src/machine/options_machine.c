@@ -129,8 +129,7 @@ int options_accel_check(const struct options *o)
 {
     if (o->accel_found || !*o->accel_missing) return 0;
     const char *name = o->accel_missing;
-    fprintf(stderr, "calque: -accel %s: %s\n", name, !strcmp(name, "kvm") ? "not available in this build" : "no such accelerator");
-    return -EINVAL;
+    return option_bad("-accel", name, !strcmp(name, "kvm") ? "not available in this build" : "no such accelerator");
 }
 
 int options_enable_kvm(struct options *o, const char *option, const char *arg)

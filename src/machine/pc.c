@@ -296,7 +296,8 @@ static bool create_ports(struct machine *m)
         if (!add(m, uart16550_create(m->io, bases[i], isa_line(m->pc, irqs[i]), m->clock, chardev_of(m, ref))))
             return false;
     }
-    return m->options->parallel < 0 || add(m, parallel_create(m->io, 0x378, isa_line(m->pc, 7), chardev_of(m, m->options->parallel)));
+    return m->options->parallel < 0 || add(m, parallel_create(m->io, 0x378, isa_line(m->pc, 7),
+                                                                  chardev_of(m, m->options->parallel)));
 }
 
 static struct virtio_slot virtio_slot(struct machine *m, const struct virtio_place *p)
