@@ -184,6 +184,7 @@ static u32 walk_once(struct cpu *cpu, gla lin, unsigned acc, struct who who, enu
     for (;; level--) {
         unsigned shift = 12 + bits * (level - 1);
         gpa addr = table + (lin >> shift & ((1u << bits) - 1)) * size;
+        if (kind == WALK_SILENT && !span_of(cpu, addr)) return code; /* the bus reads it, and needs vector registers (fpu_live.h) */
         u64 e = entry_read(cpu, addr, size);
         if (!(e & PTE_P)) return code;
         bool leaf = level == 1 || ((e & PTE_PS) && level <= 3 && (pae || (cpu->cr4 & CR4_PSE)));
