@@ -147,7 +147,10 @@ static enum flags_fate look_ahead(struct tr *t, struct code_page *p, s32 off, st
             if (fate != FLAGS_LIVE) block_depends(t->cpu, p, t->b, (unsigned)start, (unsigned)(off - start));
             return fate;
         }
-        default: return FLAGS_LIVE;
+        default:
+            if (!simd_needs(t, &i) || i.opcode->reads || i.opcode->writes || i.opcode->undefined || w.lost) return FLAGS_LIVE;
+            w.faults = true; /* it may not exist */
+            w.lost |= (t->rec_regs & simd_writes(&i)) != 0;
         }
         w.lost |= (t->rec_regs & written_register(&i)) != 0;
     }

@@ -61,6 +61,7 @@ PROGRAM(aligned_together, "lea rbx, [rsi + 0xe00]\n mov ecx, 20\n 1: movups xmm1
         "movups xmm2, [rbx - 19]\n movaps [rbx - 16], xmm1\n paddd xmm1, xmm0\n dec ecx\n jnz 1b")
 PROGRAM(aligned_apart, "lea rbx, [rsi + 8]\n movups xmm0, [rbx]\n movaps xmm1, [rbx + 8]\n mulps xmm1, [rbx + 24]\n addps xmm0, [rbx + 16]\n movaps xmm2, xmm0")
 PROGRAM(misaligned_together, "lea rbx, [rsi + 4]\n movss xmm0, [rbx]\n addss xmm0, [rbx + 4]\n addps xmm0, [rbx + 16]\n movaps xmm2, xmm0")
+PROGRAM(flags_at_fault, "lea rbx, [rdi - 64]\n 1: addsd xmm0, [rbx]\n mulsd xmm0, xmm0\n add rbx, 8\n cmp rbx, rsi\n jne 1b")
 PROGRAM(one_page_by_rip, "mov ecx, 20\n 1: movsd xmm0, [rip + 0x300]\n addsd xmm0, [rip + 0x180]\n movups [rip + 0x2100], xmm0\n movq rax, xmm0\n"
         "add rax, [rip + 0x2110]\n mov [rip + 0x2200], rax\n movups xmm1, [rip + 0x2108]\n dec ecx\n jnz 1b")
 PROGRAM(unmasked_simd, "movsd xmm0, [rsi]\n ldmxcsr [rsi + 0x98]\n addsd xmm0, xmm0\n xorps xmm1, xmm1\n divsd xmm0, xmm1\n addsd xmm0, xmm0")
@@ -77,7 +78,7 @@ static const struct program programs[] = {
     USE(x87_pointers, -1),     USE(rounding, -1),          USE(two_contexts, -1),   USE(task_switched, EXC_NM),
     USE(task_switched_x87, EXC_NM), USE(fault_in_load, EXC_PF), USE(fault_in_store, EXC_PF), USE(fault_across_pages, EXC_PF),
     USE(misaligned, EXC_GP),   USE(misaligned_avx, EXC_GP), USE(unmasked_simd, EXC_XM), USE(unmasked_x87, EXC_MF),
-    USE(aligned_together, -1), USE(aligned_apart, EXC_GP), USE(misaligned_together, EXC_GP), USE(one_page_by_rip, -1),
+    USE(aligned_together, -1), USE(aligned_apart, EXC_GP), USE(misaligned_together, EXC_GP), USE(one_page_by_rip, -1), USE(flags_at_fault, EXC_PF),
     USE(reserved_mxcsr, EXC_GP), USE(no_osfxsr, EXC_UD),   USE(no_avx, EXC_UD),     USE(crypto, -1),
     USE(streaming, EXC_PF),
 };
