@@ -259,10 +259,10 @@ bool mmu_load_pdptes(struct cpu *cpu, u64 cr3)
 
 static void forget_recent(struct tlb *t)
 {
-    if (t->recent_empty) return;
-    for (unsigned n = 0; n < TLB_RECENT; n++) t->recent[n].limit = 0;
+    for (unsigned w = 0; w < ARRAY_LEN(t->recent_used); w++)
+        for (struct tlb_recent *r = &t->recent[w * 64]; t->recent_used[w]; t->recent_used[w] >>= 8, r += 8)
+            for (unsigned k = 0; k < 8 && (t->recent_used[w] & 1); k++) r[k].limit = 0;
     t->gs_pages[0] = t->gs_pages[1] = 0;
-    t->recent_empty = true;
 }
 
 void tlb_forget_recent(struct cpu *cpu)

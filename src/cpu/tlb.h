@@ -54,7 +54,7 @@ static inline unsigned tlb_recent_past(unsigned size) { return (8u << tlb_recent
 struct tlb {
     u64 gen;           /* current generation, 1..TLB_GEN_MAX */
     bool local;        /* TLB_SUPERVISOR_SMAP: has entries of pages that are not global; else they stay over loads of CR3 */
-    bool recent_empty; /* neither recent[] nor gs_pages[] has pages */
+    u64 recent_used[TLB_RECENT / 64]; /* a byte for each eight of recent[]: 1 if they may have pages */
     struct tlb_recent recent[TLB_RECENT + TLB_MAPS];
     u64 gs_base, gs_host; /* kernels' data of a processor: where GS begins, and where the host has that... */
     u64 gs_pages[2];      /* ... for these pages from there, which may be read; written. Likewise forgotten */

@@ -170,8 +170,8 @@ static u8 *emit_set_recent(struct emit *e, unsigned context, unsigned slot, unsi
     emit_store(e, T_A, RECENT(addend));
     emit_op(e, E_W, 0, 0xc7, 0, RECENT(limit));
     emit32(e, GUEST_PAGE_SIZE - tlb_recent_past(size));
-    emit_op(e, 0, 0, 0xc6, 0, rm_gs(TLB_FIELD(context, recent_empty)));
-    emit8(e, 0);
+    emit_op(e, 0, 0, 0xc6, 0, rm_gs(TLB_FIELD(context, recent_used) + slot / 8));
+    emit8(e, 1);
     emit_op(e, E_66, 0, 0x83, 5, RECENT(left)); /* sub word, 1 */
     emit8(e, 1);
     return emit_jump(e, CC_S);

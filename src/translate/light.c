@@ -38,7 +38,7 @@ static bool range_beside(struct cpu *cpu, const u64 map[GRANULE_WORDS], u64 lin,
     r->start = (lin & ~GUEST_PAGE_MASK) + ((u64)first << GRANULE_SHIFT);
     r->limit = bytes - past;
     r->addend = addend;
-    cpu->tlb->recent_empty = false;
+    ((u8 *)cpu->tlb->recent_used)[(r - cpu->tlb->recent) / 8] = 1;
     return true;
 }
 
@@ -223,7 +223,6 @@ u64 light_gs_page(struct cpu *cpu, u64 addr, u64 a)
     t->gs_host = a;
     t->gs_pages[0] |= page;
     if (addr & 256) t->gs_pages[1] |= page;
-    t->recent_empty = false;
     return a;
 }
 
