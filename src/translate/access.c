@@ -425,7 +425,7 @@ static void emit_other_gs(struct tr *t, const struct other_page *o)
 {
     struct emit *e = &t->e;
     struct probe_call *call = NULL;
-    if (can_call_probe(t, o->stub, o->size)) call = call_probe(t, o->stub, &o->lin, true, o->size, o->write, false);
+    if (!loops(t->b) && can_call_probe(t, o->stub, o->size)) call = call_probe(t, o->stub, &o->lin, true, o->size, o->write, false);
     else emit_probe_entry(t, o->stub, &o->lin, o->size, o->write);
     emit_op(e, E_W, 0, 0x03, T_A, o->lin.extra);
     emit_mov_imm64(e, T_B, (u32)o->lin.m.disp >> GUEST_PAGE_SHIFT | (o->write ? 256 : 0));
@@ -458,9 +458,10 @@ void emit_other_page(struct tr *t, const struct other_page *o)
     const unsigned size = o->run ? 8 : o->size;
     const bool stack = !o->slot && !t->align && !t->segmented && o->size <= 8, map = o->slot == TLB_MAP;
     struct probe_call *call = NULL;
-    if (can_call_probe(t, o->stub, o->size)) call = call_probe(t, o->stub, &o->lin, !o->cut, o->size, o->write, stack);
+    if (!loops(t->b) && can_call_probe(t, o->stub, o->size)) call = call_probe(t, o->stub, &o->lin, !o->cut, o->size, o->write, stack);
     else if (o->cut) emit_probe_cut(t, o->stub, &o->lin, o->size, o->write);
     else emit_probe_entry(t, o->stub, &o->lin, o->size, o->write);
+    if (!call) miss_ends(t, o->size, o->slot, e->p);
     u8 *probed = e->p;
     u8 *rare = NULL;
     if (map) {
@@ -481,8 +482,8 @@ void emit_other_page(struct tr *t, const struct other_page *o)
     if (call) {
         call->again = again;
         call->slot = (u8)o->slot;
-    } else {
-        miss_ends(t, o->size, o->slot, again);
+    } else if (t->misses[t->nmisses - 1].direct) {
+        t->misses[t->nmisses - 1].direct = again;
     }
     if (!rare) return;
     struct look *look = code_memory_data(&t->bt->code, sizeof *look);
