@@ -104,6 +104,7 @@ static u32 written_register(const struct insn *i)
 /* What has become of the flags on the way to a place. */
 struct way {
     bool faults;   /* something before it may fault */
+    bool merged;   /* there are others, which only part of them can be seen in */
     bool lost;     /* what the flags are computed from is not there any more */
     unsigned hops; /* jumps that may still be followed */
 };
@@ -121,7 +122,7 @@ static enum flags_fate look_ahead(struct tr *t, struct code_page *p, s32 off, st
         if (p->changes[off >> GRANULE_SHIFT]) return FLAGS_LIVE; /* or this block dies when that is patched again */
         bool memory = i.mnemonic == I_push || i.mnemonic == I_pop || i.mnemonic == I_call;
         for (unsigned k = 0; k < i.noperands; k++) memory |= i.operands[k].kind == OPND_MEM && i.mnemonic != I_lea;
-        if (memory && w.lost) return FLAGS_LIVE;
+        if (memory && (w.lost || w.merged)) return FLAGS_LIVE;
         w.faults |= memory;
         off += len;
         switch (i.mnemonic) {
@@ -131,15 +132,19 @@ static enum flags_fate look_ahead(struct tr *t, struct code_page *p, s32 off, st
         case I_mov: case I_movzx: case I_movsx: case I_movsxd: case I_cbw: case I_cwd: case I_nop: case I_not: case I_push:
         case I_pop: break;
         case I_add: case I_sub: case I_and: case I_or: case I_xor: case I_cmp: case I_test: case I_neg: case I_shl:
-        case I_shr: case I_sar: case I_imul: {
+        case I_shr: case I_sar: case I_rol: case I_ror: case I_inc: case I_dec: case I_imul: {
             struct flag_use u = flags_of(&i);
+            if (u.merges && !memory) {
+                w.merged = true;
+                break;
+            }
             if (!u.full || u.needs) return FLAGS_LIVE;
             block_depends(t->cpu, p, t->b, (unsigned)start, (unsigned)(off - start));
             return w.faults || !w.lost ? FLAGS_PENDING : FLAGS_DEAD;
         }
         case I_jmp: case I_call: {
             const s64 target = off + (s64)i.imm;
-            if (i.operands[0].kind != OPND_REL || i.opsize == 2 || t->segmented || target < 0 || target >= (s32)GUEST_PAGE_SIZE ||
+            if (w.merged || i.operands[0].kind != OPND_REL || i.opsize == 2 || t->segmented || target < 0 || target >= (s32)GUEST_PAGE_SIZE ||
                 !w.hops--)
                 return FLAGS_LIVE;
             w.lost |= i.mnemonic == I_call && (t->rec_regs & bit(H_GSP));
@@ -169,6 +174,43 @@ static enum flags_fate fate_at(struct tr *t, s32 off, bool lost)
 }
 
 enum flags_fate flags_at(struct tr *t, s32 off) { return fate_at(t, off, !t->rec_len || t->carry_mem); }
+
+bool flags_unseen(const struct tr *t)
+{
+    const struct block *b = t->b;
+    for (const struct insn *i = t->i + 1; i < b->insns + b->count; i++) {
+        if (i->fn == exec_undefined || !i->opcode || (i->prefixes & PFX_LOCK)) return false;
+        for (unsigned k = 0; k < i->noperands; k++) {
+            const unsigned kind = i->operands[k].kind;
+            if (kind != OPND_GPR && kind != OPND_GPRH && kind != OPND_IMM && !(kind == OPND_MEM && i->mnemonic == I_lea)) return false;
+        }
+        switch (i->mnemonic) {
+        case I_lea: case I_mov: case I_movzx: case I_movsx: case I_movsxd: case I_cbw: case I_cwd: case I_nop: case I_not: break;
+        case I_add: case I_sub: case I_and: case I_or: case I_xor: case I_cmp: case I_test: case I_neg: case I_shl:
+        case I_shr: case I_sar: case I_rol: case I_ror: case I_inc: case I_dec: case I_imul: {
+            const struct flag_use u = flags_of(i);
+            if (u.full && !u.needs) return true;
+            if (u.needs && !u.merges) return false;
+            break;
+        }
+        default: return false;
+        }
+    }
+    return false;
+}
+
+bool flags_worth(struct tr *t, u32 regs)
+{
+    const struct insn *jcc = t->i + 1;
+    if (t->segmented || jcc == t->b->insns + t->b->count || jcc->mnemonic != I_jcc) return false;
+    const s64 next = t->b->offset + jcc->off + jcc->len, taken = next + (s64)jcc->imm;
+    const u32 before = t->rec_regs;
+    t->rec_regs = regs;
+    const bool worth = fate_at(t, (s32)next, false) == FLAGS_PENDING ||
+                       (taken == (s32)taken && fate_at(t, (s32)taken, false) == FLAGS_PENDING);
+    t->rec_regs = before;
+    return worth;
+}
 
 void flags_pend(struct tr *t)
 {

@@ -242,11 +242,11 @@ struct flag_use flags_of(const struct insn *i)
     case I_shl: case I_shr: case I_sar: case I_shld: case I_shrd:
     case I_rol: case I_ror: case I_rcl: case I_rcr: {
         unsigned count = i->mnemonic == I_shld || i->mnemonic == I_shrd ? 2 : 1;
-        if (i->operands[count].kind != OPND_IMM) return (struct flag_use){.needs = true, .writes = true};
+        if (i->operands[count].kind != OPND_IMM) return (struct flag_use){.needs = true, .merges = !reads, .writes = true};
         unsigned n = (unsigned)i->imm & (i->opsize == 8 ? 63 : 31);
         if (!n) return (struct flag_use){0};
         if (i->mnemonic == I_rol || i->mnemonic == I_ror || i->mnemonic == I_rcl || i->mnemonic == I_rcr)
-            return (struct flag_use){.needs = true, .writes = true};
+            return (struct flag_use){.needs = true, .merges = !reads, .writes = true};
         /* [SDM2] SHLD: counts above the operand size are undefined altogether. */
         if (count == 2 && n > i->opsize * 8u) return (struct flag_use){.needs = true, .writes = true};
         reads = 0;
@@ -256,6 +256,7 @@ struct flag_use flags_of(const struct insn *i)
     default: break;
     }
     struct flag_use u = {.writes = writes != 0, .full = writes == ALL_FLAGS};
-    u.needs = reads || (u.writes && !u.full);
+    u.merges = u.writes && !u.full && !reads;
+    u.needs = reads || u.merges;
     return u;
 }

@@ -30,7 +30,8 @@ bool form_of(const struct insn *i, struct form *f);
 
 /* What the instruction does to the flags. */
 struct flag_use {
-    bool needs; /* the flags before, all or in part */
+    bool needs; /* the flags before, all or in part... */
+    bool merges; /* ... only to leave them as they were, or some of them */
     bool full;  /* sets all, whatever they were */
     bool writes;
 };

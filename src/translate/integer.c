@@ -89,6 +89,16 @@ static void remember(struct tr *t, const struct form *f, unsigned prefixes, unsi
     t->rec_regs = regs_used;
 }
 
+/* `code` compares T_B, which cpu->compared has a copy of. */
+static void remember_kept(struct tr *t, u32 regs_used, const u8 *code, unsigned len)
+{
+    struct emit r = {.p = t->rec};
+    emit_load(&r, T_B, STATE(compared));
+    emit_bytes(&r, code, len);
+    t->rec_len = (u8)(r.p - t->rec);
+    t->rec_regs = regs_used;
+}
+
 /* Bit operations by register: with a memory operand, on a string of bits. */
 static bool is_bit_string(const struct insn *i)
 {
@@ -182,8 +192,8 @@ static bool translate_form(struct tr *t)
 
     struct stub *s = NULL;
     struct group *g = f.is_mem ? group_member(t) : NULL;
-    const bool held = shared_held(t);
-    flags_before(t, f.is_mem && !g, written, u.full);
+    const bool held = shared_held(t), unseen = u.merges && flags_unseen(t);
+    flags_before(t, f.is_mem && !g, written, u.full || (unseen && !f.is_mem));
     if (g) {
         group_address(t, g);
         rm = t->at;
@@ -196,8 +206,8 @@ static bool translate_form(struct tr *t)
         rm = t->at;
     }
     const bool counts = i->mnemonic == I_inc || i->mnemonic == I_dec, carry = counts && (t->mem || t->carry_mem);
-    if (u.needs && (counts || i->mnemonic == I_adc || i->mnemonic == I_sbb)) flags_carry_to_host(t);
-    else if (u.needs) flags_to_host(t);
+    if (u.needs && !unseen && (counts || i->mnemonic == I_adc || i->mnemonic == I_sbb)) flags_carry_to_host(t);
+    else if (u.needs && !unseen) flags_to_host(t);
     if (turned) {
         if (rm.reg == reg || rm.index == reg) {
             emit_lea(e, true, T_A, rm);
@@ -208,6 +218,15 @@ static bool translate_form(struct tr *t)
     if (bit_string) emit_load(e, T_B, STATE(target));
     if (reg_temp && (f.reg_read || i->opsize < 4)) emit_load(e, reg, guest_mem(f.reg));
     if (rm_temp && (f.rm_read || f.rm_size < 4)) emit_load(e, T_B, guest_mem(f.rm));
+    /* What is compared is kept, so that the flags can be made again. */
+    const bool kept = f.is_mem && (i->mnemonic == I_cmp || i->mnemonic == I_test) && !turned && !reg_temp && !br.high &&
+                      flags_worth(t, used);
+    if (kept) {
+        if (f.rm_size == 1) emit_op(e, 0, 1, 0xb6, T_B, rm);
+        else emit_load_size(e, f.rm_size, T_B, rm);
+        emit_store(e, T_B, STATE(compared));
+        rm = rm_reg(T_B);
+    }
     u8 *code = e->p;
     emit_op(e, prefixes, f.map, f.code, reg, rm);
     const bool patched = imm_site(t, f.imm_bytes);
@@ -220,7 +239,8 @@ static bool translate_form(struct tr *t)
     if (u.writes) {
         flags_made(t);
         t->carry_mem = carry;
-        if ((u.full || counts) && !reg_temp && !rm_temp && !turned && !patched && rm.kind != RM_GS) remember(t, &f, prefixes, reg, rm, used, code, len);
+        if (kept && !patched) remember_kept(t, used, code, len);
+        else if ((u.full || counts) && !reg_temp && !rm_temp && !turned && !patched && rm.kind != RM_GS) remember(t, &f, prefixes, reg, rm, used, code, len);
     }
     if (g ? !turned : held && !f.is_mem && !reg_temp) t->shared_until = e->p;
     if (s) stub_back(t, s);

@@ -278,6 +278,10 @@ enum flags_fate {
     FLAGS_DEAD,    /* they are overwritten, and nothing can fault before */
 };
 enum flags_fate flags_at(struct tr *t, s32 off);
+/* Nobody sees what t->i leaves of the flags: instructions that cannot fault overwrite them all. */
+bool flags_unseen(const struct tr *t);
+/* After t->i comes a conditional jump, and then flags that can be made again out of these host registers may be left pending. */
+bool flags_worth(struct tr *t, u32 regs);
 /* Leave them pending: to be computed when somebody asks. Only where flags_at() says so. */
 void flags_pend(struct tr *t);
 /* Save them, leave them pending, or let them go, as the place where the block goes on needs it. */
