@@ -62,7 +62,7 @@ void flags_before(struct tr *t, bool clobbers, u32 written, bool full)
         if (clobbers) t->host = false;
         return;
     }
-    bool conflict = !full && (t->rec_regs & written);
+    const bool conflict = !full && (t->rec_regs & written) && !(t->rec_len && flags_unseen(t));
     if (clobbers) {
         if (!t->rec_len || conflict) flags_to_mem(t);
         t->host = false;
@@ -73,7 +73,7 @@ void flags_before(struct tr *t, bool clobbers, u32 written, bool full)
 
 void registers_written(struct tr *t, u32 written)
 {
-    if (t->rec_len && (t->rec_regs & written)) t->rec_len = 0;
+    if (t->rec_len && (t->rec_regs & written)) t->rec_len = 0, t->rec_regs = 0;
 }
 
 void flags_made(struct tr *t)
