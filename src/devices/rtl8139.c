@@ -101,7 +101,7 @@ struct rtl8139 {
     bool too_long;         /* it had more than that */
     u32 first_flags;       /* the first descriptor's flags and tag */
     u32 first_tag;         /* likewise */
-    bool sending;          /* a transmit is at work; its answer may come at once */
+    bool sending;          /* a transmit is at work; its answer may come at once, even to the registers that send */
     u16 eeprom[64];        /* 93C46 */
     u16 ee_shift;          /* its input or output */
     u8 ee_bits;            /* bits shifted since it was selected */
@@ -293,8 +293,10 @@ static void send(struct rtl8139 *r, u8 *frame, u32 len)
 static void transmit_slot(struct rtl8139 *r, unsigned slot)
 {
     u32 len = r->tsd[slot] & TSD_SIZE;
-    if (!(r->reg[CR] & CR_TE)) return;
+    if (r->sending || !(r->reg[CR] & CR_TE)) return;
+    r->sending = true;
     if (len && pci_dma_read(&r->pci, get32(r, TSAD0 + 4 * slot), r->frame, len)) send(r, r->frame, len);
+    r->sending = false;
     r->tsd[slot] |= TSD_OWN | TSD_TOK;
     cause(r, ISR_TOK);
 }

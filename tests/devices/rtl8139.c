@@ -168,3 +168,16 @@ Test(rtl8139, timer)
     clock_advance(clk, 200000);
     cr_assert_eq(irq, 1);
 }
+
+/* What comes back goes to the register that sends. */
+Test(rtl8139, loopback_into_its_own_registers)
+{
+    wr(0x30, MMIO + 0x10, 4);
+    wr(0x44, 0x0f, 4);
+    wr(0x40, 0x60000, 4);
+    wr(0x37, 0x0c, 1);
+    wr(0x20, 0x2000, 4);
+    wr(0x10, 100, 4);
+    cr_assert_eq(sent, 0);
+    cr_assert_eq(rd(0x3e, 2) & 0x0005, 0x0005u);
+}
