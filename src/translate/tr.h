@@ -197,7 +197,6 @@ struct tr {
     struct imm_site *imms;
     struct too_low too_low;
     struct unexpected unexpected;
-    u8 *poll_site;
     struct listing listing; /* for the log */
     s32 ahead; /* T_B is so much more than cpu->page_rip; 0: it is something else */
     bool poll; /* the block's end must look at events: IF may have been set */

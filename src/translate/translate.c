@@ -70,8 +70,11 @@ static struct translation *translate(struct tr *t)
     t->align = 0;
     struct emit *e = &t->e;
 
-    emit_compare_returns(t);
-    t->poll_site = emit_jump(e, CC_B);
+    u8 *poll_site = NULL;
+    if (b->insns[b->count - 1].mnemonic != I_call) { /* which looks at events itself */
+        emit_compare_returns(t);
+        poll_site = emit_jump(e, CC_B);
+    }
     u8 *forward = e->p;
     u8 *counted = NULL;
     if (bt->check) {
@@ -129,10 +132,12 @@ static struct translation *translate(struct tr *t)
     for (unsigned n = 0; n < t->nmisses; n++) emit_miss(t, &t->misses[n]);
     for (unsigned n = 0; n < t->nstubs; n++) emit_stub(t, &t->stubs[n]);
     emit_fpu_entry_slow(t);
-    emit_patch(t->poll_site, e->p);
-    emit_call(t, bt->limit);
-    emit_op(e, 0, 0, 0x85, T_A, rm_reg(T_A));
-    emit_jump_to(e, CC_E, forward);
+    if (poll_site) {
+        emit_patch(poll_site, e->p);
+        emit_call(t, bt->limit);
+        emit_op(e, 0, 0, 0x85, T_A, rm_reg(T_A));
+        emit_jump_to(e, CC_E, forward);
+    }
     if (counted) emit_patch(counted, e->p);
     struct translation *tn = code_memory_data(&bt->code, sizeof *tn);
     *tn = (struct translation){.block = b, .leave = e->p, .next = bt->translations[bt->code.current],
