@@ -359,12 +359,12 @@ static bool within_64k(const struct tr *t, const struct sum *a, unsigned size)
            (a->segment == 1 + SEG_ES || a->segment == 1 + SEG_SS || a->segment == 1 + SEG_DS);
 }
 
-/* Up to the addend in T_A; `cut`: to the host address, of a sum of 32 bits; `run`: in the range for 8 bytes of the stack at a time, which
- * must have both ends. */
+/* Up to the addend in T_A; `cut`: to the host address, of a sum of 32 bits; `run`: in the range for accesses of up to 8 bytes, which must
+ * have both ends. */
 static void emit_probe_recent(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write, bool cut, bool run)
 {
     struct emit *e = &t->e;
-    const unsigned slot = run ? 0 : recent_slot(t, a, size, write), align = within_64k(t, a, size) ? size : (unsigned)t->align;
+    const unsigned slot = recent_slot(t, a, run ? 8 : size, write), align = within_64k(t, a, size) ? size : (unsigned)t->align;
     const s32 end = run && size > 8 ? (s32)size - 8 : 0;
     struct other_page *o = &t->others[t->nothers++];
     *o = (struct other_page){.stub = s, .start = e->p, .lin = *a, .size = (u16)size, .align = (u8)t->align,
@@ -527,10 +527,10 @@ void emit_probe_group(struct tr *t, struct stub *s, const struct sum *a, unsigne
     if (a->has_extra) emit_op(&t->e, E_W, 0, 0x03, T_A, a->extra);
 }
 
-void emit_probe_stack(struct tr *t, struct stub *s, s32 lo, unsigned size, bool write)
+void emit_probe_span(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write)
 {
-    const struct sum a = {.m = rm_mem(H_GSP, lo)};
-    emit_probe_recent(t, s, &a, size, write, false, true);
+    if (has_recent(t, a, 8)) emit_probe_recent(t, s, a, size, write, false, true);
+    else emit_probe_entry(t, s, a, size, write);
 }
 
 /* Probe an address in 32-bit code that may have to be cut to 32 bits. */

@@ -1,6 +1,6 @@
-/* Runs of accesses to the stack: instructions one after the other that push, pop, or use a place beside the stack pointer, with others
- * between them that use registers only. One probe asks for all their bytes; behind it nothing can fault, so that the flags need
- * not be saved, and the stack pointer moves once, at the end.
+/* Runs of accesses by one register: instructions one after the other that push and pop, or use places beside the stack pointer, or
+ * beside another register that stays as it is; with others between them that use registers only. One probe asks for all their
+ * bytes; behind it nothing can fault, so that the flags need not be saved, and pushes and pops move the stack pointer once, at the end.
  *
  * When the probe finds no page for all, the same instructions are done out of line, each with a probe of its own. */
 #include "translate/tr.h"
@@ -9,7 +9,7 @@
 
 #define SPAN_MAX 256 /* bytes */
 
-/* May it stand in a run? *access: it uses that place of the stack; *move: it adds that to the stack pointer. */
+/* May it stand in a run? *access: it uses that place; *move: it adds that to the stack pointer. */
 static bool fits(const struct tr *t, const struct insn *i, bool *access, struct place *p, s64 *move)
 {
     const struct operand *o = i->operands, *mem = NULL;
@@ -23,7 +23,8 @@ static bool fits(const struct tr *t, const struct insn *i, bool *access, struct 
         *move = i->mnemonic == I_push ? -(s64)word : i->mnemonic == I_pop ? word : 0;
         return stack_place(t, i, p);
     case I_mov: case I_or: case I_and: case I_xor: case I_cmp: case I_test: case I_neg: case I_not: case I_add: case I_sub: case I_inc:
-    case I_dec: case I_movzx: case I_movsx: case I_movsxd: case I_lea: case I_nop: break;
+    case I_dec: case I_movzx: case I_movsx: case I_movsxd: case I_lea: case I_nop: case I_shl: case I_shr: case I_sar: case I_setcc:
+    case I_cmovcc: break;
     default: return false;
     }
     for (unsigned k = 0; k < i->noperands; k++) {
@@ -31,7 +32,7 @@ static bool fits(const struct tr *t, const struct insn *i, bool *access, struct 
         if (o[k].kind != OPND_MEM && o[k].kind != OPND_GPR && o[k].kind != OPND_GPRH && o[k].kind != OPND_IMM) return false;
     }
     if (mem) {
-        if (!t->is64 || !groupable(t, i, p) || p->base != R_SP || p->index != REG_ZERO || p->seg != SEG_SS) return false;
+        if (!t->is64 || !groupable(t, i, p) || p->index != REG_ZERO || p->sum.has_extra) return false;
         *access = true;
         if (mem == o) return true;
     }
@@ -51,12 +52,23 @@ static bool probes_group(const struct tr *t, unsigned n)
     return false;
 }
 
+/* May it write the register, or a part of it? */
+static bool writes(const struct insn *i, unsigned reg)
+{
+    for (unsigned k = 0; k < i->noperands; k++) {
+        const struct operand *o = &i->operands[k];
+        if ((o->kind == OPND_GPR || o->kind == OPND_GPRH) && (o->access & OPND_WRITE) && (o->reg == reg || (o->size == 1 && (o->reg & 3) == reg)))
+            return true;
+    }
+    return false;
+}
+
 void run_plan(struct tr *t)
 {
     const struct block *b = t->b;
     struct run r = {0};
-    s64 sp = 0, lo = 0, hi = 0; /* from where the stack pointer was before the run */
-    unsigned count = 0;         /* accesses in it */
+    s64 sp = 0, lo = 0, hi = 0; /* from where the register was before the run */
+    unsigned count = 0, base = REG_ZERO; /* accesses in it, by which register */
     t->nruns = 0;
     if (t->segmented || b->changes) return;
     for (unsigned n = 0; n <= b->count && t->nruns < RUN_MAX; n++) {
@@ -64,10 +76,11 @@ void run_plan(struct tr *t)
         s64 move = 0;
         struct place p = {0};
         const bool fit = n < b->count && t->group_of[n] == GROUP_NONE && fits(t, &b->insns[n], &access, &p, &move);
+        const s64 at = p.disp + (p.base == R_SP ? sp : 0);
         const bool end = !fit || probes_group(t, n) || sp + move != (s32)(sp + move) ||
-                         (access && count && MAX(hi, sp + p.disp + p.size) - MIN(lo, sp + p.disp) > SPAN_MAX);
+                         (access && count && (p.base != base || MAX(hi, at + p.size) - MIN(lo, at) > SPAN_MAX));
         if (end && count > 1) {
-            r.lo = (s32)lo;
+            r.sum.m.disp = (s32)lo;
             r.span = (u16)(hi - lo);
             t->runs[t->nruns++] = r;
             for (unsigned k = r.first; k < r.end; k++) {
@@ -81,16 +94,18 @@ void run_plan(struct tr *t)
         if (!fit) continue;
         if (access) {
             if (!count++) {
-                r = (struct run){.first = (u8)n};
+                r = (struct run){.first = (u8)n, .sum = p.sum};
                 sp = 0;
+                base = p.base;
                 lo = p.disp;
                 hi = p.disp + p.size;
             }
-            lo = MIN(lo, sp + p.disp);
-            hi = MAX(hi, sp + p.disp + p.size);
+            lo = MIN(lo, p.disp + (base == R_SP ? sp : 0));
+            hi = MAX(hi, p.disp + (base == R_SP ? sp : 0) + p.size);
             r.end = (u8)(n + 1);
             r.write |= p.write;
         }
+        if (base != R_SP && writes(&b->insns[n], base)) base = REG_ZERO;
         sp += move;
     }
 }
@@ -120,7 +135,7 @@ void run_before(struct tr *t, unsigned n)
         flags_before(t, true, 0, false);
         r->stub = new_stub(t);
         r->stub->span = r->span;
-        emit_probe_stack(t, r->stub, r->lo, r->span, r->write);
+        emit_probe_span(t, r->stub, &r->sum, r->span, r->write);
         emit_store(&t->e, T_A, rm_gs(offsetof(struct cpu, shared) + 8 * GROUP_RUN));
         r->before = t->flags;
         t->run = r;

@@ -118,12 +118,12 @@ struct flags_place {
     u32 rec_regs;   /* host registers it depends on */
 };
 
-/* Instructions one after the other that share a probe of the stack (run.c). */
+/* Instructions one after the other that share a probe (run.c). */
 struct run {
     u8 first, end;  /* of the instructions; behind the last one */
     bool write;
     bool leave;     /* groups are open behind it */
-    s32 lo;         /* the first byte that they access, from the stack pointer before the run */
+    struct sum sum; /* the first byte that they access, before the run */
     u16 span;       /* ... how many bytes */
     struct stub *stub;                /* of the probe; NULL: it was not emitted */
     struct flags_place before, after; /* behind the probe, and behind the run */
@@ -340,8 +340,8 @@ bool address_sum(const struct tr *t, const struct insn *i, struct sum *a);
 struct rm with_register(struct tr *t, unsigned reg, struct rm m);
 /* Probe so many bytes at once, up to their addend (and what else there is in memory) in T_A. */
 void emit_probe_group(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write);
-/* The same for so many bytes of the stack from `lo` on. */
-void emit_probe_stack(struct tr *t, struct stub *s, s32 lo, unsigned size, bool write);
+/* The same for accesses of up to 8 bytes each, by one register. */
+void emit_probe_span(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write);
 /* What follows the block's own code for its accesses to recent pages. */
 void emit_other_page(struct tr *t, const struct other_page *o);
 /* Out of line, call the shared probe for a sum, which is of 64 bits or 32 (wide), with t->align; stack: see bt->stack_probes. Where it
@@ -375,7 +375,7 @@ static inline bool shared_held(const struct tr *t) { return t->shared && t->shar
 bool groupable(const struct tr *t, const struct insn *i, struct place *p);
 bool stack_place(const struct tr *t, const struct insn *i, struct place *p);
 
-/* ---- runs of accesses to the stack (run.c) ---- */
+/* ---- runs of accesses by one register (run.c) ---- */
 
 /* Find the block's runs. */
 void run_plan(struct tr *t);
