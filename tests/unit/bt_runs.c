@@ -1,4 +1,4 @@
-/* build/tests/test_bt_runs: accesses to the stack that share a probe (translate/run.c). */
+/* build/tests/test_bt_runs: accesses one after the other that share a probe (translate/run.c). */
 #include "translate/bt.h"
 
 #include <unistd.h>
@@ -81,6 +81,30 @@ Test(interp, the_stack_lies_on_two_pages)
         for (unsigned translated = 0; translated < 2; translated++) {
             engine(translated);
             again(LINEAR + 0x1000 + down);
+            cr_assert_eq(run(), -1);
+            memcpy(regs[translated], cpu->regs, sizeof regs[0]);
+            sum[translated] = 0;
+            for (unsigned n = 0; n < 512; n++) sum[translated] = sum[translated] * 3 + read64(FIRST + 8 * n) + 5 * read64(SECOND + 8 * n);
+        }
+        cr_assert_arr_eq(regs[0], regs[1], sizeof regs[0], "%u bytes down", down);
+        cr_assert_eq(sum[0], sum[1], "%u bytes down", down);
+    }
+    cr_assert_gt(runs(), 0);
+}
+
+Test(interp, accesses_by_another_register)
+{
+    apart(7);
+    /* mov rcx, [rbx]; stc; mov rdx, [rbx+8]; mov [rbx-8], ch; cmp [rbx+10h], rcx; setb al; or [rbx+5], rdx;
+     * mov rsi, r13; mov rbx, [rbx+18h]; mov rdi, [rsp]; adc rdi, rbx; hlt */
+    CODE_AT(CODE, 0x48, 0x8b, 0x0b, 0xf9, 0x48, 0x8b, 0x53, 8, 0x88, 0x6b, 0xf8, 0x48, 0x39, 0x4b, 0x10, 0x0f, 0x92, 0xc0, 0x48, 0x09, 0x53,
+            5, 0x4c, 0x89, 0xee, 0x48, 0x8b, 0x5b, 0x18, 0x48, 0x8b, 0x3c, 0x24, 0x48, 0x11, 0xdf, 0xf4);
+    for (unsigned down = 0; down < 64; down += 3) {
+        u64 regs[2][16], sum[2];
+        for (unsigned translated = 0; translated < 2; translated++) {
+            engine(translated);
+            again(0x80000);
+            cpu->regs[R_BX] = LINEAR + 0x1008 - down;
             cr_assert_eq(run(), -1);
             memcpy(regs[translated], cpu->regs, sizeof regs[0]);
             sum[translated] = 0;
