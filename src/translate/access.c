@@ -529,7 +529,7 @@ void emit_probe_group(struct tr *t, struct stub *s, const struct sum *a, unsigne
 
 void emit_probe_span(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write)
 {
-    if (has_recent(t, a, 8)) emit_probe_recent(t, s, a, size, write, false, true);
+    if (has_recent(t, a, 8, write)) emit_probe_recent(t, s, a, size, write, false, true);
     else emit_probe_entry(t, s, a, size, write);
 }
 

@@ -63,11 +63,12 @@ static void program(void)
             0x48, 0x83, 0xc4, 0x18, 0x5a, 0x41, 0x5d, 0x5e, 0x48, 0x89, 0xf5, 0x5b, 0x0f, 0x92, 0xc0, 0xf4);
 }
 
-/* Interpreted; then translated, as what does not run in a loop: there accesses form groups (group.c). */
-static void engine(unsigned translated)
+/* Interpreted so many times, then translated as what runs seldom: in loops there are groups instead (group.c). */
+#define SELDOM 6u
+static void engine(unsigned n)
 {
-    if (translated) usleep(1000);
-    bt_set_threshold(cpu, translated ? 1 : ~0u);
+    usleep(100);
+    bt_set_threshold(cpu, n >= SELDOM ? 1 : ~0u);
 }
 
 static u64 runs(void) { return ((struct bt *)cpu->engine)->runs; }
@@ -78,13 +79,14 @@ Test(interp, the_stack_lies_on_two_pages)
     program();
     for (unsigned down = 0; down < 96; down += 3) {
         u64 regs[2][16], sum[2];
-        for (unsigned translated = 0; translated < 2; translated++) {
-            engine(translated);
+        for (unsigned n = 0; n <= SELDOM; n++) {
+            const unsigned translated = n == SELDOM;
+            engine(n);
             again(LINEAR + 0x1000 + down);
             cr_assert_eq(run(), -1);
             memcpy(regs[translated], cpu->regs, sizeof regs[0]);
             sum[translated] = 0;
-            for (unsigned n = 0; n < 512; n++) sum[translated] = sum[translated] * 3 + read64(FIRST + 8 * n) + 5 * read64(SECOND + 8 * n);
+            for (unsigned k = 0; k < 512; k++) sum[translated] = sum[translated] * 3 + read64(FIRST + 8 * k) + 5 * read64(SECOND + 8 * k);
         }
         cr_assert_arr_eq(regs[0], regs[1], sizeof regs[0], "%u bytes down", down);
         cr_assert_eq(sum[0], sum[1], "%u bytes down", down);
@@ -101,14 +103,15 @@ Test(interp, accesses_by_another_register)
             5, 0x4c, 0x89, 0xee, 0x48, 0x8b, 0x5b, 0x18, 0x48, 0x8b, 0x3c, 0x24, 0x48, 0x11, 0xdf, 0xf4);
     for (unsigned down = 0; down < 64; down += 3) {
         u64 regs[2][16], sum[2];
-        for (unsigned translated = 0; translated < 2; translated++) {
-            engine(translated);
+        for (unsigned n = 0; n <= SELDOM; n++) {
+            const unsigned translated = n == SELDOM;
+            engine(n);
             again(0x80000);
             cpu->regs[R_BX] = LINEAR + 0x1008 - down;
             cr_assert_eq(run(), -1);
             memcpy(regs[translated], cpu->regs, sizeof regs[0]);
             sum[translated] = 0;
-            for (unsigned n = 0; n < 512; n++) sum[translated] = sum[translated] * 3 + read64(FIRST + 8 * n) + 5 * read64(SECOND + 8 * n);
+            for (unsigned k = 0; k < 512; k++) sum[translated] = sum[translated] * 3 + read64(FIRST + 8 * k) + 5 * read64(SECOND + 8 * k);
         }
         cr_assert_arr_eq(regs[0], regs[1], sizeof regs[0], "%u bytes down", down);
         cr_assert_eq(sum[0], sum[1], "%u bytes down", down);
@@ -119,12 +122,12 @@ Test(interp, accesses_by_another_register)
 Test(interp, what_comes_before_a_fault_in_a_run_is_done)
 {
     static const u64 flags[] = {0, 5}; /* not present, not writable */
-    for (unsigned n = 0; n < 2; n++) {
-        apart(flags[n]);
+    for (unsigned kind = 0; kind < 2; kind++) {
+        apart(flags[kind]);
         /* cmp rax, rax; push rax; push r13; mov ecx, 7; push rcx; pop rdx; hlt */
         CODE_AT(CODE, 0x48, 0x39, 0xc0, 0x50, 0x41, 0x55, 0xb9, 7, 0, 0, 0, 0x51, 0x5a, 0xf4);
-        for (unsigned translated = 0; translated < 2; translated++) {
-            engine(translated);
+        for (unsigned n = 0; n <= SELDOM; n++) {
+            engine(n);
             again(LINEAR + 0x1010);
             cr_assert_eq(run(), EXC_PF);
         }
@@ -146,8 +149,8 @@ Test(interp, a_return_at_the_end_of_a_run)
     CODE_AT(CODE, 0x53, 0x55, 0xe8, 3, 0, 0, 0, 0x5e, 0x5f, 0xf4, 0x50, 0x41, 0x56, 0x48, 0x83, 0xec, 8, 0x48, 0x83, 0xc4, 8, 0x41, 0x5e,
             0x58, 0xc3);
     for (unsigned down = 0; down < 64; down++) {
-        for (unsigned translated = 0; translated < 2; translated++) {
-            engine(translated);
+        for (unsigned n = 0; n <= SELDOM; n++) {
+            engine(n);
             again(LINEAR + 0x1000 + down);
             cr_assert_eq(run(), -1);
             cr_assert_eq(cpu->rip, CODE + 10);
@@ -166,7 +169,7 @@ Test(interp, a_run_overwrites_code)
     long_mode();
     CODE_AT(CODE, 0x50, 0x51, 0x52, 0x5a, 0x59, 0x58, 0xf4); /* push rax, rcx, rdx; pop rdx, rcx, rax; hlt */
     CODE_AT(0x60000, 0xb8, 1, 0, 0, 0, 0xf4);                /* mov eax, 1; hlt */
-    for (unsigned n = 0; n < 3; n++) {
+    for (unsigned n = 0; n < SELDOM + 2; n++) {
         engine(n);
         cpu->rip = 0x60000;
         cpu->halted = false;
