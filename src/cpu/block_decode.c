@@ -94,7 +94,7 @@ static void log_block(const struct cpu *cpu, const struct block *b, const u8 *co
 
 struct block *block_decode(struct cpu *cpu, const u8 *code, unsigned avail, unsigned max)
 {
-    static _Thread_local struct insn insns[BLOCK_MAX + 1];
+    struct insn insns[BLOCK_MAX + 1];
     unsigned n = 0, off = 0;
     while (n < max && off < avail) {
         struct insn *i = &insns[n];

@@ -48,7 +48,7 @@ void bt_make_room(struct cpu *cpu, struct bt *bt)
     }
     for (struct translation *t = bt->translations[n]; t; t = t->next) {
         if (!t->block) continue;
-        t->block->hot = 0;
+        t->block->hot = t->block->soon = t->block->close = 0;
         translate_discard(cpu, t->block, false);
     }
     bt->translations[n] = NULL;
@@ -64,9 +64,13 @@ enum bt_refusal bt_refuses(const struct cpu *cpu, const struct block *b)
     return log_enabled(LOG_EXEC | LOG_CPU) ? REFUSED_LOG : REFUSED_NOT; /* only interpreted blocks are logged one by one */
 }
 
-/* How soon has the block come again? Counted in instructions, as far as they were interpreted. */
+/* How soon has the block come again? Counted in instructions, as far as they were interpreted. Code that changes is no loop. */
 static void look_back(struct cpu *cpu, struct block *b)
 {
+    if (b->changes) {
+        b->hot++;
+        return;
+    }
     const u64 now = __builtin_ia32_rdtsc(), insns = cpu->insn_count - b->seen_insns;
     const u64 rest = now - b->seen - MIN(now - b->seen, insns * INTERPRETED);
     if (b->hot++) {
@@ -179,6 +183,7 @@ static int bt_create(struct cpu *cpu)
     bt->cache.adjust = translate_adjust;
     set_up_code(cpu, bt);
     err = -ENOMEM;
+    if (!(bt->tr = translate_state())) goto fail_cache;
     if (log_enabled(LOG_CHECK) && !(bt->check = check_create(cpu))) goto fail_cache;
     cpu->engine = bt;
     return 0;
@@ -187,6 +192,7 @@ fail_cache:
 fail_code:
     code_memory_destroy(&bt->code);
 fail:
+    free(bt->tr);
     free(bt);
     return err;
 }
@@ -198,6 +204,7 @@ static void bt_destroy(struct cpu *cpu)
     if (bt->check) check_destroy(bt->check, cpu);
     block_cache_destroy(&bt->cache, cpu);
     code_memory_destroy(&bt->code);
+    free(bt->tr);
     free(bt);
     cpu->engine = NULL;
 }

@@ -167,7 +167,7 @@ static bool cheap_flags(const struct block *b, unsigned n)
 void group_plan(struct tr *t, bool wanted)
 {
     const struct block *b = t->b;
-    static _Thread_local struct trace traces[BLOCK_MAX + 1];
+    struct trace traces[BLOCK_MAX + 1];
     struct trace r = {0};
     struct place places[GROUP_MAX]; /* of the first of each group */
     bool free_before[BLOCK_MAX + 1]; /* nobody reads the flags that stand there */

@@ -20,6 +20,9 @@
  * measured on Intel processors. */
 #include "translate/translate.h"
 
+#include <stdio.h>
+#include <stdlib.h>
+
 #include "translate/perfmap.h"
 #include "translate/tr.h"
 
@@ -175,10 +178,16 @@ static struct translation *translate(struct tr *t)
     return tn;
 }
 
+struct tr *translate_state(void)
+{
+    struct tr *t = calloc(1, sizeof *t);
+    if (!t) fprintf(stderr, "calque: no memory for the translator\n");
+    return t;
+}
+
 void translate_block(struct bt *bt, struct cpu *cpu, struct block *b, bool loop, bool close)
 {
-    static _Thread_local struct tr tr;
-    struct tr *t = &tr;
+    struct tr *t = bt->tr;
     struct translation *plain = NULL;
     t->bt = bt;
     t->cpu = cpu;

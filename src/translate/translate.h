@@ -68,6 +68,7 @@ struct translation {
 };
 
 struct check;
+struct tr;
 
 /* Shared probes: for 1 to 32 bytes that may lie anywhere, and for 16 and 32 that must be aligned; by whether they are written. */
 #define PROBE_ALIGNED 6u
@@ -96,6 +97,7 @@ struct bt {
     u8 *settle;     /* computes flags that are pending (flags.c) */
     bool bmi2;      /* the host has RORX */
     unsigned hot;   /* interpretations before a block is translated */
+    struct tr *tr;  /* translate_state() */
     struct check *check; /* -d check (check.c); else NULL */
     s32 unpush;     /* with an exception from a link: what the stack pointer must move back */
     u64 translated, evictions;  /* statistics: blocks, regions given up... */
@@ -111,6 +113,8 @@ struct bt {
 
 /* Emit the thunks at the start of the code memory. */
 void translate_thunks(struct bt *bt);
+/* What is known of a block while it is translated. For free(); NULL: no memory, with a message. */
+struct tr *translate_state(void);
 /* Translate a cached block, as one that runs in a loop, in a close one, or in none; there must be room in the code memory. Sets block->host. */
 void translate_block(struct bt *bt, struct cpu *cpu, struct block *b, bool loop, bool close);
 
