@@ -41,8 +41,9 @@ static bool fits(const struct tr *t, const struct insn *i, bool *access, struct 
         *move = (s64)i->disp;
         return i->base == R_SP && i->index == REG_ZERO && i->opsize == word && i->addrsize == word;
     }
+    if ((i->mnemonic != I_add && i->mnemonic != I_sub) || i->opsize != word || o[1].kind != OPND_IMM) return false;
     *move = i->mnemonic == I_add ? (s64)i->imm : -(s64)i->imm;
-    return (i->mnemonic == I_add || i->mnemonic == I_sub) && i->opsize == word && o[1].kind == OPND_IMM;
+    return true;
 }
 
 static bool probes_group(const struct tr *t, unsigned n)
