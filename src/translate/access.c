@@ -204,9 +204,9 @@ static u8 *emit_shared(struct bt *bt, struct emit *e, unsigned context, bool wri
     emit_jump_to(e, CC_ALWAYS, thunk_rw(bt, bt->probe));
     if (rare) {
         struct look look = {.context = (u8)context, .write = write, .past = (u16)tlb_recent_past(size)};
-        u8 *at = e->p;
+        u8 *at = (u8 *)(((uintptr_t)e->p + 7) & ~(uintptr_t)7);
         memcpy(at, &look, sizeof look);
-        e->p += sizeof look;
+        e->p = at + sizeof look;
         emit_patch(rare, e->p);
         emit_near(e, 0x8d, T_B, at);
         emit_jump_to(e, CC_ALWAYS, thunk_rw(bt, bt->missed));

@@ -58,8 +58,8 @@ static bool writes(const struct insn *i, unsigned reg)
 {
     for (unsigned k = 0; k < i->noperands; k++) {
         const struct operand *o = &i->operands[k];
-        if ((o->kind == OPND_GPR || o->kind == OPND_GPRH) && (o->access & OPND_WRITE) && (o->reg == reg || (o->size == 1 && (o->reg & 3) == reg)))
-            return true;
+        const bool gpr = o->kind == OPND_GPR || o->kind == OPND_GPRH;
+        if (gpr && (o->access & OPND_WRITE) && (o->reg == reg || (o->size == 1 && (o->reg & 3) == reg))) return true;
     }
     return false;
 }
