@@ -355,8 +355,10 @@ void tlb_flush_page(struct cpu *cpu, gla lin)
         cpu->tlbs[n].e[tlb_index(lin)] = (struct tlb_entry){0};
     tlb_forget_recent(cpu);
     struct tlb_recent *map = &cpu->tlbs[TLB_SUPERVISOR_SMAP].recent[TLB_MAP];
-    for (unsigned n = 0; n < TLB_MAPS; n++)
-        if (map[n].limit && lin - map[n].start < map[n].limit + LARGE_SIZE) map[n].limit = 0;
+    for (unsigned n = 0; n < TLB_MAPS; n++) {
+        const gla largest = (1ull << 30) - 1; /* what one page of theirs can cover */
+        if (map[n].limit && lin >= (map[n].start & ~largest) && lin <= ((map[n].start + map[n].limit) | largest)) map[n].limit = 0;
+    }
     struct tlb2_entry *e = t->e[tlb2_set(lin)];
     for (unsigned n = 0; n < TLB2_WAYS; n++)
         if (!((e[n].tag ^ lin) >> GUEST_PAGE_SHIFT)) e[n].tag = 0;
