@@ -292,7 +292,7 @@ static void emit_probe_cut(struct tr *t, struct stub *s, const struct sum *a, un
  * Most accesses through a base register find the pages that the last one through it found. So user code looks there first: in
  * one of tlb.recent[], whose place is known when the block is translated, so that the host's loads do not wait for the address. What
  * is not found there is probed out of line, and remembered, and then with the pages around it that have the same addend
- * (light_missed()). A place that misses too often gets a jump to the probe instead. What 64-bit kernels have at GS is found by its
+ * (light_missed()). Loops look at more than one. A place that misses too often gets a jump to the probe instead. What 64-bit kernels have at GS is found by its
  * page there (emit_probe_gs()).
  *
  * Classes of tlb.recent[]: accesses of up to 8 bytes, of up to 16, ... of up to RECENT_LARGEST. Half of each is found for writing;
@@ -437,6 +437,24 @@ static void emit_other_gs(struct tr *t, const struct other_page *o)
     emit_jump_to(e, CC_ALWAYS, o->back);
 }
 
+/* Loops of few pages here and there: look at more ranges, those of `ways`, before the TLB, which the access would have to wait for. */
+static void emit_ways(struct tr *t, const struct other_page *o, u16 ways[LOOK_WAYS])
+{
+    struct emit *e = &t->e;
+    const unsigned half = RECENT_SMALL / 2, first = o->slot < half ? 1 : half, count = 2 * half - half * (o->slot < half) - first;
+    struct sum page;
+    for (unsigned n = 0; n < LOOK_WAYS; n++) {
+        ways[n] = (u16)(first + (o->slot - first + 5 * (n + 1)) % count);
+        emit_sum(t, true, T_B, !o->write && known_place(t, &o->lin, o->size, &page) ? &page : &o->lin, 0);
+        emit_op(e, E_W, 0, 0x2b, T_B, recent_field(t, ways[n], offsetof(struct tlb_recent, start)));
+        emit_op(e, E_W, 0, 0x3b, T_B, recent_field(t, ways[n], offsetof(struct tlb_recent, limit)));
+        u8 *no = emit_jump(e, CC_AE);
+        emit_load(e, T_A, recent_field(t, ways[n], offsetof(struct tlb_recent, addend)));
+        emit_jump_to(e, CC_ALWAYS, o->back);
+        emit_patch(no, e->p);
+    }
+}
+
 void emit_other_page(struct tr *t, const struct other_page *o)
 {
     struct emit *e = &t->e;
@@ -455,6 +473,9 @@ void emit_other_page(struct tr *t, const struct other_page *o)
         emit_alu_imm(e, false, 7, T_B, 0x10000 - (s32)o->size);
         stub_from(t, o->stub, CC_A);
     }
+    u16 ways[LOOK_WAYS] = {0};
+    if (loops(t->b) && o->slot && o->slot < RECENT_SMALL && !o->align && !o->cut && !o->run && !t->segmented) emit_ways(t, o, ways);
+    probe = e->p;
     const unsigned size = o->run ? 8 : o->size;
     const bool stack = !o->slot && !t->align && !t->segmented && o->size <= 8, map = o->slot == TLB_MAP;
     struct probe_call *call = NULL;
@@ -490,6 +511,7 @@ void emit_other_page(struct tr *t, const struct other_page *o)
     *look = (struct look){.start = o->start, .probe = probe, .probed = probed, .again = o->cut ? again : o->back,
                           .slot = o->slot, .context = (u8)t->context, .write = o->write, .past = (u16)tlb_recent_past(size),
                           .fields = {o->fields[0], o->fields[1], o->fields[2]}};
+    memcpy(look->ways, ways, sizeof ways);
     emit_patch(rare, e->p);
     emit_near(e, 0x8d, T_B, look);
     emit_call(t, map ? t->bt->unmapped : t->bt->missed);

@@ -204,6 +204,14 @@ u64 light_missed(struct cpu *cpu, u64 addr, u64 a)
     const bool wide = widen(cpu, t, r, l);
     r->dense = (u16)(now - r->since < missed * CYCLES >> 6 ? r->dense + missed : !wide); /* a page on its own need not be widened soon */
     bt->looks++;
+    const unsigned way = l->ways[bt->looks % LOOK_WAYS];
+    if (way) {
+        struct tlb_recent *w = &t->recent[way];
+        w->start = r->start;
+        w->limit = r->limit;
+        w->addend = r->addend;
+        ((u8 *)t->recent_used)[way / 8] = 1;
+    }
     if (r->dense >= MISSES && l->start) {
         give_up(bt, l);
         r->dense = 0;

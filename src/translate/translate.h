@@ -28,8 +28,10 @@ struct link {
 
 /* A look at recent pages of the TLB (access.c), and how to go without: jumps from `start` to `probe`, and from `probed` to `again`.
  * All in the writable view. */
+#define LOOK_WAYS 7u
 struct look {
     u8 *start, *probe, *probed, *again;
+    u16 ways[LOOK_WAYS]; /* other ranges of the context that it looks at next; 0: none */
     u16 past;         /* bytes that an access has after its first, at most */
     u16 slot;         /* tlbs[context].recent[slot] */
     u8 context;

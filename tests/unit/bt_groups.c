@@ -163,3 +163,34 @@ Test(interp, a_pop_faults_after_another)
     cr_assert_eq(read64(frame + 8), CODE + 1);
     cr_assert_eq(read64(frame + 32), LINEAR + 0x1000);
 }
+
+/* A loop that goes from page to page remembers several, until one is mapped otherwise. */
+Test(interp, a_chain_through_scattered_pages)
+{
+    static const u8 next[] = {3, 5, 0, 4, 1, 2};
+    const struct bt *bt = cpu->engine;
+    u64 looks = 0;
+    long_mode();
+    for (unsigned n = 0; n < 6; n++) {
+        map(LINEAR + 0x1000 * n, (FIRST + 0x2000 * n) | 7);
+        write64(FIRST + 0x2000 * n, LINEAR + 0x1000 * next[n]);
+    }
+    write64(FIRST + 0x1000, LINEAR + 0x1000); /* what comes in the place of page 2: it leads to page 1 */
+    /* invlpg [rdi]; l: mov rbx, [rbx]; dec ecx; jnz l; hlt */
+    CODE_AT(CODE, 0x0f, 0x01, 0x3f, 0x48, 0x8b, 0x1b, 0xff, 0xc9, 0x75, 0xf9, 0xf4);
+    for (unsigned round = 0; round < 4; round++) {
+        unsigned at = 0;
+        if (round == 3) map(LINEAR + 0x2000, (FIRST + 0x1000) | 7);
+        cpu->rip = CODE + (round == 0 || round == 3 ? 0 : 3);
+        cpu->halted = false;
+        cpu->regs[R_BX] = LINEAR;
+        cpu->regs[R_CX] = 4001;
+        cpu->regs[R_DI] = LINEAR + 0x2000;
+        cr_assert_eq(run(), -1);
+        for (unsigned n = 0; n < 4001; n++) at = round == 3 && at == 2 ? 1 : next[at];
+        cr_assert_eq(cpu->regs[R_BX], LINEAR + 0x1000 * at);
+        if (round == 2) cr_assert_eq(bt->looks, looks, "all pages are known by now");
+        looks = bt->looks;
+    }
+    cr_assert_eq(bt->given_up, 0);
+}
