@@ -61,6 +61,9 @@ struct tlb {
     struct tlb_entry e[TLB_ENTRIES];
 };
 
+/* recent[slot] has pages now. */
+static inline void tlb_use_recent(struct tlb *t, unsigned slot) { ((u8 *)t->recent_used)[slot / 8] = 1; }
+
 /* The second level, for mmu.c: what page walks found, whoever asked. Its tags have the generation in the low bits, too: that of
  * the address space, or for a global page TLB2_GLOBAL and the generation of global pages. */
 #define TLB2_GLOBAL 0x800u

@@ -24,6 +24,28 @@ void emit_flags_restore(struct emit *e)
     emit_load(e, H_AX, rm_reg(T_B));
 }
 
+void emit_eflags(struct emit *e, unsigned reg, unsigned scratch)
+{
+    emit_op(e, 0, 1, 0xb7, scratch, STATE(aflags));
+    emit_op(e, 0, 0, 0x8b, reg, rm_reg(scratch));
+    emit_shift(e, 5, reg, 8);
+    emit_alu_imm(e, false, 4, reg, 0xd5);
+    emit_alu_imm(e, false, 4, scratch, 1);
+    emit_shift(e, 4, scratch, 11);
+    emit_op(e, 0, 0, 0x0b, reg, rm_reg(scratch));
+    emit_op(e, 0, 0, 0x0b, reg, STATE(eflags));
+}
+
+void emit_set_aflags(struct emit *e)
+{
+    emit_alu_imm(e, false, 4, T_A, 0xd5);
+    emit_shift(e, 4, T_A, 8);
+    emit_shift(e, 5, T_B, 11);
+    emit_alu_imm(e, false, 4, T_B, 1);
+    emit_op(e, 0, 0, 0x0b, T_A, rm_reg(T_B));
+    emit_op(e, E_66, 0, 0x89, T_A, STATE(aflags));
+}
+
 void emit_carry(struct emit *e)
 {
     emit_op(e, E_66, 1, 0xba, 4, STATE(aflags)); /* bt */

@@ -38,7 +38,7 @@ static bool range_beside(struct cpu *cpu, const u64 map[GRANULE_WORDS], u64 lin,
     r->start = (lin & ~GUEST_PAGE_MASK) + ((u64)first << GRANULE_SHIFT);
     r->limit = bytes - past;
     r->addend = addend;
-    ((u8 *)cpu->tlb->recent_used)[(r - cpu->tlb->recent) / 8] = 1;
+    tlb_use_recent(cpu->tlb, (unsigned)(r - cpu->tlb->recent));
     return true;
 }
 
@@ -210,7 +210,7 @@ u64 light_missed(struct cpu *cpu, u64 addr, u64 a)
         w->start = r->start;
         w->limit = r->limit;
         w->addend = r->addend;
-        ((u8 *)t->recent_used)[way / 8] = 1;
+        tlb_use_recent(t, way);
     }
     if (r->dense >= MISSES && l->start) {
         give_up(bt, l);

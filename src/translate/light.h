@@ -17,8 +17,7 @@ light_fn light_fill;
 /* A shared probe has missed: the addend of this address. a: ACC_READ or ACC_WRITE; above bit 8 the number of bytes; above bit 16 what
  * they must be aligned to, less 1. If there is none, or for this access only, the caller goes on elsewhere (struct probe_site). */
 light_fn light_probe;
-/* addr: a struct look, in the executable view, that misses; a: the number of what it looks at among all contexts' recent pages.
- * Decides whether it goes on looking. The page's addend. */
+/* addr: a struct look, in the executable view, that misses. Decides whether it goes on looking. The page's addend. */
 light_fn light_missed;
 /* The same for one at a range of what kernels have mapped for long (tlb.h); a: the addend of cpu->lin. Decides where it looks on. */
 light_fn light_unmapped;

@@ -40,12 +40,7 @@ static void emit_set_flags(struct emit *e)
     emit8(e, (u8)~EVENT_INTR);
     emit_op(e, 0, 0, 0x09, T_B, STATE(event_mask));
     emit_op(e, 0, 0, 0x8b, T_B, rm_reg(T_A));
-    emit_shift(e, 5, T_B, 11);
-    emit_alu_imm(e, false, 4, T_B, 1);
-    emit_alu_imm(e, false, 4, T_A, 0xd5);
-    emit_shift(e, 4, T_A, 8);
-    emit_op(e, 0, 0, 0x0b, T_A, rm_reg(T_B));
-    emit_op(e, E_66, 0, 0x89, T_A, STATE(aflags));
+    emit_set_aflags(e);
 }
 
 void emit_context(struct emit *e, unsigned from, unsigned to, u8 mode)
@@ -119,14 +114,7 @@ static u8 *emit_syscall(struct emit *e, const struct bt *bt, unsigned to)
     emit_lea(e, true, H_SP, rm_mem(H_SP, 8));
 
     emit_store(e, T_B, rm_reg(H_CX));
-    emit_op(e, 0, 1, 0xb7, T_A, STATE(aflags));
-    emit_op(e, 0, 0, 0x8b, H_11, rm_reg(T_A));
-    emit_shift(e, 5, H_11, 8);
-    emit_alu_imm(e, false, 4, H_11, 0xd5);
-    emit_alu_imm(e, false, 4, T_A, 1);
-    emit_shift(e, 4, T_A, 11);
-    emit_op(e, 0, 0, 0x0b, H_11, rm_reg(T_A));
-    emit_op(e, 0, 0, 0x0b, H_11, STATE(eflags)); /* RF is never set where translated code runs */
+    emit_eflags(e, H_11, T_A);
     emit_load32(e, T_A, STATE(fmask));
     emit_op(e, 0, 0, 0xf7, 2, rm_reg(T_A));
     emit_op(e, 0, 0, 0x23, T_A, rm_reg(H_11));

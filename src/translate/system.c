@@ -43,15 +43,7 @@ static bool translate_pushf(struct tr *t)
     flags_to_mem(t);
     t->host = false;
     struct stub *s = new_stub(t);
-    /* RF and VM are never set where translated code runs. */
-    emit_op(e, 0, 1, 0xb7, T_A, STATE(aflags));
-    emit_op(e, 0, 0, 0x8b, T_B, rm_reg(T_A));
-    emit_shift(e, 5, T_B, 8);
-    emit_alu_imm(e, false, 4, T_B, 0xd5);
-    emit_alu_imm(e, false, 4, T_A, 1);
-    emit_shift(e, 4, T_A, 11);
-    emit_op(e, 0, 0, 0x0b, T_A, rm_reg(T_B));
-    emit_op(e, 0, 0, 0x0b, T_A, STATE(eflags));
+    emit_eflags(e, T_A, T_B);
     emit_store(e, T_A, STATE(target));
     emit_stack(t, s, H_GSP, -(s32)size, size, true);
     emit_load(e, T_B, STATE(target));
@@ -82,12 +74,7 @@ static bool translate_popf(struct tr *t)
     emit_shift(e, 5, T_A, 9);
     emit_op(e, 0, 0, 0x31, T_A, STATE(event_mask)); /* EVENT_INTR is 1, and follows IF in translated code */
     emit_op(e, 0, 0, 0x8b, T_A, rm_reg(T_B));
-    emit_alu_imm(e, false, 4, T_A, 0xd5);
-    emit_shift(e, 4, T_A, 8);
-    emit_shift(e, 5, T_B, 11);
-    emit_alu_imm(e, false, 4, T_B, 1);
-    emit_op(e, 0, 0, 0x0b, T_A, rm_reg(T_B));
-    emit_op(e, E_66, 0, 0x89, T_A, STATE(aflags));
+    emit_set_aflags(e);
     emit_move_sp(t, (s32)size);
     t->host = false;
     t->rec_len = 0;

@@ -258,6 +258,10 @@ static inline bool is_forward(const struct tr *t, s32 off) { return off > t->b->
 /* lahf/seto form into cpu->aflags; host flags stay. Uses T_B. */
 void emit_flags_save(struct emit *e);
 void emit_flags_restore(struct emit *e);
+/* EFLAGS, from cpu->aflags and the others (RF and VM are never set where translated code runs); and cpu->aflags from EFLAGS, which
+ * T_A and T_B both are. */
+void emit_eflags(struct emit *e, unsigned reg, unsigned scratch);
+void emit_set_aflags(struct emit *e);
 void flags_to_host(struct tr *t);
 /* CF only, before an instruction that makes all the others. */
 void flags_carry_to_host(struct tr *t);
