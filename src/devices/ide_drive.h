@@ -1,5 +1,5 @@
-/* What the parts of the IDE model share: ide.c (registers and protocols), ide_ata.c, ide_atapi.c,
- * ide_identify.c (commands), piix3_ide.c (the PCI function). Nobody else includes it. */
+/* What the parts of the IDE model share: ide.c (registers and protocols), ide_ata.c, ide_smart.c,
+ * ide_atapi.c, ide_atapi_info.c, ide_identify.c (commands), piix3_ide.c (the PCI function). Nobody else includes it. */
 #ifndef DEVICES_IDE_DRIVE_H
 #define DEVICES_IDE_DRIVE_H
 
