@@ -22,8 +22,8 @@
 #define HOT         16u /* interpretations before a block is translated */
 #define LOOP        1000u /* instructions from one run of a block to the next, at most, if that is in a loop... */
 #define CLOSE       150u  /* ... in a close one */
-#define NOT_SOON    4u    /* times that it may come later, ... */
-#define NOT_CLOSE   2u    /* ... the first one with them */
+#define NOT_SOON    4u    /* bt->not_soon, ... */
+#define NOT_CLOSE   2u    /* ... and bt->not_close */
 #define CYCLES      10u   /* of the host's TSC that an instruction takes about... */
 #define INTERPRETED 200u  /* ... at most, when it is interpreted */
 #define PATIENCE    10u /* code that keeps changing is interpreted up to 2^PATIENCE times as often */
@@ -91,7 +91,7 @@ static void warm(struct cpu *cpu, struct bt *bt, struct block *b)
     if (b->hot < (u64)bt->hot << MIN(b->changes, PATIENCE)) return;
     if (block_unsettled(&bt->cache, b)) return;
     bt_make_room(cpu, bt);
-    translate_block(bt, cpu, b, b->hot - b->soon <= NOT_SOON, b->hot - b->close <= NOT_CLOSE);
+    translate_block(bt, cpu, b, b->hot - b->soon <= bt->not_soon, b->hot - b->close <= bt->not_close);
 }
 
 void bt_enter(struct cpu *cpu, struct bt *bt, const struct block *b, void *host)
@@ -139,6 +139,13 @@ void bt_set_threshold(struct cpu *cpu, unsigned count)
     bt->hot = count;
 }
 
+void bt_set_loops(struct cpu *cpu, bool loop, bool close)
+{
+    struct bt *bt = cpu->engine;
+    bt->not_soon = loop ? ~0u : 0;
+    bt->not_close = close ? ~0u : 0;
+}
+
 /* The code memory is new. */
 static void set_up_code(struct cpu *cpu, struct bt *bt)
 {
@@ -179,6 +186,8 @@ static int bt_create(struct cpu *cpu)
     if ((err = code_memory_create(&bt->code, CODE_BYTES)) < 0) goto fail;
     if ((err = block_cache_init(&bt->cache, cpu)) < 0) goto fail_code;
     bt->hot = HOT;
+    bt->not_soon = NOT_SOON;
+    bt->not_close = NOT_CLOSE;
     bt->cache.discard = discard;
     bt->cache.adjust = translate_adjust;
     set_up_code(cpu, bt);

@@ -99,6 +99,7 @@ struct bt {
     u8 *settle;     /* computes flags that are pending (flags.c) */
     bool bmi2;      /* the host has RORX */
     unsigned hot;   /* interpretations before a block is translated */
+    unsigned not_soon, not_close; /* times that it may come later than in a loop, in a close one, the first one with them */
     struct tr *tr;  /* translate_state() */
     struct check *check; /* -d check (check.c); else NULL */
     s32 unpush;     /* with an exception from a link: what the stack pointer must move back */

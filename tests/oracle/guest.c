@@ -16,7 +16,9 @@
 #include "cpu/cpuid.h"
 #include "cpu/engine.h"
 #include "no_devices.h"
+#include "random.h"
 #include "translate/bt.h"
+#include "translate/translate.h"
 
 /* Guest-physical layout. */
 enum {
@@ -56,6 +58,8 @@ struct guest {
     struct ram *ram;
     struct bus *mem, *io;
     struct cpu *cpu;
+    const u8 *image; /* what the window is between cases */
+    bool translates;
 };
 
 static struct guest *timer_guest; /* whom the timer looks after */
@@ -67,6 +71,8 @@ static void on_timer(int sig)
     if (timer_guest && timer_seen == case_number) cpu_event_set(timer_guest->cpu, EVENT_KICK);
     timer_seen = case_number;
 }
+
+u64 guest_translated(const struct guest *g) { return g->translates ? ((const struct bt *)g->cpu->engine)->translated : 0; }
 
 static u64 *phys64(struct guest *g, u64 at) { return (u64 *)(void *)(g->ram->host + at); }
 
@@ -145,7 +151,7 @@ struct guest *guest_create(const char *engine, const struct cpu_model *model, co
     build_tables(g, ldt);
     g->cpu = cpu_create(0, g->mem, g->io, g->ram, &no_devices, model, translate ? &bt_engine : &interp_engine);
     if (!g->cpu) goto fail;
-    if (translate) bt_set_threshold(g->cpu, 1);
+    g->translates = translate;
     timer_guest = g;
     signal(SIGVTALRM, on_timer);
     struct itimerval tick = {.it_interval = {.tv_usec = 100000}, .it_value = {.tv_usec = 100000}};
@@ -178,16 +184,12 @@ static struct segment segment_of(struct guest *g, u16 selector)
     return s;
 }
 
-static void copy_image(struct guest *g, u8 *out, const u8 *in)
+static u8 *window_of(struct guest *g) { return g->ram->host + PHYS_WINDOW; }
+
+void guest_image(struct guest *g, const u8 *image)
 {
-    u8 *window = g->ram->host + PHYS_WINDOW;
-    for (unsigned image = 0; image < IMAGE_SIZE; image += GUEST_PAGE_SIZE) {
-        unsigned w = image_to_window(image);
-        if (out)
-            memcpy(out + image, window + w, GUEST_PAGE_SIZE);
-        else
-            memcpy(window + w, in + image, GUEST_PAGE_SIZE);
-    }
+    g->image = image;
+    window_fill(window_of(g), image);
 }
 
 static void load_state(struct guest *g, const struct machine_state *s)
@@ -245,19 +247,45 @@ static bool pushes_error(int vector)
     return vector == EXC_DF || (vector >= EXC_TS && vector <= EXC_PF) || vector == EXC_AC || vector == EXC_CP;
 }
 
-void guest_run(struct guest *g, const u8 *image, const struct oracle_case *c, struct oracle_result *r)
+/* The translator leaves code that keeps changing to the interpreter, and treats code in loops, and such as was patched before, in
+ * ways of its own: by the case's number it is told that this is a case of each. */
+static void translator_mood(struct guest *g, struct rng *r)
 {
-    struct cpu *cpu = g->cpu;
-    copy_image(g, NULL, image);
-    memcpy(g->ram->host + PHYS_WINDOW + c->code_off, c->code, c->code_len);
-    cpu->engine_ops->invalidate(cpu, PHYS_WINDOW + CODE_OFF, CODE_SIZE);
+    struct bt *bt = g->cpu->engine;
+    const bool loop = rng_percent(r, 60), patched = rng_percent(r, 10);
+    bt_set_loops(g->cpu, loop, loop && rng_percent(r, 50));
+    bt_set_threshold(g->cpu, patched ? 0 : rng_percent(r, 88) ? 1 : 2 + rng_below(r, 2));
+    for (u64 page = 0; page < CODE_SIZE / GUEST_PAGE_SIZE; page++) {
+        struct code_page *p = bt->cache.pages[(PHYS_WINDOW + CODE_OFF) / GUEST_PAGE_SIZE + page];
+        if (p) memset(p->changes, patched, sizeof p->changes);
+    }
+}
+
+static enum cpu_exit run_once(struct guest *g, const struct oracle_case *c, struct oracle_result *r)
+{
+    window_put_code(window_of(g), c);
     load_state(g, &c->in);
     case_number++;
-    enum cpu_exit why = cpu->engine_ops->run(cpu);
+    enum cpu_exit why = g->cpu->engine_ops->run(g->cpu);
+    window_collect(window_of(g), g->image, c, r);
+    return why;
+}
+
+void guest_run(struct guest *g, const struct oracle_case *c, struct oracle_result *r)
+{
+    struct cpu *cpu = g->cpu;
+    struct rng rng = rng_seeded(c->index, c->mode);
+    cpu->engine_ops->invalidate(cpu, PHYS_WINDOW + CODE_OFF, CODE_SIZE);
+    if (g->translates) translator_mood(g, &rng);
+    enum cpu_exit why = run_once(g, c, r);
+    /* Again, when all of it is translated and linked. */
+    if (g->translates && why == EXIT_HALT && rng_percent(&rng, 25)) {
+        if (r->changed & CODE_PAGES) cpu->engine_ops->invalidate(cpu, PHYS_WINDOW + CODE_OFF, CODE_SIZE);
+        why = run_once(g, c, r);
+    }
     memset(&r->out, 0, sizeof r->out);
     r->error_code = 0;
     r->cr2 = cpu->cr2;
-    copy_image(g, r->image, NULL);
     save_state(g, &r->out);
     if (why != EXIT_HALT) {
         cpu_event_clear(cpu, EVENT_KICK);

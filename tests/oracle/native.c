@@ -124,23 +124,6 @@ __asm__(".text\n"
 void oracle_signal_entry(int sig, siginfo_t *info, void *context);
 void oracle_signal(int sig, siginfo_t *info, ucontext_t *uc);
 
-static void copy_image(u8 *out, const u8 *in, bool to_window)
-{
-    unsigned image = 0;
-    for (unsigned p = 0; p < WINDOW_PAGES; p++) {
-        enum page_kind kind = window_page(p);
-        if (kind == PAGE_NONE) continue;
-        size_t window = (size_t)p * GUEST_PAGE_SIZE;
-        if (to_window) {
-            /* The read-only page was filled when it was mapped; see child_remap_ro(). */
-            if (kind != PAGE_RO) memcpy(out + window, in + image, GUEST_PAGE_SIZE);
-        } else {
-            memcpy(out + image, in + window, GUEST_PAGE_SIZE);
-        }
-        image += GUEST_PAGE_SIZE;
-    }
-}
-
 static u8 *window_ptr(void) { return (u8 *)(uintptr_t)WINDOW; }
 
 static void save_state(struct machine_state *s, const ucontext_t *uc)
@@ -231,7 +214,7 @@ __attribute__((used)) void oracle_signal(int sig, siginfo_t *info, ucontext_t *u
         r->error_code = (u64)uc->uc_mcontext.gregs[G_ERR];
         r->cr2 = (u64)uc->uc_mcontext.gregs[G_CR2];
         save_state(&r->out, uc);
-        copy_image(r->image, window_ptr(), false);
+        window_collect(window_ptr(), work->image, &work->cases[k], r);
         work->next = k + 1;
     }
     if (work->next >= work->count) {
@@ -240,8 +223,7 @@ __attribute__((used)) void oracle_signal(int sig, siginfo_t *info, ucontext_t *u
         return;
     }
     const struct oracle_case *c = &work->cases[work->next];
-    copy_image(window_ptr(), work->image, true);
-    memcpy(window_ptr() + c->code_off, c->code, c->code_len);
+    window_put_code(window_ptr(), c);
     load_state(&c->in, uc);
 }
 
@@ -328,12 +310,12 @@ static int child_seccomp(void)
     return 0;
 }
 
-/* The read-only page changes with the base image, between batches. */
-static void child_remap_ro(void)
+/* Between batches. */
+static void child_fill_window(void)
 {
     u8 *at = window_ptr() + RO_OFF;
     mprotect(at, GUEST_PAGE_SIZE, PROT_READ | PROT_WRITE);
-    memcpy(at, work->image + image_offset(RO_OFF), GUEST_PAGE_SIZE);
+    window_fill(window_ptr(), work->image);
     mprotect(at, GUEST_PAGE_SIZE, PROT_READ);
 }
 
@@ -352,7 +334,7 @@ static _Noreturn void child(struct shared *shared, int fd)
         ssize_t got = read(fd, &byte, 1);
         if (got < 0 && errno == EINTR) continue;
         if (got != 1) _exit(0);
-        child_remap_ro();
+        child_fill_window();
         /* Everything happens in the signal handler, which comes back here. */
         __asm__ volatile("ud2" ::: "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7", "xmm8",
                          "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15", "cc");
@@ -431,7 +413,7 @@ void native_destroy(struct native *n)
 }
 
 const u64 *native_ldt(const struct native *n) { return n->shared->ldt; }
-const struct oracle_result *native_result(const struct native *n, unsigned k) { return &n->shared->results[k]; }
+struct oracle_result *native_result(const struct native *n, unsigned k) { return &n->shared->results[k]; }
 
 int native_run(struct native *n, const u8 *image, const struct oracle_case *cases, unsigned count)
 {
@@ -451,6 +433,7 @@ int native_run(struct native *n, const u8 *image, const struct oracle_case *case
         n->pid = 0;
         if (s->next < count) {
             s->results[s->next].vector = VECTOR_CRASH;
+            s->results[s->next].changed = 0;
             s->results[s->next].error_code = (u64)status;
             s->next++;
         }

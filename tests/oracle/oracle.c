@@ -43,7 +43,7 @@ struct options {
 };
 
 static struct totals {
-    u64 cases, instructions, differences, skipped, flag_notes;
+    u64 cases, instructions, translated, differences, skipped, flag_notes;
     u64 vectors[32];
     u64 seen[MNEMONIC_COUNT], failed[MNEMONIC_COUNT], flag_note[MNEMONIC_COUNT];
 } totals;
@@ -195,17 +195,20 @@ static u16 undefined_flags(const struct oracle_case *c, const struct oracle_resu
     return n->vector == 0 ? FLAGS_ARITH : c->undefined_at[k]; /* [SDM2] DIV: undefined even when it faults */
 }
 
-static void compare_bytes(struct report *r, const char *what, const u8 *native, const u8 *engine, unsigned n)
+/* what: with the number behind it, if it has one. */
+#define NO_NUMBER (-1)
+static void compare_bytes(struct report *r, const char *what, int number, const u8 *native, const u8 *engine, unsigned n)
 {
     if (memcmp(native, engine, n) == 0) return;
-    char a[80], b[80];
+    char a[80], b[80], name[24];
+    snprintf(name, sizeof name, number == NO_NUMBER ? "%s" : "%s%d", what, number);
     unsigned k = 0;
     for (unsigned j = n; j-- > 0 && k + 2 < sizeof a;) {
         sprintf(a + k, "%02x", native[j]);
         sprintf(b + k, "%02x", engine[j]);
         k += 2;
     }
-    note(r, "    %-8s native %s engine %s\n", what, a, b);
+    note(r, "    %-8s native %s engine %s\n", name, a, b);
 }
 
 static u32 get32(const u8 *p)
@@ -231,24 +234,17 @@ static void compare_fpu(struct report *r, const struct machine_state *n, const s
     if (n->legacy[4] != e->legacy[4]) note(r, "    ftw      native %02x engine %02x\n", n->legacy[4], e->legacy[4]);
     if (get32(n->legacy + 24) != get32(e->legacy + 24))
         note(r, "    mxcsr    native %08x engine %08x\n", get32(n->legacy + 24), get32(e->legacy + 24));
-    compare_bytes(r, "fop", n->legacy + 6, e->legacy + 6, 2);
-    compare_bytes(r, "fip", n->legacy + 8, e->legacy + 8, 6);
-    for (unsigned k = 0; k < 8; k++) {
-        char name[8];
-        snprintf(name, sizeof name, "st%u", k);
-        compare_bytes(r, name, n->legacy + 32 + 16 * k, e->legacy + 32 + 16 * k, 10);
-    }
+    compare_bytes(r, "fop", NO_NUMBER, n->legacy + 6, e->legacy + 6, 2);
+    compare_bytes(r, "fip", NO_NUMBER, n->legacy + 8, e->legacy + 8, 6);
+    for (unsigned k = 0; k < 8; k++) compare_bytes(r, "st", k, n->legacy + 32 + 16 * k, e->legacy + 32 + 16 * k, 10);
     for (unsigned k = 0; k < (m64 ? 16u : 8u); k++) {
-        char name[8];
-        snprintf(name, sizeof name, "xmm%u", k);
-        compare_bytes(r, name, n->legacy + 160 + 16 * k, e->legacy + 160 + 16 * k, 16);
-        snprintf(name, sizeof name, "ymmh%u", k);
-        compare_bytes(r, name, n->ymm_high + 16 * k, e->ymm_high + 16 * k, 16);
+        compare_bytes(r, "xmm", k, n->legacy + 160 + 16 * k, e->legacy + 160 + 16 * k, 16);
+        compare_bytes(r, "ymmh", k, n->ymm_high + 16 * k, e->ymm_high + 16 * k, 16);
     }
 }
 
-static void compare(struct report *r, const struct options *o, const struct oracle_case *c, const struct oracle_result *n,
-                    const struct oracle_result *e)
+static void compare(struct report *r, const struct options *o, const struct oracle_case *c, const u8 *image, struct oracle_result *n,
+                    struct oracle_result *e)
 {
     const struct machine_state *a = &n->out, *b = &e->out;
     bool m64 = c->mode == CODE_64 && a->cs == SEL_CODE64;
@@ -301,14 +297,16 @@ static void compare(struct report *r, const struct options *o, const struct orac
     } else {
         compare_fpu(r, a, b, m64);
     }
-    if (!pieces && memcmp(n->image, e->image, IMAGE_SIZE) != 0) {
+    if (!pieces && !result_same_memory(n, e)) {
         unsigned shown = 0;
+        result_complete(n, image, c);
+        result_complete(e, image, c);
         for (unsigned k = 0; k < IMAGE_SIZE; k += 8) {
             if (memcmp(n->image + k, e->image + k, 8) == 0) continue;
             if (shown++ < 6) {
                 char name[24];
                 snprintf(name, sizeof name, "[%x]", WINDOW + image_to_window(k));
-                compare_bytes(r, name, n->image + k, e->image + k, 8);
+                compare_bytes(r, name, NO_NUMBER, n->image + k, e->image + k, 8);
             }
         }
         if (shown > 6) note(r, "    and %u more words of memory\n", shown - 6);
@@ -371,9 +369,9 @@ static bool differs(const struct options *o, struct native *n, struct guest *g, 
 {
     if (native_run(n, image, c, 1) != 0) return false;
     *nr = *native_result(n, 0);
-    guest_run(g, image, c, er);
+    guest_run(g, c, er);
     if (nr->vector == VECTOR_SYSCALL) return false;
-    compare(r, o, c, nr, er);
+    compare(r, o, c, image, nr, er);
     return r->lines != 0;
 }
 
@@ -483,9 +481,9 @@ static void print_totals(const struct options *o, const struct generator *g, dou
             if (totals.failed[m]) printf(" %s %llu", mnemonic_name(m), (unsigned long long)totals.failed[m]);
         putchar('\n');
     }
-    printf("oracle: %llu cases (%llu instructions, %u mnemonics covered of %u), %llu differences, %.0f cases/s\n",
-           (unsigned long long)totals.cases, (unsigned long long)totals.instructions, covered, generator_mnemonics(g),
-           (unsigned long long)totals.differences, seconds > 0 ? (double)totals.cases / seconds : 0);
+    printf("oracle: %llu cases (%llu instructions, %llu blocks translated, %u mnemonics covered of %u), %llu differences, %.0f cases/s\n",
+           (unsigned long long)totals.cases, (unsigned long long)totals.instructions, (unsigned long long)totals.translated, covered,
+           generator_mnemonics(g), (unsigned long long)totals.differences, seconds > 0 ? (double)totals.cases / seconds : 0);
 }
 
 static void run_batch(const struct options *o, struct generator *gen, struct native *n, struct guest *g, const struct cpu_model *model,
@@ -493,41 +491,47 @@ static void run_batch(const struct options *o, struct generator *gen, struct nat
 {
     static struct oracle_case cases[BATCH];
     static u8 image[IMAGE_SIZE];
-    static struct report r;
+    static struct report reports[BATCH];
+    unsigned failed[BATCH], nfailed = 0;
     generate_image(gen, first / BATCH, image);
     for (unsigned k = 0; k < count; k++) generate_case(gen, first + k, &cases[k]);
     if (native_run(n, image, cases, count) != 0) return;
-    static struct oracle_result natives[BATCH], e;
-    for (unsigned k = 0; k < count; k++) natives[k] = *native_result(n, k);
+    static struct oracle_result e;
+    guest_image(g, image);
     for (unsigned k = 0; k < count; k++) {
         const struct oracle_case *c = &cases[k];
+        struct oracle_result *native = native_result(n, k);
+        struct report *r = &reports[nfailed];
         totals.cases++;
         totals.instructions += c->ninsns;
         for (unsigned j = 0; j < c->ninsns; j++) totals.seen[c->mnemonic[j]]++;
-        if (natives[k].vector == VECTOR_SYSCALL) {
+        if (native->vector == VECTOR_SYSCALL) {
             totals.skipped++;
             continue;
         }
-        if (natives[k].vector >= 0 && natives[k].vector < 32) totals.vectors[natives[k].vector]++;
+        if (native->vector >= 0 && native->vector < 32) totals.vectors[native->vector]++;
         if (o->verbose && o->count == 1) {
             disassemble(c);
             print_state(&c->in, c->mode == CODE_64);
-            printf("  native: %s error %llx cr2 %llx rip %llx\n", vector_name(natives[k].vector),
-                   (unsigned long long)natives[k].error_code, (unsigned long long)natives[k].cr2,
-                   (unsigned long long)natives[k].out.rip);
+            printf("  native: %s error %llx cr2 %llx rip %llx\n", vector_name(native->vector),
+                   (unsigned long long)native->error_code, (unsigned long long)native->cr2,
+                   (unsigned long long)native->out.rip);
         }
-        guest_run(g, image, c, &e);
-        compare(&r, o, c, &natives[k], &e);
-        if (r.lines && strayed(c, &natives[k], &e, model)) {
-            totals.skipped++;
-        } else if (r.lines) {
-            totals.differences++;
-            report_difference(o, n, g, image, c, &r);
-        } else if (r.only_flags) {
+        guest_run(g, c, &e);
+        compare(r, o, c, image, native, &e);
+        if (r->lines) {
+            result_complete(native, image, c);
+            result_complete(&e, image, c);
+            if (strayed(c, native, &e, model)) totals.skipped++;
+            else failed[nfailed++] = k;
+        } else if (r->only_flags) {
             totals.flag_notes++;
             if (c->ninsns == 1) totals.flag_note[c->mnemonic[0]]++;
         }
     }
+    /* They run once more, in which the other results get lost. */
+    totals.differences += nfailed;
+    for (unsigned k = 0; k < nfailed; k++) report_difference(o, n, g, image, &cases[failed[k]], &reports[k]);
 }
 
 int main(int argc, char **argv)
@@ -557,6 +561,7 @@ int main(int argc, char **argv)
         at += count;
     }
     clock_gettime(CLOCK_MONOTONIC, &t1);
+    totals.translated = guest_translated(g);
     print_totals(&o, gen, (double)(t1.tv_sec - t0.tv_sec) + (double)(t1.tv_nsec - t0.tv_nsec) / 1e9);
     guest_destroy(g);
     native_destroy(n);

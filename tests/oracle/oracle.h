@@ -30,6 +30,7 @@ enum page_kind window_page(unsigned page);
 /* Mapped pages only, in order: what a memory image consists of. */
 #define IMAGE_PAGES 9u
 #define IMAGE_SIZE  (IMAGE_PAGES * GUEST_PAGE_SIZE)
+#define CODE_PAGES  3u /* by bit: the code is what begins it */
 /* Offset in the image of a window offset, or -1. */
 int image_offset(unsigned window_offset);
 /* And back. */
@@ -97,10 +98,21 @@ struct oracle_result {
     u64 error_code;
     u64 cr2; /* for #PF */
     struct machine_state out;
-    u8 image[IMAGE_SIZE];
+    u32 changed;          /* pages of the image that are not as the case found them, by bit: only they... */
+    u8 image[IMAGE_SIZE]; /* ... are here, unless result_complete() added the others */
 };
 
 #define BATCH 64u /* cases that share one base image */
+
+/* The window becomes the image, and has the case's code, ... */
+void window_fill(u8 *window, const u8 *image);
+void window_put_code(u8 *window, const struct oracle_case *c);
+/* ... and after the case: what changed goes to the result, and the window is the image again. */
+void window_collect(u8 *window, const u8 *image, const struct oracle_case *c, struct oracle_result *r);
+/* Do both leave the same memory? (They are of the same case.) */
+bool result_same_memory(const struct oracle_result *a, const struct oracle_result *b);
+/* The pages that did not change, too. */
+void result_complete(struct oracle_result *r, const u8 *image, const struct oracle_case *c);
 
 /* ---- generate.c ---- */
 
@@ -132,13 +144,17 @@ void native_destroy(struct native *n);
 const u64 *native_ldt(const struct native *n);
 /* Run count (<= BATCH) cases from `image`; the results stay valid until the next call. 0, or -errno. */
 int native_run(struct native *n, const u8 *image, const struct oracle_case *cases, unsigned count);
-const struct oracle_result *native_result(const struct native *n, unsigned k);
+struct oracle_result *native_result(const struct native *n, unsigned k);
 
 /* ---- guest.c: an engine ---- */
 
 struct guest;
 struct guest *guest_create(const char *engine, const struct cpu_model *model, const u64 *ldt);
 void guest_destroy(struct guest *g);
-void guest_run(struct guest *g, const u8 *image, const struct oracle_case *c, struct oracle_result *r);
+/* The data that the cases from now on start from. */
+void guest_image(struct guest *g, const u8 *image);
+void guest_run(struct guest *g, const struct oracle_case *c, struct oracle_result *r);
+/* Blocks that the translator has translated; 0: the engine is another. */
+u64 guest_translated(const struct guest *g);
 
 #endif
