@@ -43,8 +43,6 @@ struct device *lapic_device(struct lapic *l);
 
 /* ---- the CPU's side ---- */
 
-/* Is there something to acknowledge? What set_intr() last said. */
-bool lapic_has_interrupt(const struct lapic *l);
 /* Interrupt acknowledge: the vector (perhaps the spurious one or the i8259's), or -1 when there is none. */
 int lapic_ack(struct lapic *l);
 /* MSRs 0x1b, 0x6e0 and 0x800-0x8ff. false: #GP(0). */
@@ -53,23 +51,14 @@ bool lapic_msr_write(struct lapic *l, u32 msr, u64 value);
 /* CR8: the task priority class. */
 u64 lapic_cr8_read(const struct lapic *l);
 void lapic_cr8_write(struct lapic *l, u64 value);
-/* An INIT that does not come through the APIC (the chipset's, after the CPU was told): registers to their
- * reset values except APIC ID and IA32_APIC_BASE. INIT messages do this by themselves. */
-void lapic_init_reset(struct lapic *l);
 
 /* The page that vCPU accesses must try here before the memory bus: IA32_APIC_BASE's address. */
 gpa lapic_base(const struct lapic *l);
-/* Globally enabled (CPUID.1:EDX.APIC follows it). */
-bool lapic_enabled(const struct lapic *l);
-bool lapic_is_bsp(const struct lapic *l);
 u32 lapic_initial_id(const struct lapic *l);
 /* An access by this vCPU to guest-physical address. false: not in this APIC's page, use the bus. An access
  * to the page while the APIC is disabled or in x2APIC mode is taken too: reads give all ones. */
 bool lapic_mmio_read(struct lapic *l, gpa address, unsigned size, u64 *value);
 bool lapic_mmio_write(struct lapic *l, gpa address, u64 value, unsigned size);
-/* The same registers as a region's ops (opaque: the lapic; offset: within the page), for machines with one
- * vCPU and for tests. */
-extern const struct region_ops lapic_region_ops;
 
 /* Local interrupt pin 0 or 1. */
 struct irq_line lapic_lint(struct lapic *l, int pin);

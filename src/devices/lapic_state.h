@@ -1,4 +1,4 @@
-/* The local APIC's private state, shared by lapic.c (interrupts, registers) and lapic_timer.c. */
+/* The local APIC's private state, shared by lapic.c (interrupts), lapic_registers.c and lapic_timer.c. */
 #ifndef DEVICES_LAPIC_STATE_H
 #define DEVICES_LAPIC_STATE_H
 
@@ -22,6 +22,19 @@ enum lapic_lvt {
 #define LVT_TIMER_MODE (3u << 17)
 #define LVT_PERIODIC   (1u << 17)
 #define LVT_DEADLINE   (2u << 17)
+
+/* IA32_APIC_BASE, [SDM3] figure 11-5. */
+#define BASE_BSP    (1ull << 8)
+#define BASE_X2APIC (1ull << 10)
+#define BASE_ENABLE (1ull << 11)
+
+#define SVR_ENABLE       (1u << 8)
+#define SVR_SUPPRESS_EOI (1u << 12)
+
+/* Error status bits, [SDM3] 11.5.3. */
+#define ESR_SEND_ILLEGAL    (1u << 5)
+#define ESR_RECEIVE_ILLEGAL (1u << 6)
+#define ESR_REGISTER        (1u << 7)
 
 struct lapic {
     struct device dev;          /* class part, first */
@@ -54,12 +67,33 @@ struct lapic {
     u64 timer_deadline; /* IA32_TSC_DEADLINE; 0 when disarmed */
 };
 
-static inline bool lapic_is_x2apic(const struct lapic *l) { return (l->base & 0xc00) == 0xc00; }
+static inline bool lapic_enabled(const struct lapic *l) { return (l->base & BASE_ENABLE) != 0; }
+static inline bool lapic_is_x2apic(const struct lapic *l) { return lapic_enabled(l) && l->base & BASE_X2APIC; }
+static inline bool lapic_software_enabled(const struct lapic *l) { return (l->svr & SVR_ENABLE) != 0; }
 
-/* lapic.c: request a fixed interrupt from inside; raises the illegal-vector error. */
+/* ---- lapic.c ---- */
+
+/* Processor priority. */
+u8 lapic_ppr(const struct lapic *l);
+/* Logical destination in x2APIC mode. */
+u32 lapic_x2apic_ldr(const struct lapic *l);
+/* Tell the CPU whether there is something to acknowledge. */
+void lapic_update(struct lapic *l);
+/* Request a fixed interrupt from inside; raises the illegal-vector error. */
 void lapic_local_interrupt(struct lapic *l, u8 vector, bool level);
+/* Report errors: ESR_ bits. */
+void lapic_error(struct lapic *l, u32 bits);
+/* The entry of local pin 0 or 1 was written. */
+void lapic_lint_evaluate(struct lapic *l, int pin);
+void lapic_eoi(struct lapic *l);
+/* Do what the interrupt command register says. */
+void lapic_send_ipi(struct lapic *l);
+/* Registers to their reset values except APIC ID and IA32_APIC_BASE, [SDM3] 11.4.7.1. wire: leave LINT0 open for the
+ * i8259. */
+void lapic_load_defaults(struct lapic *l, bool wire);
 
-/* lapic_timer.c */
+/* ---- lapic_timer.c ---- */
+
 void lapic_timer_reset(struct lapic *l);
 /* Let everything happen that is due by now. */
 void lapic_timer_sync(struct lapic *l);

@@ -112,7 +112,6 @@ static u64 same_time(void *opaque, u64 t)
 
 static void poke_lapic(struct board *b, void *opaque, struct fuzz_bytes *in)
 {
-    (void)b;
     u8 what = (u8)fuzz_take(in, 1);
     u64 value;
     u32 msr = what & 0x40 ? 0x1b : what & 0x20 ? 0x6e0 : 0x800 + (u32)fuzz_take(in, 1);
@@ -120,17 +119,31 @@ static void poke_lapic(struct board *b, void *opaque, struct fuzz_bytes *in)
     case 0: lapic_msr_read(opaque, msr, &value); break;
     case 1: lapic_msr_write(opaque, msr, fuzz_take(in, 8)); break;
     case 2: lapic_cr8_write(opaque, fuzz_take(in, 1) & 15); break;
-    case 3:
-        if (lapic_has_interrupt(opaque)) lapic_ack(opaque);
-        break;
+    case 3: lapic_ack(opaque); break;
     case 4: {
         struct irq_line line = lapic_lint(opaque, what >> 7);
         irq_set(&line, what >> 6 & 1);
         break;
     }
-    default: lapic_init_reset(opaque);
+    default: apic_bus_broadcast(b->apics, &(struct apic_message){.mode = APIC_MODE_INIT}, NULL);
     }
 }
+
+/* The page as a region; on the board a processor's accesses find it, wherever it was moved. */
+static u64 lapic_region_read(void *opaque, u64 offset, unsigned size)
+{
+    u64 value;
+    lapic_mmio_read(opaque, lapic_base(opaque) + offset, size, &value);
+    return value;
+}
+
+static void lapic_region_write(void *opaque, u64 offset, u64 value, unsigned size)
+{
+    lapic_mmio_write(opaque, lapic_base(opaque) + offset, value, size);
+}
+
+static const struct region_ops lapic_region_ops = {
+    .read = lapic_region_read, .write = lapic_region_write, .min_size = 1, .max_size = 8};
 
 static struct lapic *add_lapic(struct board *b, u32 id)
 {
