@@ -45,6 +45,7 @@ enum cpu_feature {
 #define ATTR_ONLY64  0x0400u /* valid only in 64-bit mode */
 #define ATTR_END     0x0800u /* ends a block: changes control flow, mode, or what may be fetched next */
 #define ATTR_PROT    0x1000u /* #UD in real and V86 mode */
+#define ATTR_VECTOR  (ATTR_X87 | ATTR_MMX | ATTR_SSE | ATTR_AVX)
 #define ATTR_REP     0x2000u /* string instruction: REP prefixes repeat it */
 
 struct opcode {

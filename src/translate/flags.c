@@ -1,7 +1,7 @@
 /* Where the guest's arithmetic flags are while a block is translated: in the host's, in cpu->aflags, or recoverable. */
 #include "translate/tr.h"
 
-#include "cpu/exec.h"
+#include "cpu/cpuid.h"
 
 #define LOOK_AHEAD 8 /* instructions */
 
@@ -113,14 +113,11 @@ void flags_made(struct tr *t)
  * depends on stay. The ways out of translated code that lie before the successor's first change of the flags have it run
  * (bt->settle). */
 
-static u32 written_register(const struct insn *i)
+/* Those of a set of guest registers that are in the host's. */
+static u32 host_regs(u32 guest)
 {
-    const struct operand *o = &i->operands[0];
-    u32 sp = i->mnemonic == I_push || i->mnemonic == I_pop ? bit(H_GSP) : 0;
-    if (i->mnemonic == I_cbw) return bit(H_AX);
-    if (i->mnemonic == I_cwd) return bit(H_DX);
-    if ((o->kind != OPND_GPR && o->kind != OPND_GPRH) || !(o->access & OPND_WRITE) || !resident(o->reg)) return sp;
-    return sp | bit(host_reg(o->reg));
+    const u32 moved = bit(R_SP) | bit(R_12), own = (bit(RESIDENT) - 1) & ~moved;
+    return (guest & own) | (guest & bit(R_SP) ? bit(H_GSP) : 0) | (guest & bit(R_12) ? bit(H_G12) : 0);
 }
 
 /* What has become of the flags on the way to a place. */
@@ -139,47 +136,33 @@ static enum flags_fate look_ahead(struct tr *t, struct code_page *p, s32 off, st
     if (t->segmented && (u64)(u32)(t->page_rip + (u32)off) + 8 * 15 > t->limit) return FLAGS_LIVE;
     for (unsigned n = 0; n < LOOK_AHEAD && off < (s32)GUEST_PAGE_SIZE; n++) {
         struct insn i;
+        struct effect x;
         int len = decode(&i, code + off, GUEST_PAGE_SIZE - (unsigned)off, t->cpu->code_size);
-        if (len <= 0 || (i.prefixes & PFX_LOCK)) return FLAGS_LIVE;
+        if (len <= 0) return FLAGS_LIVE;
         if (p->changes[off >> GRANULE_SHIFT]) return FLAGS_LIVE; /* or this block dies when that is patched again */
-        bool memory = i.mnemonic == I_push || i.mnemonic == I_pop || i.mnemonic == I_call;
-        for (unsigned k = 0; k < i.noperands; k++) memory |= i.operands[k].kind == OPND_MEM && i.mnemonic != I_lea;
-        if (memory && (w.lost || w.merged)) return FLAGS_LIVE;
-        w.faults |= memory;
         off += len;
-        switch (i.mnemonic) {
-        case I_lea:
-            if (t->is64 && (i.opsize == 2 || i.addrsize != 8)) return FLAGS_LIVE;
-            break;
-        case I_mov: case I_movzx: case I_movsx: case I_movsxd: case I_cbw: case I_cwd: case I_nop: case I_not: case I_push:
-        case I_pop: break;
-        case I_add: case I_sub: case I_and: case I_or: case I_xor: case I_cmp: case I_test: case I_neg: case I_shl:
-        case I_shr: case I_sar: case I_rol: case I_ror: case I_inc: case I_dec: case I_imul: {
-            struct flag_use u = flags_of(&i);
-            if (u.merges && !memory) {
-                w.merged = true;
-                break;
-            }
-            if (!u.full || u.needs) return FLAGS_LIVE;
-            block_depends(t->cpu, p, t->b, (unsigned)start, (unsigned)(off - start));
-            return w.faults || !w.lost ? FLAGS_PENDING : FLAGS_DEAD;
-        }
-        case I_jmp: case I_call: {
+        if (i.mnemonic == I_jmp || i.mnemonic == I_call) {
             const s64 target = off + (s64)i.imm;
-            if (w.merged || i.operands[0].kind != OPND_REL || i.opsize == 2 || t->segmented || target < 0 || target >= (s32)GUEST_PAGE_SIZE ||
-                !w.hops--)
+            const bool call = i.mnemonic == I_call;
+            if (w.merged || (call && w.lost) || i.operands[0].kind != OPND_REL || i.opsize == 2 || t->segmented || target < 0 ||
+                target >= (s32)GUEST_PAGE_SIZE || !w.hops--)
                 return FLAGS_LIVE;
-            w.lost |= i.mnemonic == I_call && (t->rec_regs & bit(H_GSP));
+            w.faults |= call;
+            w.lost |= call && (t->rec_regs & bit(H_GSP));
             const enum flags_fate fate = look_ahead(t, p, (s32)target, w);
             if (fate != FLAGS_LIVE) block_depends(t->cpu, p, t->b, (unsigned)start, (unsigned)(off - start));
             return fate;
         }
-        default:
-            if (!simd_needs(t, &i) || i.opcode->reads || i.opcode->writes || i.opcode->undefined || w.lost) return FLAGS_LIVE;
-            w.faults = true; /* it may not exist */
-            w.lost |= (t->rec_regs & simd_writes(&i)) != 0;
+        if (!effect_of(t, &i, &x) || !cpu_has_feature(t->cpu->model, i.opcode->feature)) return FLAGS_LIVE;
+        const struct flag_use u = flags_of(&i);
+        if ((u.needs && !u.merges) || (x.faults && (w.lost || w.merged || u.merges))) return FLAGS_LIVE;
+        w.faults |= x.faults;
+        w.merged |= u.merges;
+        if (u.full) {
+            block_depends(t->cpu, p, t->b, (unsigned)start, (unsigned)(off - start));
+            return w.faults || !w.lost ? FLAGS_PENDING : FLAGS_DEAD;
         }
-        w.lost |= (t->rec_regs & written_register(&i)) != 0;
+        w.lost |= (t->rec_regs & host_regs(x.written)) != 0;
     }
     return FLAGS_LIVE;
 }
@@ -201,22 +184,11 @@ bool flags_unseen(const struct tr *t)
 {
     const struct block *b = t->b;
     for (const struct insn *i = t->i + 1; i < b->insns + b->count; i++) {
-        if (i->fn == exec_undefined || !i->opcode || (i->prefixes & PFX_LOCK)) return false;
-        for (unsigned k = 0; k < i->noperands; k++) {
-            const unsigned kind = i->operands[k].kind;
-            if (kind != OPND_GPR && kind != OPND_GPRH && kind != OPND_IMM && !(kind == OPND_MEM && i->mnemonic == I_lea)) return false;
-        }
-        switch (i->mnemonic) {
-        case I_lea: case I_mov: case I_movzx: case I_movsx: case I_movsxd: case I_cbw: case I_cwd: case I_nop: case I_not: break;
-        case I_add: case I_sub: case I_and: case I_or: case I_xor: case I_cmp: case I_test: case I_neg: case I_shl:
-        case I_shr: case I_sar: case I_rol: case I_ror: case I_inc: case I_dec: case I_imul: {
-            const struct flag_use u = flags_of(i);
-            if (u.full && !u.needs) return true;
-            if (u.needs && !u.merges) return false;
-            break;
-        }
-        default: return false;
-        }
+        struct effect x;
+        if (!effect_of(t, i, &x) || x.faults) return false;
+        const struct flag_use u = flags_of(i);
+        if (u.full && !u.needs) return true;
+        if (u.needs && !u.merges) return false;
     }
     return false;
 }

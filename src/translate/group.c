@@ -16,60 +16,6 @@ struct trace {
     u8 since[17];  /* where that was: 1 + the instruction; the last one: for all */
 };
 
-/* The guest's registers that are written otherwise than by adding a constant, which goes to trace->delta; false: who knows. */
-static bool trace_writes(const struct tr *t, const struct insn *i, struct trace *r, u32 *written)
-{
-    const struct operand *o = i->operands;
-    struct form f;
-    *written = 0;
-    if (i->fn == exec_undefined || !i->opcode || i->opcode->cls == CLASS_CONTROL) return false;
-    for (unsigned k = 0; k < i->noperands; k++)
-        if ((o[k].kind == OPND_GPR || o[k].kind == OPND_GPRH) && (o[k].access & OPND_WRITE)) *written |= bit(o[k].reg);
-    const bool wide = i->opsize == 8 && o[0].kind == OPND_GPR;
-    switch (i->mnemonic) {
-    case I_add: case I_sub:
-        if (!wide || o[1].kind != OPND_IMM || (s64)i->imm != (s32)i->imm) return true;
-        *written = 0;
-        r->delta[o[0].reg] += i->mnemonic == I_add ? (s64)i->imm : -(s64)i->imm;
-        return true;
-    case I_inc: case I_dec:
-        if (!wide) return true;
-        *written = 0;
-        r->delta[o[0].reg] += i->mnemonic == I_inc ? 1 : -1;
-        return true;
-    case I_lea:
-        if (!wide || i->addrsize != 8 || i->base != o[0].reg || i->index != REG_ZERO) return true;
-        *written = 0;
-        r->delta[i->base] += i->disp;
-        return true;
-    case I_push:
-        r->delta[R_SP] -= i->opsize;
-        return o[0].kind != OPND_SEG;
-    case I_pop:
-        r->delta[R_SP] += i->opsize;
-        return o[0].kind == OPND_GPR;
-    case I_cbw: *written = bit(R_AX); return true;
-    case I_cwd: *written = bit(R_DX); return true;
-    case I_div: case I_idiv: case I_mul: *written |= bit(R_AX) | bit(R_DX); return true;
-    case I_imul: case I_cmpxchg:
-        if (form_of(i, &f)) *written |= f.implicit;
-        return true;
-    case I_lahf: *written = bit(R_AX); return true;
-    case I_mov: case I_or: case I_adc: case I_sbb: case I_and: case I_xor: case I_cmp: case I_test: case I_neg: case I_not:
-    case I_shl: case I_shr: case I_sar: case I_rol: case I_ror: case I_rcl: case I_rcr: case I_shld: case I_shrd: case I_movzx:
-    case I_movsx: case I_movsxd: case I_setcc: case I_cmovcc: case I_xchg: case I_xadd: case I_bt: case I_bts: case I_btr: case I_btc:
-    case I_bsf: case I_bsr: case I_tzcnt: case I_lzcnt: case I_popcnt: case I_nop: case I_bswap: case I_clc: case I_stc: case I_cmc:
-    case I_sahf: case I_movbe: case I_crc32: case I_adcx: case I_adox: case I_andn: case I_blsr: case I_blsmsk: case I_blsi:
-    case I_bextr: case I_bzhi: case I_pdep: case I_pext: case I_mulx: case I_shlx: case I_sarx: case I_shrx: case I_rorx:
-        for (unsigned k = 0; k < i->noperands; k++)
-            if (o[k].kind == OPND_SEG || o[k].kind == OPND_CR || o[k].kind == OPND_DR) return false;
-        return true;
-    default:
-        *written |= simd_writes(i);
-        return simd_needs(t, i) != 0;
-    }
-}
-
 bool stack_place(const struct tr *t, const struct insn *i, struct place *p)
 {
     const unsigned kind = i->operands[0].kind;
@@ -92,14 +38,8 @@ bool groupable(const struct tr *t, const struct insn *i, struct place *p)
     for (unsigned k = 0; k < i->noperands; k++)
         if (i->operands[k].kind == OPND_MEM) mem = &i->operands[k];
     if (!mem || !mem->size || mem->size > 32 || i->addrsize != 8 || (i->prefixes & PFX_LOCK)) return false;
-    switch (i->mnemonic) {
-    case I_mov: case I_or: case I_adc: case I_sbb: case I_and: case I_xor: case I_cmp: case I_test: case I_neg: case I_not: case I_add:
-    case I_sub: case I_inc: case I_dec: case I_shl: case I_shr: case I_sar: case I_movzx: case I_movsx: case I_movsxd: case I_setcc:
-    case I_cmovcc: case I_imul: case I_mul: case I_adcx: case I_adox: case I_mulx: case I_andn: case I_shlx: case I_shrx: case I_sarx:
-    case I_rorx: break;
-    default:
-        if (!simd_groupable(t, i)) return false;
-    }
+    struct effect x;
+    if (!effect_of(t, i, &x) || (x.vector ? !simd_groupable(i) : !integer_groupable(i))) return false;
     if (i->map == 0 && i->code >= 0xa0 && i->code <= 0xa3) return false;
     *p = (struct place){.base = i->base, .index = i->index, .scale = i->index == REG_ZERO ? 0 : i->scale,
                         .seg = i->seg == SEG_FS || i->seg == SEG_GS ? i->seg : SEG_SS, .disp = (s32)i->disp, .size = mem->size,
@@ -176,7 +116,7 @@ void group_plan(struct tr *t, bool wanted)
     if (!wanted || !t->is64 || !t->loop || b->changes) return;
     for (unsigned n = 0; n < b->count; n++) {
         const struct insn *i = &b->insns[n];
-        u32 written;
+        struct effect x;
         struct place p;
         traces[n] = r;
         if (groupable(t, i, &p)) {
@@ -197,10 +137,11 @@ void group_plan(struct tr *t, bool wanted)
                 t->group_of[n] = (u8)(g - t->groups);
             }
         }
-        const bool known = trace_writes(t, i, &r, &written);
+        const bool known = effect_of(t, i, &x);
+        if (x.moved != REG_ZERO) r.delta[x.moved] += x.by;
         for (unsigned k = 0; k < 16; k++) {
             /* What is added to a register in memory does not reach the addend, which has that register in it. */
-            if (known && !(written >> k & 1) && r.delta[k] == (resident(k) ? (s32)r.delta[k] : 0)) continue;
+            if (known && (!(x.written >> k & 1) || k == x.moved) && r.delta[k] == (resident(k) ? (s32)r.delta[k] : 0)) continue;
             r.delta[k] = 0;
             r.since[k] = (u8)(n + 1);
         }

@@ -106,6 +106,15 @@ static bool is_bit_string(const struct insn *i)
     return (m == I_bt || m == I_bts || m == I_btr || m == I_btc) && i->operands[1].kind != OPND_IMM;
 }
 
+bool integer_groupable(const struct insn *i)
+{
+    switch (i->mnemonic) {
+    case I_push: case I_pop: case I_div: case I_idiv: case I_movnti: return false;
+    case I_xchg: case I_xadd: case I_cmpxchg: case I_cmpxchg8b: return false; /* aligned, or in one cache line */
+    default: return !is_bit_string(i);
+    }
+}
+
 /* A register operand that lives in memory can be an operand there. Not where memory means something else: bit strings, locks. */
 static bool fits_in_memory(const struct insn *i)
 {

@@ -9,58 +9,21 @@
 
 #define SPAN_MAX 256 /* bytes */
 
-/* May it stand in a run? *access: it uses that place; *move: it adds that to the stack pointer. */
-static bool fits(const struct tr *t, const struct insn *i, bool *access, struct place *p, s64 *move)
+/* May it stand in a run? *access: it uses that place. */
+static bool fits(const struct tr *t, const struct insn *i, struct effect *x, bool *access, struct place *p)
 {
-    const struct operand *o = i->operands, *mem = NULL;
-    const unsigned word = t->is64 ? 8 : 4;
-    *access = false;
-    *move = 0;
-    if (i->fn == exec_undefined || !i->opcode || (i->prefixes & PFX_LOCK)) return false;
-    switch (i->mnemonic) {
-    case I_push: case I_pop: case I_call: case I_ret:
-        *access = true;
-        *move = i->mnemonic == I_push ? -(s64)word : i->mnemonic == I_pop ? word : 0;
-        return stack_place(t, i, p);
-    case I_mov: case I_or: case I_and: case I_xor: case I_cmp: case I_test: case I_neg: case I_not: case I_add: case I_sub: case I_inc:
-    case I_dec: case I_movzx: case I_movsx: case I_movsxd: case I_lea: case I_nop: case I_shl: case I_shr: case I_sar: case I_setcc:
-    case I_cmovcc: break;
-    default: return false;
-    }
-    for (unsigned k = 0; k < i->noperands; k++) {
-        if (o[k].kind == OPND_MEM && i->mnemonic != I_lea && i->mnemonic != I_nop) mem = &o[k];
-        if (o[k].kind != OPND_MEM && o[k].kind != OPND_GPR && o[k].kind != OPND_GPRH && o[k].kind != OPND_IMM) return false;
-    }
-    if (mem) {
-        if (!t->is64 || !groupable(t, i, p) || p->index != REG_ZERO || p->sum.has_extra) return false;
-        *access = true;
-        if (mem == o) return true;
-    }
-    if (!i->noperands || o->kind != OPND_GPR || o->reg != R_SP || !(o->access & OPND_WRITE)) return true;
-    if (i->mnemonic == I_lea) {
-        *move = (s64)i->disp;
-        return i->base == R_SP && i->index == REG_ZERO && i->opsize == word && i->addrsize == word;
-    }
-    if ((i->mnemonic != I_add && i->mnemonic != I_sub) || i->opsize != word || o[1].kind != OPND_IMM) return false;
-    *move = i->mnemonic == I_add ? (s64)i->imm : -(s64)i->imm;
-    return true;
+    const bool jumps = i->mnemonic == I_call || i->mnemonic == I_ret;
+    if (jumps) *x = (struct effect){.moved = REG_ZERO, .faults = true}; /* the stack pointer is moved behind the run */
+    else if (!effect_of(t, i, x) || x->vector || ((x->written & bit(R_SP)) && x->moved != R_SP)) return false;
+    *access = x->faults;
+    if (!x->faults || stack_place(t, i, p)) return true;
+    return !jumps && t->is64 && groupable(t, i, p) && p->index == REG_ZERO && !p->sum.has_extra;
 }
 
 static bool probes_group(const struct tr *t, unsigned n)
 {
     for (unsigned k = 0; k < t->ngroups; k++)
         if (t->groups[k].probe == n) return true;
-    return false;
-}
-
-/* May it write the register, or a part of it? */
-static bool writes(const struct insn *i, unsigned reg)
-{
-    for (unsigned k = 0; k < i->noperands; k++) {
-        const struct operand *o = &i->operands[k];
-        const bool gpr = o->kind == OPND_GPR || o->kind == OPND_GPRH;
-        if (gpr && (o->access & OPND_WRITE) && (o->reg == reg || (o->size == 1 && (o->reg & 3) == reg))) return true;
-    }
     return false;
 }
 
@@ -74,9 +37,10 @@ void run_plan(struct tr *t)
     if (t->segmented || b->changes) return;
     for (unsigned n = 0; n <= b->count && t->nruns < RUN_MAX; n++) {
         bool access = false;
-        s64 move = 0;
+        struct effect x = {0};
         struct place p = {0};
-        const bool fit = n < b->count && t->group_of[n] == GROUP_NONE && fits(t, &b->insns[n], &access, &p, &move);
+        const bool fit = n < b->count && t->group_of[n] == GROUP_NONE && fits(t, &b->insns[n], &x, &access, &p);
+        const s64 move = x.moved == R_SP ? x.by : 0;
         const s64 at = p.disp + (p.base == R_SP ? sp : 0);
         const bool end = !fit || probes_group(t, n) || sp + move != (s32)(sp + move) ||
                          (access && count && (p.base != base || MAX(hi, at + p.size) - MIN(lo, at) > SPAN_MAX));
@@ -86,9 +50,9 @@ void run_plan(struct tr *t)
             t->runs[t->nruns++] = r;
             for (unsigned k = r.first; k < r.end; k++) {
                 bool one;
+                struct effect y;
                 struct place q;
-                s64 m;
-                if (fits(t, &b->insns[k], &one, &q, &m) && one) t->group_of[k] = GROUP_RUN;
+                if (fits(t, &b->insns[k], &y, &one, &q) && one) t->group_of[k] = GROUP_RUN;
             }
         }
         if (end) count = 0;
@@ -106,7 +70,7 @@ void run_plan(struct tr *t)
             r.end = (u8)(n + 1);
             r.write |= p.write;
         }
-        if (base != R_SP && writes(&b->insns[n], base)) base = REG_ZERO;
+        if (base != R_SP && (x.written & bit(base))) base = REG_ZERO;
         sp += move;
     }
 }

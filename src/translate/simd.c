@@ -28,7 +28,7 @@ static bool simd_ok(const struct tr *t, const struct insn *i)
 {
     const struct opcode *o = i->opcode;
     const struct operand *mem = memory_operand(i);
-    if (!o || i->fn == exec_undefined || !(o->attr & (ATTR_X87 | ATTR_MMX | ATTR_SSE | ATTR_AVX))) return false;
+    if (!o || i->fn == exec_undefined || !(o->attr & ATTR_VECTOR)) return false;
     if (t->segmented && (i->prefixes & PFX_VEX)) return false; /* undefined in real mode */
     if (o->cls != CLASS_IDENT || o->feature == FEAT_SSE4A || (mem && !mem->size)) return false;
     switch (i->mnemonic) {
@@ -132,11 +132,11 @@ u32 simd_writes(const struct insn *i)
     return i->mnemonic == I_fnstsw ? bit(R_AX) : implicit_gprs(i);
 }
 
-bool simd_groupable(const struct tr *t, const struct insn *i)
+bool simd_groupable(const struct insn *i)
 {
     const unsigned m = i->mnemonic;
     const bool control = m == I_ldmxcsr || m == I_vldmxcsr || m == I_stmxcsr || m == I_vstmxcsr;
-    return simd_ok(t, i) && !is_x87(i) && !control;
+    return !is_x87(i) && !control;
 }
 
 static void emit_immediates(struct emit *e, const struct insn *i)

@@ -253,6 +253,20 @@ static inline bool in_page(s32 off) { return off >= 0 && off < (s32)GUEST_PAGE_S
 /* Jumps to later code cannot make a loop by themselves, and need not look at events. */
 static inline bool is_forward(const struct tr *t, s32 off) { return off > t->b->offset; }
 
+/* ---- what instructions do (effect.c) ---- */
+
+struct effect {
+    u32 written; /* guest registers that it may write, in whole or in part... */
+    u8 moved;    /* ... and the one among them that a constant is added to, and nothing else; REG_ZERO: none */
+    s64 by;      /* the constant */
+    bool faults; /* it may fault */
+    bool vector; /* it is not of integers */
+};
+
+/* Fill *x for an instruction that does nothing besides to registers, flags (see flags_of()) and its operand in memory. False: it is none,
+ * or it does not exist. */
+bool effect_of(const struct tr *t, const struct insn *i, struct effect *x);
+
 /* ---- flags (flags.c) ---- */
 
 /* lahf/seto form into cpu->aflags; host flags stay. Uses T_B. */
@@ -403,7 +417,9 @@ bool translate_string(struct tr *t);
 bool translate_simd(struct tr *t);
 /* Guest registers that such an instruction writes besides its operands; whether its memory operand may share a probe. */
 u32 simd_writes(const struct insn *i);
-bool simd_groupable(const struct tr *t, const struct insn *i);
+bool simd_groupable(const struct insn *i);
+/* The memory operand of an integer instruction may share a probe. */
+bool integer_groupable(const struct insn *i);
 /* FPU_* that must be live for an instruction translate_simd() takes. */
 unsigned simd_needs(const struct tr *t, const struct insn *i);
 /* At the entry of the block: have all live that it needs, or let it be interpreted. The second part goes out of line. */
