@@ -17,8 +17,6 @@
  * offset into it, and names a byte of guest memory independently of where the bus shows it. */
 struct ram {
     u8 *host;       /* the memory, at the start of a large page of the host's */
-    u8 *map;        /* what was mapped for it... */
-    u64 mapped;     /* ... in bytes */
     u64 size;       /* bytes, page multiple */
     u64 used;       /* bytes handed out by ram_alloc() */
     u16 *page_flags; /* for each 4 KiB page: RAM_PAGE_* (accessed with __atomic builtins) */

@@ -13,7 +13,7 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define LARGE_PAGE (2u << 20) /* the host's */
+#include "core/large.h"
 
 struct ram *ram_create(u64 size)
 {
@@ -26,18 +26,15 @@ struct ram *ram_create(u64 size)
     }
     r->size = (size + GUEST_PAGE_MASK) & ~GUEST_PAGE_MASK;
     failed = "map it";
-    r->mapped = r->size + LARGE_PAGE;
-    r->map = mmap(NULL, r->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (r->map == MAP_FAILED) goto no_map;
-    r->host = (u8 *)(((uintptr_t)r->map + LARGE_PAGE - 1) & ~(uintptr_t)(LARGE_PAGE - 1));
-    madvise(r->host, r->size, MADV_HUGEPAGE); /* a host without them is as good, only slower */
+    r->host = large_map(r->size, PROT_READ | PROT_WRITE, false);
+    if (!r->host) goto no_map;
     failed = "allocate the page flags";
     r->page_flags = calloc(r->size >> GUEST_PAGE_SHIFT, sizeof r->page_flags[0]);
     if (!r->page_flags) goto no_flags;
     return r;
 
 no_flags:
-    munmap(r->map, r->mapped);
+    munmap(r->host, r->size);
     errno = ENOMEM;
 no_map:
     err = errno;
@@ -52,7 +49,7 @@ no_struct:
 void ram_destroy(struct ram *r)
 {
     if (!r) return;
-    munmap(r->map, r->mapped);
+    munmap(r->host, r->size);
     free(r->page_flags);
     free(r);
 }

@@ -257,7 +257,6 @@ struct cpu {
     u8 returns_context;    /* whose the current one is */
     u8 returns_mode[TLB_CONTEXTS]; /* mode_key of the code in them */
     void *return_other;    /* translated code that leaves for RIP 0; NULL: there are no stacks */
-    struct cpu *self;      /* this */
 
     /* ---- wiring ---- */
     struct bus *mem, *io;

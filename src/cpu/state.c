@@ -1,11 +1,15 @@
 /* A vCPU's life cycle, its flags, and the state derived from control registers and segments. */
+#define _GNU_SOURCE
 #include "cpu/cpu.h"
 
+#include <errno.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
+#include "core/large.h"
 #include "cpu/cpuid.h"
 #include "cpu/exec.h"
 
@@ -234,17 +238,19 @@ bool cpu_has_work(const struct cpu *cpu)
     return !cpu->halted || (ev & wake);
 }
 
+/* One large page: the TLBs are large, and looked at all the time. */
+#define STATE_BYTES LARGE_PAGE
+_Static_assert(sizeof(struct cpu) <= STATE_BYTES, "");
+
 struct cpu *cpu_create(u32 index, struct bus *mem, struct bus *io, struct ram *ram, const struct cpu_hooks *hooks,
                        const struct cpu_model *model, const struct engine_ops *engine)
 {
-    struct cpu *cpu = aligned_alloc(64, (sizeof *cpu + 63) & ~63ul);
+    struct cpu *cpu = large_map(STATE_BYTES, PROT_READ | PROT_WRITE, true);
     if (!cpu) {
-        fprintf(stderr, "calque: no memory for vCPU %u\n", index);
+        fprintf(stderr, "calque: no memory for vCPU %u: %s\n", index, strerror(errno));
         return NULL;
     }
-    memset(cpu, 0, sizeof *cpu);
     cpu->index = index;
-    cpu->self = cpu;
     cpu->mem = mem;
     cpu->io = io;
     cpu->ram = ram;
@@ -254,7 +260,7 @@ struct cpu *cpu_create(u32 index, struct bus *mem, struct bus *io, struct ram *r
     mmu_forget_map(cpu);
     cpu_reset(cpu, false);
     if (engine && engine->create(cpu) < 0) {
-        free(cpu);
+        munmap(cpu, STATE_BYTES);
         return NULL;
     }
     return cpu;
@@ -264,7 +270,7 @@ void cpu_destroy(struct cpu *cpu)
 {
     if (!cpu) return;
     if (cpu->engine_ops) cpu->engine_ops->destroy(cpu);
-    free(cpu);
+    munmap(cpu, STATE_BYTES);
 }
 
 static void dump_segment(FILE *f, const char *name, const struct segment *s)

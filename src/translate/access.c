@@ -22,7 +22,7 @@ static bool has_base(const struct tr *t, unsigned seg) { return t->segmented || 
 
 static struct rm window(unsigned seg, size_t field)
 {
-    return rm_gs(offsetof(struct cpu, win) + seg * sizeof(struct segment_window) + field);
+    return rm_cpu(offsetof(struct cpu, win) + seg * sizeof(struct segment_window) + field);
 }
 static struct rm window_base(unsigned seg) { return window(seg, offsetof(struct segment_window, base)); }
 static struct rm window_end(unsigned seg, bool write)
@@ -136,10 +136,10 @@ static void emit_compare_page(struct tr *t, struct stub *s, u8 *retry, const str
 {
     struct emit *e = &t->e;
     const size_t tag = write ? offsetof(struct tlb_entry, write_tag) : offsetof(struct tlb_entry, read_tag);
-    emit_op(e, E_W, 0, 0x0b, T_B, rm_gs(TLB_FIELD(t->context, gen)));
-    emit_op(e, E_W, 0, 0x3b, T_B, rm_gs_base(T_A, TLB_FIELD(t->context, e) + tag));
+    emit_op(e, E_W, 0, 0x0b, T_B, rm_cpu(TLB_FIELD(t->context, gen)));
+    emit_op(e, E_W, 0, 0x3b, T_B, rm_cpu_base(T_A, TLB_FIELD(t->context, e) + tag));
     stub_miss(t, s, retry, lin, wide, write);
-    emit_load(e, T_A, rm_gs_base(T_A, TLB_FIELD(t->context, e) + offsetof(struct tlb_entry, addend)));
+    emit_load(e, T_A, rm_cpu_base(T_A, TLB_FIELD(t->context, e) + offsetof(struct tlb_entry, addend)));
 }
 
 /* The same with compared_byte()'s address in T_B. */
@@ -163,14 +163,14 @@ static void emit_compare(struct tr *t, struct stub *s, u8 *retry, const struct s
 /* A recent range becomes the page of cpu->lin, with the addend in T_A. The jump if it is time for light_missed(). */
 static u8 *emit_set_recent(struct emit *e, unsigned context, unsigned slot, unsigned size)
 {
-#define RECENT(field) rm_gs(TLB_FIELD(context, recent) + slot * sizeof(struct tlb_recent) + offsetof(struct tlb_recent, field))
+#define RECENT(field) rm_cpu(TLB_FIELD(context, recent) + slot * sizeof(struct tlb_recent) + offsetof(struct tlb_recent, field))
     emit_load(e, T_B, STATE(lin));
     emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
     emit_store(e, T_B, RECENT(start));
     emit_store(e, T_A, RECENT(addend));
     emit_op(e, E_W, 0, 0xc7, 0, RECENT(limit));
     emit32(e, GUEST_PAGE_SIZE - tlb_recent_past(size));
-    emit_op(e, 0, 0, 0xc6, 0, rm_gs(TLB_FIELD(context, recent_used) + slot / 8));
+    emit_op(e, 0, 0, 0xc6, 0, rm_cpu(TLB_FIELD(context, recent_used) + slot / 8));
     emit8(e, 1);
     emit_op(e, E_66, 0, 0x83, 5, RECENT(left)); /* sub word, 1 */
     emit8(e, 1);
@@ -191,10 +191,10 @@ static u8 *emit_shared(struct bt *bt, struct emit *e, unsigned context, bool wri
     emit_index(e, bt, T_B);
     if (!aligned && size > 1) emit_lea(e, true, T_B, rm_mem(T_B, (s32)size - 1));
     emit_alu_imm(e, true, 4, T_B, -(s32)GUEST_PAGE_SIZE);
-    emit_op(e, E_W, 0, 0x0b, T_B, rm_gs(TLB_FIELD(context, gen)));
-    emit_op(e, E_W, 0, 0x3b, T_B, rm_gs_base(T_A, TLB_FIELD(context, e) + (write ? offsetof(struct tlb_entry, write_tag) : offsetof(struct tlb_entry, read_tag))));
+    emit_op(e, E_W, 0, 0x0b, T_B, rm_cpu(TLB_FIELD(context, gen)));
+    emit_op(e, E_W, 0, 0x3b, T_B, rm_cpu_base(T_A, TLB_FIELD(context, e) + (write ? offsetof(struct tlb_entry, write_tag) : offsetof(struct tlb_entry, read_tag))));
     u8 *miss = emit_jump(e, CC_NE), *rare = NULL;
-    emit_load(e, T_A, rm_gs_base(T_A, TLB_FIELD(context, e) + offsetof(struct tlb_entry, addend)));
+    emit_load(e, T_A, rm_cpu_base(T_A, TLB_FIELD(context, e) + offsetof(struct tlb_entry, addend)));
     if (stack && write) rare = emit_set_recent(e, context, 0, size);
     emit8(e, 0xc3);
     if (odd) emit_patch(odd, e->p);
@@ -305,7 +305,7 @@ _Static_assert(RECENT_SMALL + 5 * RECENT_LARGER <= TLB_RECENT, "classes of 16, 3
 
 static struct rm recent_field(const struct tr *t, unsigned slot, size_t field)
 {
-    return rm_gs(TLB_FIELD(t->context, recent) + slot * sizeof(struct tlb_recent) + field);
+    return rm_cpu(TLB_FIELD(t->context, recent) + slot * sizeof(struct tlb_recent) + field);
 }
 
 static bool is_stack(const struct sum *a)
@@ -411,12 +411,12 @@ static void emit_probe_gs(struct tr *t, struct stub *s, const struct sum *a, uns
     struct other_page *o = &t->others[t->nothers++];
     *o = (struct other_page){.stub = s, .lin = *a, .size = (u16)size, .write = write, .gs = true};
     emit_load(e, T_A, a->extra);
-    emit_op(e, E_W, 0, 0x3b, T_A, rm_gs(TLB_FIELD(t->context, gs_base)));
+    emit_op(e, E_W, 0, 0x3b, T_A, rm_cpu(TLB_FIELD(t->context, gs_base)));
     o->sites[0] = emit_jump(e, CC_NE);
-    emit_op(e, 0, 0, 0xf6, 0, rm_gs(TLB_FIELD(t->context, gs_pages[write]) + page / 8));
+    emit_op(e, 0, 0, 0xf6, 0, rm_cpu(TLB_FIELD(t->context, gs_pages[write]) + page / 8));
     emit8(e, 1u << page % 8);
     o->sites[1] = emit_jump(e, CC_E);
-    emit_load(e, T_A, rm_gs(TLB_FIELD(t->context, gs_host)));
+    emit_load(e, T_A, rm_cpu(TLB_FIELD(t->context, gs_host)));
     o->back = e->p;
     t->at = rm_mem(T_A, a->m.disp);
 }
@@ -565,11 +565,11 @@ static void emit_probe_wrapped(struct tr *t, struct stub *s, const struct sum *a
         const size_t entry = TLB_FIELD(t->context, e) + tlb_index(lin) * sizeof(struct tlb_entry);
         if (t->align && (lin & (t->align - 1u))) stub_from(t, s, CC_ALWAYS);
         emit_mov_imm64(e, T_B, ((u64)lin + (u64)compared_byte(t, size)) & ~(u64)GUEST_PAGE_MASK);
-        emit_op(e, E_W, 0, 0x0b, T_B, rm_gs(TLB_FIELD(t->context, gen)));
-        emit_op(e, E_W, 0, 0x3b, T_B, rm_gs(entry + (write ? offsetof(struct tlb_entry, write_tag) : offsetof(struct tlb_entry, read_tag))));
+        emit_op(e, E_W, 0, 0x0b, T_B, rm_cpu(TLB_FIELD(t->context, gen)));
+        emit_op(e, E_W, 0, 0x3b, T_B, rm_cpu(entry + (write ? offsetof(struct tlb_entry, write_tag) : offsetof(struct tlb_entry, read_tag))));
         stub_miss(t, s, retry, a, false, write);
         emit_mov_imm64(e, T_A, lin);
-        emit_op(e, E_W, 0, 0x03, T_A, rm_gs(entry + offsetof(struct tlb_entry, addend)));
+        emit_op(e, E_W, 0, 0x03, T_A, rm_cpu(entry + offsetof(struct tlb_entry, addend)));
     } else if (has_recent(t, a, size, write)) {
         emit_probe_recent(t, s, a, size, write, true, false);
     } else {

@@ -5,12 +5,9 @@
 #define _GNU_SOURCE
 #include "translate/bt.h"
 
-#include <asm/prctl.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/syscall.h>
-#include <unistd.h>
 
 #include "core/log.h"
 #include "cpu/run.h"
@@ -110,7 +107,6 @@ static enum cpu_exit bt_run(struct cpu *cpu)
     struct bt *bt = cpu->engine;
     struct block_cache *in = &bt->cache;
     block_cache_start(in);
-    syscall(SYS_arch_prctl, ARCH_SET_GS, cpu);
     cpu->exc.vector = -1;
     if (bt->check) return check_run(cpu, bt);
     for (;;) {
@@ -149,7 +145,7 @@ void bt_set_loops(struct cpu *cpu, bool loop, bool close)
 /* The code memory is new. */
 static void set_up_code(struct cpu *cpu, struct bt *bt)
 {
-    translate_thunks(bt);
+    translate_thunks(bt, cpu);
     cpu->jumps = bt->cache.jumps;
     cpu_init_returns(cpu, bt->return_other);
 }
@@ -177,6 +173,10 @@ static void bt_unchanged(struct cpu *cpu, u64 offset)
 
 static int bt_create(struct cpu *cpu)
 {
+    if ((uintptr_t)cpu >> 31) {
+        fprintf(stderr, "calque: the translator needs memory below 2 GiB, and the host has none free\n");
+        return -ENOMEM;
+    }
     struct bt *bt = calloc(1, sizeof *bt);
     int err = -ENOMEM;
     if (!bt) {

@@ -9,7 +9,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#define LARGE_PAGE (2u << 20) /* the host's */
+#include "core/large.h"
+
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25 /* [madvise(2)], Linux 6.1; also for shared memory, whatever the administrator has said of large pages */
 #endif
@@ -17,14 +18,12 @@
 int code_memory_create(struct code_memory *m, size_t size)
 {
     memset(m, 0, sizeof *m);
-    m->size = (size + LARGE_PAGE - 1) & ~(size_t)(LARGE_PAGE - 1);
-    m->reserved_size = 2 * m->size + LARGE_PAGE;
-    m->reserved = mmap(NULL, m->reserved_size, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    if (m->reserved == MAP_FAILED) goto fail;
+    m->size = (size + LARGE_PAGE - 1) & ~(LARGE_PAGE - 1);
+    m->rw = large_map(m->size, PROT_NONE, false);
+    m->rx = large_map(m->size, PROT_NONE, false);
+    if (!m->rw || !m->rx) goto fail;
     /* Shared anonymous memory, and the same pages once more [mremap(2): old_size 0]; perf(1) looks into its map (perfmap.h) for
      * code in such memory, not for code in a named file. */
-    m->rw = (u8 *)(((uintptr_t)m->reserved + LARGE_PAGE - 1) & ~(uintptr_t)(LARGE_PAGE - 1));
-    m->rx = m->rw + m->size;
     if (mmap(m->rw, m->size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1, 0) == MAP_FAILED ||
         mremap(m->rw, 0, m->size, MREMAP_MAYMOVE | MREMAP_FIXED, m->rx) == MAP_FAILED ||
         mprotect(m->rx, m->size, PROT_READ | PROT_EXEC) < 0)
@@ -92,8 +91,9 @@ void *code_memory_find(const struct code_memory *m, const u8 *rx)
 
 void code_memory_destroy(struct code_memory *m)
 {
-    if (m->reserved && m->reserved != MAP_FAILED) munmap(m->reserved, m->reserved_size);
+    if (m->rw) munmap(m->rw, m->size);
+    if (m->rx) munmap(m->rx, m->size);
     free(m->begun);
     m->begun = NULL;
-    m->reserved = m->rw = m->rx = NULL;
+    m->rw = m->rx = NULL;
 }

@@ -23,8 +23,6 @@ struct code_memory {
     u8 *rw;      /* the view that is written */
     u8 *rx;      /* the view that runs */
     size_t size; /* bytes of each */
-    u8 *reserved; /* the addresses of both... */
-    size_t reserved_size; /* ... in bytes */
     struct code_region regions[CODE_REGIONS];
     unsigned current; /* the one being filled */
     void **begun;     /* by chunk of the code: the last thing whose code begins in it, or NULL */

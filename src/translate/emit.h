@@ -10,7 +10,9 @@
 enum { H_AX, H_CX, H_DX, H_BX, H_SP, H_BP, H_SI, H_DI, H_8, H_9, H_10, H_11, H_12, H_13, H_14, H_15, H_NONE };
 
 struct emit {
-    u8 *p; /* the next byte; there is always room (bt_translate() checks before) */
+    u8 *p;   /* the next byte; there is always room (bt_translate() checks before) */
+    s32 cpu; /* where struct cpu is, below 2 GiB: its fields are at absolute addresses, which the host's processor forwards from
+              * stores to loads sooner than those relative to a register, RIP or GS */
 };
 
 /* An r/m operand. */
@@ -21,23 +23,23 @@ struct rm {
     u8 scale;
     s32 disp;
 };
-enum { RM_REG, RM_MEM, RM_GS /* the same relative to GS, the CPU state */ };
+enum { RM_REG, RM_MEM, RM_CPU /* the same from the start of struct cpu */ };
 
 static inline struct rm rm_reg(unsigned reg) { return (struct rm){.kind = RM_REG, .reg = (u8)reg, .index = H_NONE}; }
 static inline struct rm rm_mem(unsigned base, s32 disp)
 {
     return (struct rm){.kind = RM_MEM, .reg = (u8)base, .index = H_NONE, .disp = disp};
 }
-static inline struct rm rm_gs(size_t offset)
+static inline struct rm rm_cpu(size_t offset)
 {
-    return (struct rm){.kind = RM_GS, .reg = H_NONE, .index = H_NONE, .disp = (s32)offset};
+    return (struct rm){.kind = RM_CPU, .reg = H_NONE, .index = H_NONE, .disp = (s32)offset};
 }
-static inline struct rm rm_gs_base(unsigned base, size_t offset)
+static inline struct rm rm_cpu_base(unsigned base, size_t offset)
 {
-    return (struct rm){.kind = RM_GS, .reg = (u8)base, .index = H_NONE, .disp = (s32)offset};
+    return (struct rm){.kind = RM_CPU, .reg = (u8)base, .index = H_NONE, .disp = (s32)offset};
 }
 /* A field of struct cpu. */
-#define STATE(field) rm_gs(offsetof(struct cpu, field))
+#define STATE(field) rm_cpu(offsetof(struct cpu, field))
 
 static inline void emit8(struct emit *e, unsigned v) { *e->p++ = (u8)v; }
 static inline void emit16(struct emit *e, unsigned v) { memcpy(e->p, &(u16){(u16)v}, 2); e->p += 2; }
@@ -57,6 +59,7 @@ static inline void emit_modrm(struct emit *e, unsigned reg, struct rm rm)
 {
     const bool base = rm.reg != H_NONE, index = rm.index != H_NONE;
     const unsigned r = (reg & 7) << 3;
+    if (rm.kind == RM_CPU) rm.disp += e->cpu;
     if (rm.kind == RM_REG) {
         emit8(e, 0xc0 | r | (rm.reg & 7));
         return;
@@ -82,7 +85,6 @@ static inline void emit_op(struct emit *e, unsigned prefixes, unsigned map, unsi
 {
     const bool mem = rm.kind != RM_REG, base = rm.reg != H_NONE, index = mem && rm.index != H_NONE;
     if (prefixes & E_LOCK) emit8(e, 0xf0);
-    if (rm.kind == RM_GS) emit8(e, 0x65);
     if (prefixes & E_66) emit8(e, 0x66);
     if (prefixes & E_F3) emit8(e, 0xf3);
     if (prefixes & E_F2) emit8(e, 0xf2);
@@ -130,7 +132,6 @@ static inline void emit_shift(struct emit *e, unsigned n, unsigned reg, unsigned
 static inline void emit_vex(struct emit *e, unsigned pp, bool w, bool l, unsigned map, unsigned code, unsigned reg, unsigned v,
                             struct rm rm)
 {
-    if (rm.kind == RM_GS) emit8(e, 0x65);
     emit8(e, 0xc4);
     emit8(e, (reg & 8 ? 0 : 0x80u) | (rm.index != H_NONE && (rm.index & 8) ? 0 : 0x40u) |
                  (rm.reg != H_NONE && (rm.reg & 8) ? 0 : 0x20u) | map);

@@ -180,7 +180,7 @@ void group_plan(struct tr *t, bool wanted)
 
 static struct rm shared_addend(const struct group *g, const struct tr *t)
 {
-    return rm_gs(offsetof(struct cpu, shared) + 8 * (size_t)(g - t->groups));
+    return rm_cpu(offsetof(struct cpu, shared) + 8 * (size_t)(g - t->groups));
 }
 
 void group_probe(struct tr *t, unsigned n)

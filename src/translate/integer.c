@@ -43,7 +43,7 @@ static void remember(struct tr *t, const struct form *f, unsigned prefixes, unsi
                      const u8 *code, unsigned len)
 {
     const struct insn *i = t->i;
-    struct emit r = {.p = t->rec};
+    struct emit r = {.p = t->rec, .cpu = t->e.cpu};
     switch (i->mnemonic) {
     case I_cmp:
     case I_test:
@@ -92,7 +92,7 @@ static void remember(struct tr *t, const struct form *f, unsigned prefixes, unsi
 /* `code` compares T_B, which cpu->compared has a copy of. */
 static void remember_kept(struct tr *t, u32 regs_used, const u8 *code, unsigned len)
 {
-    struct emit r = {.p = t->rec};
+    struct emit r = {.p = t->rec, .cpu = t->e.cpu};
     emit_load(&r, T_B, STATE(compared));
     emit_bytes(&r, code, len);
     t->rec_len = (u8)(r.p - t->rec);
@@ -249,7 +249,7 @@ static bool translate_form(struct tr *t)
         flags_made(t);
         t->carry_mem = carry;
         if (kept && !patched) remember_kept(t, used, code, len);
-        else if ((u.full || counts) && !reg_temp && !rm_temp && !turned && !patched && rm.kind != RM_GS) remember(t, &f, prefixes, reg, rm, used, code, len);
+        else if ((u.full || counts) && !reg_temp && !rm_temp && !turned && !patched && rm.kind != RM_CPU) remember(t, &f, prefixes, reg, rm, used, code, len);
     }
     if (g ? !turned : held && !f.is_mem && !reg_temp) t->shared_until = e->p;
     if (s) stub_back(t, s);

@@ -328,7 +328,7 @@ static bool expects_return(const struct tr *t)
 
 void emit_compare_returns(struct tr *t)
 {
-    emit_op(&t->e, E_W, 0, 0x3b, H_SP, rm_gs(offsetof(struct cpu, return_limit) + t->context * sizeof(u64)));
+    emit_op(&t->e, E_W, 0, 0x3b, H_SP, rm_cpu(offsetof(struct cpu, return_limit) + t->context * sizeof(u64)));
 }
 
 /* Push the return address, also in T_B, without moving the stack pointer yet. */

@@ -101,7 +101,7 @@ void run_before(struct tr *t, unsigned n)
         r->stub = new_stub(t);
         r->stub->span = r->span;
         emit_probe_span(t, r->stub, &r->sum, r->span, r->write);
-        emit_store(&t->e, T_A, rm_gs(offsetof(struct cpu, shared) + 8 * GROUP_RUN));
+        emit_store(&t->e, T_A, rm_cpu(offsetof(struct cpu, shared) + 8 * GROUP_RUN));
         r->before = t->flags;
         t->run = r;
         t->moved = 0;

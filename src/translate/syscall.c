@@ -10,7 +10,7 @@
 #define KERNEL_MODE(context) ((u8)(CODE_64 | (context) << 2 | MODE_FLAT | MODE_RING0))
 #define USER_MODE            ((u8)(CODE_64 | TLB_USER << 2 | MODE_FLAT))
 
-static struct rm segment_of(unsigned seg, size_t field) { return rm_gs(offsetof(struct cpu, seg) + seg * sizeof(struct segment) + field); }
+static struct rm segment_of(unsigned seg, size_t field) { return rm_cpu(offsetof(struct cpu, seg) + seg * sizeof(struct segment) + field); }
 
 /* T_A is a selector and more; T_A plus n becomes that of a flat segment. Uses T_B. */
 static void emit_flat(struct emit *e, unsigned seg, unsigned attr, unsigned cpl, s32 n)
@@ -50,11 +50,10 @@ void emit_context(struct emit *e, unsigned from, unsigned to, u8 mode)
     emit_mov_imm64(e, T_A, (u64)mode << 56);
     emit_op(e, E_W, 0, 0x0b, T_A, to == TLB_USER ? STATE(code_gen) : STATE(code_gen_kernel));
     emit_store(e, T_A, STATE(code_key));
-    emit_load(e, T_A, STATE(self));
-    emit_lea(e, true, T_A, rm_mem(T_A, (s32)(offsetof(struct cpu, tlbs) + to * sizeof(struct tlb))));
+    emit_lea(e, false, T_A, rm_cpu(offsetof(struct cpu, tlbs) + to * sizeof(struct tlb)));
     emit_store(e, T_A, STATE(tlb));
-    emit_store(e, H_SP, rm_gs(offsetof(struct cpu, returns_saved) + from * sizeof(void *)));
-    emit_load(e, H_SP, rm_gs(offsetof(struct cpu, returns_saved) + to * sizeof(void *)));
+    emit_store(e, H_SP, rm_cpu(offsetof(struct cpu, returns_saved) + from * sizeof(void *)));
+    emit_load(e, H_SP, rm_cpu(offsetof(struct cpu, returns_saved) + to * sizeof(void *)));
     emit_op(e, 0, 0, 0xc6, 0, STATE(returns_context));
     emit8(e, to);
 }
@@ -93,7 +92,7 @@ static void emit_declines(struct emit *e, unsigned to, u8 mode)
     emit_op(e, 0, 0, 0xf6, 0, STATE(fpu_live));
     emit8(e, FPU_X87);
     emit_decline(e, CC_NE);
-    emit_op(e, 0, 0, 0x80, 7, rm_gs(offsetof(struct cpu, returns_mode) + to)); /* cpu_code_mode() has to empty them */
+    emit_op(e, 0, 0, 0x80, 7, rm_cpu(offsetof(struct cpu, returns_mode) + to)); /* cpu_code_mode() has to empty them */
     emit8(e, mode);
     emit_decline(e, CC_NE);
 }

@@ -94,7 +94,7 @@ static void emit_to_guest(struct tr *t, unsigned guest, unsigned prefixes, unsig
 
 static struct rm selector_of(unsigned seg)
 {
-    return rm_gs(offsetof(struct cpu, seg) + seg * sizeof(struct segment) + offsetof(struct segment, selector));
+    return rm_cpu(offsetof(struct cpu, seg) + seg * sizeof(struct segment) + offsetof(struct segment, selector));
 }
 
 static bool translate_mov_from_sreg(struct tr *t)
@@ -132,8 +132,8 @@ static void emit_real_load(struct tr *t, unsigned seg)
     struct emit *e = &t->e;
     emit_op(e, E_66, 0, 0x89, T_B, selector_of(seg));
     emit_shift(e, 4, T_B, 4);
-    emit_store(e, T_B, rm_gs(offsetof(struct cpu, seg) + seg * sizeof(struct segment) + offsetof(struct segment, base)));
-    emit_store(e, T_B, rm_gs(offsetof(struct cpu, win) + seg * sizeof(struct segment_window) + offsetof(struct segment_window, base)));
+    emit_store(e, T_B, rm_cpu(offsetof(struct cpu, seg) + seg * sizeof(struct segment) + offsetof(struct segment, base)));
+    emit_store(e, T_B, rm_cpu(offsetof(struct cpu, win) + seg * sizeof(struct segment_window) + offsetof(struct segment_window, base)));
 }
 
 static bool translate_mov_to_sreg(struct tr *t)
@@ -212,7 +212,7 @@ static bool translate_mov_from_cr(struct tr *t)
     case 4: field = offsetof(struct cpu, cr4); break;
     default: return false;
     }
-    emit_to_guest(t, o[0].reg, t->is64 ? E_W : 0, 0, 0x8b, rm_gs(field));
+    emit_to_guest(t, o[0].reg, t->is64 ? E_W : 0, 0, 0x8b, rm_cpu(field));
     return true;
 }
 
@@ -233,7 +233,7 @@ static bool translate_base(struct tr *t, unsigned seg, bool write)
 {
     struct emit *e = &t->e;
     const unsigned guest = t->i->operands[0].reg, w = t->i->opsize == 8 ? E_W : 0;
-    const struct rm base = rm_gs(offsetof(struct cpu, seg) + seg * sizeof(struct segment) + offsetof(struct segment, base));
+    const struct rm base = rm_cpu(offsetof(struct cpu, seg) + seg * sizeof(struct segment) + offsetof(struct segment, base));
     const struct rm reg = resident(guest) ? rm_reg(host_reg(guest)) : guest_mem(guest);
     if (!t->is64) return false;
     flags_before(t, true, !write && resident(guest) ? bit(host_reg(guest)) : 0, false);
@@ -249,7 +249,7 @@ static bool translate_base(struct tr *t, unsigned seg, bool write)
         emit_op(e, E_W, 0, 0x3b, T_A, rm_reg(T_B));
         stub_from(t, s, CC_NE);
         emit_store(e, T_B, base);
-        emit_store(e, T_B, rm_gs(offsetof(struct cpu, win) + seg * sizeof(struct segment_window)));
+        emit_store(e, T_B, rm_cpu(offsetof(struct cpu, win) + seg * sizeof(struct segment_window)));
     } else {
         emit_op(e, w, 0, 0x8b, T_B, base);
         emit_store(e, T_B, reg);
@@ -339,7 +339,7 @@ static bool translate_ac(struct tr *t, bool set, bool *ended)
     const u8 mode = (u8)((t->b->mode & ~0xcu) | context << 2);
     flags_to_mem(t);
     struct stub *s = new_stub(t);
-    emit_op(e, 0, 0, 0x80, 7, rm_gs(offsetof(struct cpu, returns_mode) + context)); /* cpu_update_mode() has to empty them */
+    emit_op(e, 0, 0, 0x80, 7, rm_cpu(offsetof(struct cpu, returns_mode) + context)); /* cpu_update_mode() has to empty them */
     emit8(e, mode);
     stub_from(t, s, CC_NE);
     if (!set) {

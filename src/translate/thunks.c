@@ -21,7 +21,7 @@ static void emit_fpu_save(struct emit *e)
     emit_op(e, 0, 0, 0x80, 7, STATE(fpu_live));
     emit8(e, 0);
     u8 *none = emit_jump(e, CC_E);
-    emit_load(e, H_DI, STATE(self));
+    emit_mov_imm64(e, H_DI, (u64)e->cpu);
     emit_mov_imm64(e, H_AX, (u64)(uintptr_t)fpu_save_live);
     emit_op(e, 0, 0, 0xff, 2, rm_reg(H_AX));
     emit_patch(none, e->p);
@@ -57,7 +57,7 @@ static u8 *emit_light(struct emit *e, struct bt *bt, light_fn *fn)
     u8 *start = code_memory_rx(&bt->code, e->p);
     for (unsigned g = 0; g < 16; g++)
         if (resident(g) && (CALLER_SAVED & bit(host_reg(g)))) emit_store(e, host_reg(g), guest_mem(g));
-    emit_load(e, H_DI, STATE(self));
+    emit_mov_imm64(e, H_DI, (u64)e->cpu);
     emit_store(e, T_B, rm_reg(H_SI));
     emit_store(e, T_A, rm_reg(H_DX));
     emit_to_c(e, 8);
@@ -98,12 +98,12 @@ static void emit_unexpected(struct emit *e, bool segmented)
     emit8(e, 0xc3);
 }
 
-void translate_thunks(struct bt *bt)
+void translate_thunks(struct bt *bt, const struct cpu *cpu)
 {
     bt->bmi2 = __builtin_cpu_supports("bmi2");
     static const u8 pushes[] = {0x53, 0x55, 0x41, 0x54, 0x41, 0x55, 0x41, 0x56, 0x41, 0x57, 0x48, 0x83, 0xec, 0x08};
     struct code_region *region = code_memory_current(&bt->code);
-    struct emit em = {.p = region->code}, *e = &em;
+    struct emit em = {.p = region->code, .cpu = (s32)(uintptr_t)cpu}, *e = &em;
     bt->enter = code_memory_rx(&bt->code, e->p);
     emit_bytes(e, pushes, sizeof pushes); /* push rbx rbp r12 r13 r14 r15; sub rsp, 8 */
     emit_store(e, H_DI, rm_reg(H_14));
@@ -132,7 +132,7 @@ void translate_thunks(struct bt *bt)
     emit_save_registers(e);
     emit_to_c(e, 0);
     emit_fpu_save(e);
-    emit_load(e, H_DI, STATE(self));
+    emit_mov_imm64(e, H_DI, (u64)e->cpu);
     emit_store(e, H_14, rm_reg(H_SI));
     emit_mov_imm64(e, H_AX, (u64)(uintptr_t)bt_denied);
     emit_op(e, 0, 0, 0xff, 2, rm_reg(H_AX));
@@ -143,7 +143,7 @@ void translate_thunks(struct bt *bt)
     emit_op(e, E_W, 0, 0x03, H_15, STATE(page_rip));
     emit_store(e, H_15, STATE(block_rip));
     emit_store(e, H_15, STATE(regs[REG_RIP]));
-    emit_load(e, H_DI, STATE(self));
+    emit_mov_imm64(e, H_DI, (u64)e->cpu);
     emit_store(e, H_14, rm_reg(H_SI));
     emit_to_c(e, 8);
     emit_mov_imm64(e, H_AX, (u64)(uintptr_t)bt_slow);

@@ -231,7 +231,7 @@ static inline u8 *thunk_rw(const struct bt *bt, const u8 *rx) { return bt->code.
 
 static inline bool resident(unsigned guest) { return guest < RESIDENT; }
 static inline unsigned host_reg(unsigned guest) { return guest == R_SP ? H_GSP : guest == R_12 ? H_G12 : guest; }
-static inline struct rm guest_mem(unsigned guest) { return rm_gs(offsetof(struct cpu, regs) + 8 * guest); }
+static inline struct rm guest_mem(unsigned guest) { return rm_cpu(offsetof(struct cpu, regs) + 8 * guest); }
 /* The stack pointer becomes that register plus n. */
 static inline void emit_set_sp(struct tr *t, unsigned reg, s32 n)
 {

@@ -192,6 +192,7 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b, bool loop,
     t->bt = bt;
     t->cpu = cpu;
     t->b = b;
+    t->e.cpu = (s32)(uintptr_t)cpu;
     t->is64 = (b->mode & 3) == CODE_64;
     t->segmented = !t->is64 && !(b->mode & MODE_FLAT);
     t->half_stack = t->segmented && !(b->mode & MODE_STACK32);

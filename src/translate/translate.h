@@ -115,7 +115,7 @@ struct bt {
 };
 
 /* Emit the thunks at the start of the code memory. */
-void translate_thunks(struct bt *bt);
+void translate_thunks(struct bt *bt, const struct cpu *cpu);
 /* What is known of a block while it is translated. For free(); NULL: no memory, with a message. */
 struct tr *translate_state(void);
 /* Translate a cached block, as one that runs in a loop, in a close one, or in none; there must be room in the code memory. Sets block->host. */
