@@ -41,12 +41,15 @@ struct fixup {
 #define SLOT_SIZE  16
 #define SLOT_COUNT 6
 
+#define POOL 512u
+
 struct generator {
     struct generator_options o;
     struct form_list *forms;
     unsigned mnemonics;
-    u64 image_batch;        /* what image[] holds */
+    u64 image_batch;        /* what image[] and pools[] hold */
     u8 image[IMAGE_SIZE];
+    u64 pools[4][POOL];     /* values for vector registers: doubles, singles, and any */
 };
 
 /* One case under construction. */
@@ -849,19 +852,10 @@ static void random_fpu(struct build *b, struct machine_state *s)
             memset(st + 8, 0xff, 2);
         }
     }
-    unsigned kind = rng_below(r, 4);
-    for (unsigned n = 0; n < 16; n++) {
-        for (unsigned half = 0; half < 2; half++) {
-            u64 v = kind == 0 ? random_double(r) : kind == 1 ? random_single(r) | (u64)random_single(r) << 32 : random_data(r);
-            u64 h = kind == 0 ? random_double(r) : kind == 1 ? random_single(r) | (u64)random_single(r) << 32 : random_data(r);
-            if (b->mode == CODE_64 || n < 8) {
-                memcpy(s->legacy + 160 + 16 * n + 8 * half, &v, 8);
-                memcpy(s->ymm_high + 16 * n + 8 * half, &h, 8);
-            } else {
-                memset(s->ymm_high + 16 * n + 8 * half, 0, 8);
-            }
-        }
-    }
+    const u64 *pool = b->g->pools[rng_below(r, 4)];
+    const unsigned bytes = b->mode == CODE_64 ? 256 : 128;
+    memcpy(s->legacy + 160, pool + rng_below(r, POOL - 32), bytes);
+    memcpy(s->ymm_high, pool + rng_below(r, POOL - 32), bytes);
 }
 
 static u16 pick_data_segment(struct rng *r, enum code_size mode)
@@ -1000,10 +994,22 @@ static bool undefined_bytes(struct build *b)
     return false;
 }
 
+static void generate_pools(struct generator *g, u64 batch)
+{
+    struct rng r = rng_seeded(g->o.seed ^ 0xa5a5a5a5, batch);
+    for (unsigned n = 0; n < POOL; n++) {
+        g->pools[0][n] = random_double(&r);
+        g->pools[1][n] = random_single(&r) | (u64)random_single(&r) << 32;
+        g->pools[2][n] = random_data(&r);
+        g->pools[3][n] = random_data(&r);
+    }
+    generate_image(g, batch, g->image);
+    g->image_batch = batch;
+}
+
 void generate_case(struct generator *g, u64 index, struct oracle_case *c)
 {
-    if (g->image_batch != index / BATCH) generate_image(g, index / BATCH, g->image);
-    g->image_batch = index / BATCH;
+    if (g->image_batch != index / BATCH) generate_pools(g, index / BATCH);
     struct build b = {.g = g, .c = c, .rng = rng_seeded(g->o.seed, index), .mode = g->o.mode,
                       .width = g->o.mode == CODE_64 ? 8 : g->o.mode == CODE_32 ? 4 : 2};
     struct rng *r = &b.rng;
@@ -1038,18 +1044,12 @@ void generate_case(struct generator *g, u64 index, struct oracle_case *c)
 void generate_image(const struct generator *g, u64 batch, u8 *image)
 {
     struct rng r = rng_seeded(g->o.seed ^ 0x5a5a5a5a, batch);
-    for (unsigned at = 0; at < IMAGE_SIZE; at += 8) {
-        unsigned w = image_to_window(at);
-        u64 v = w >= CODE_OFF && w < CODE_OFF + CODE_SIZE ? 0xcccccccccccccccc : random_data(&r);
-        if ((at & 0xff) == 0x40) { /* an extended-precision number every so often */
-            u8 x[16] = {0};
-            random_extended(&r, x);
-            if (v != 0xcccccccccccccccc) {
-                memcpy(image + at, x, 8);
-                continue;
-            }
-        }
-        memcpy(image + at, &v, 8);
+    memset(image, 0xcc, CODE_SIZE); /* it begins with the code: see CODE_PAGES */
+    for (unsigned at = CODE_SIZE; at < IMAGE_SIZE; at += 8) {
+        u64 v = random_data(&r);
+        u8 x[10];
+        if ((at & 0xff) == 0x40) random_extended(&r, x); /* an extended-precision number every so often */
+        memcpy(image + at, (at & 0xff) == 0x40 ? x : (const u8 *)&v, 8);
     }
 }
 

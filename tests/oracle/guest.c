@@ -50,6 +50,8 @@ enum {
 #define PTE_AD 0x60ull
 #define PTE_NX (1ull << 63)
 
+#define TRANSLATED (16u << 20) /* bytes of code memory: few, so that it is used again and again */
+
 #define SEL_KERNEL_CODE 0x10
 #define SEL_TSS 0x40
 #define SEL_LDTR 0x50
@@ -152,6 +154,7 @@ struct guest *guest_create(const char *engine, const struct cpu_model *model, co
     g->cpu = cpu_create(0, g->mem, g->io, g->ram, &no_devices, model, translate ? &bt_engine : &interp_engine);
     if (!g->cpu) goto fail;
     g->translates = translate;
+    if (translate && bt_set_code_bytes(g->cpu, TRANSLATED) < 0) goto fail;
     timer_guest = g;
     signal(SIGVTALRM, on_timer);
     struct itimerval tick = {.it_interval = {.tv_usec = 100000}, .it_value = {.tv_usec = 100000}};

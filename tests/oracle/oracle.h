@@ -102,7 +102,7 @@ struct oracle_result {
     u8 image[IMAGE_SIZE]; /* ... are here, unless result_complete() added the others */
 };
 
-#define BATCH 64u /* cases that share one base image */
+#define BATCH 128u /* cases that share one base image */
 
 /* The window becomes the image, and has the case's code, ... */
 void window_fill(u8 *window, const u8 *image);
