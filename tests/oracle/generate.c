@@ -6,70 +6,10 @@
  *
  * Undefined flags are followed through the sequence, and instructions that would read one are not generated; so a
  * difference is never blamed on an undefined flag, but in the flags at the end, where oracle_case.undefined_at says so. */
-#include "oracle.h"
-
 #include <stdlib.h>
 #include <string.h>
 
-#include "forms.h"
-#include "random.h"
-
-enum { R_AX, R_CX, R_DX, R_BX, R_SP, R_BP, R_SI, R_DI };
-
-#define FLAGS_ARITH (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF)
-
-/* What is known about a register at this point of the sequence. */
-enum reg_state {
-    REG_FREE,    /* not used yet: its start value can be chosen */
-    REG_KNOWN,   /* value[] holds it */
-    REG_UNKNOWN,
-};
-
-enum fixup_kind { FIX_REL, FIX_ABS, FIX_SLOT };
-struct fixup {
-    enum fixup_kind kind;
-    u8 size;        /* of the field; of a far pointer the offset's */
-    u16 selector;   /* whose segment the address is an offset in; stored behind it if far */
-    bool far;
-    u16 at;         /* field in code[] */
-    u16 next;       /* end of the instruction, for FIX_REL */
-    u16 target;     /* instruction index; beyond the last: the end */
-};
-
-#define CODE_MAX   300 /* instructions */
-#define SLOT_FIRST 304 /* pointers to code, for indirect jumps */
-#define SLOT_SIZE  16
-#define SLOT_COUNT 6
-
-#define POOL 512u
-
-struct generator {
-    struct generator_options o;
-    struct form_list *forms;
-    unsigned mnemonics;
-    u64 image_batch;        /* what image[] and pools[] hold */
-    u8 image[IMAGE_SIZE];
-    u64 pools[4][POOL];     /* values for vector registers: doubles, singles, and any */
-};
-
-/* One case under construction. */
-struct build {
-    const struct generator *g;
-    struct oracle_case *c;
-    struct rng rng;
-    enum code_size mode;
-    unsigned width;             /* of a register: 2, 4, 8 */
-    enum reg_state state[16];
-    u64 value[16];
-    u16 undefined;              /* flags undefined at this point */
-    unsigned join;              /* index of the furthest jump target: until there definitions may be jumped over */
-    bool x87;                   /* an x87 instruction has changed the pointers */
-    bool x87_shown;             /* an instruction shows them, which a return may lead to once more */
-    u16 keep;                   /* registers that must not be written (loop counters) */
-    struct fixup fixups[32];
-    unsigned nfixups, nslots;
-    unsigned pos;
-};
+#include "build.h"
 
 struct encoding {
     u8 b[16];
@@ -78,8 +18,7 @@ struct encoding {
 
 /* ---- addresses ---- */
 
-/* A window offset for an operand of size bytes. */
-static unsigned pick_target(struct build *b, unsigned size, bool aligned)
+unsigned pick_target(struct build *b, unsigned size, bool aligned)
 {
     struct rng *r = &b->rng;
     unsigned p = rng_below(r, 100), t;
@@ -97,7 +36,7 @@ static unsigned pick_target(struct build *b, unsigned size, bool aligned)
     return t;
 }
 
-static u64 segment_base(const struct build *b, unsigned seg)
+u64 segment_base(const struct build *b, unsigned seg)
 {
     const struct machine_state *s = &b->c->in;
     if (b->mode == CODE_64) return seg == SEG_FS ? s->fs_base : seg == SEG_GS ? s->gs_base : 0;
@@ -111,7 +50,7 @@ static u64 size_mask(unsigned size) { return size == 8 ? ~0ull : (1ull << 8 * si
 
 /* ---- emitting ---- */
 
-static bool emit(struct build *b, const u8 *bytes, unsigned n, unsigned mnemonic)
+bool emit(struct build *b, const u8 *bytes, unsigned n, unsigned mnemonic)
 {
     struct oracle_case *c = b->c;
     if (b->pos + n > CODE_MAX || c->ninsns >= MAX_INSNS) return false;
@@ -125,8 +64,7 @@ static bool emit(struct build *b, const u8 *bytes, unsigned n, unsigned mnemonic
     return true;
 }
 
-/* MOV reg, value; in 64-bit mode with 32 bits when they are enough. */
-static bool emit_mov(struct build *b, unsigned reg, u64 value)
+bool emit_mov(struct build *b, unsigned reg, u64 value)
 {
     u8 code[10];
     unsigned n = 0, size = b->width;
@@ -148,8 +86,7 @@ static bool emit_mov(struct build *b, unsigned reg, u64 value)
     return true;
 }
 
-/* Make the register hold the value in front of the next instruction. */
-static bool ensure(struct build *b, unsigned reg, u64 value)
+bool ensure(struct build *b, unsigned reg, u64 value)
 {
     if (b->state[reg] == REG_FREE) {
         if (b->mode != CODE_64) value &= 0xffffffff;
@@ -264,8 +201,6 @@ static void build_bytes(struct build *b, const struct form *f, struct encoding *
 }
 
 /* ---- registers the operand list does not show ---- */
-
-#define MASK(r) (1u << (r))
 
 static u32 implicit_written(const struct insn *i)
 {
@@ -390,7 +325,7 @@ static bool aim(struct build *b, struct encoding *e, const struct insn *i, u64 e
     return ensure(b, i->base, want);
 }
 
-static unsigned add_fixup(struct build *b, enum fixup_kind kind, unsigned at, unsigned size, unsigned next, unsigned skip)
+unsigned add_fixup(struct build *b, enum fixup_kind kind, unsigned at, unsigned size, unsigned next, unsigned skip)
 {
     unsigned target = b->c->ninsns + 1 + skip;
     if (b->nfixups + 2 >= ARRAY_LEN(b->fixups)) return target;
@@ -532,8 +467,6 @@ static bool prepare(struct build *b, const struct insn *i, int t)
     return true;
 }
 
-static bool add_instruction(struct build *b);
-
 /* Selectors and pushes that later instructions of the same kind need in memory are put there by a PUSH. */
 static bool emit_push(struct build *b, u32 value, bool fix, unsigned skip)
 {
@@ -672,6 +605,35 @@ static void track_flags(struct build *b, const struct insn *i)
     b->undefined = (u16)((b->undefined & ~defined) | op->undefined);
 }
 
+/* Append an instruction and note what is known afterwards. */
+static bool append(struct build *b, const struct insn *i, const u8 *code)
+{
+    for (unsigned k = 0; k < i->noperands; k++) {
+        const struct operand *o = &i->operands[k];
+        if (o->kind == OPND_GPR || o->kind == OPND_GPRH) use(b, o->reg);
+    }
+    if (i->base < 16) use(b, i->base);
+    if (i->index < 16) use(b, i->index);
+    u32 implicit = implicit_read(i);
+    for (unsigned k = 0; k < 16; k++)
+        if (implicit >> k & 1) use(b, k);
+    if (!emit(b, code, i->len, i->mnemonic)) return false;
+    u32 dead = written(i);
+    for (unsigned k = 0; k < 16; k++)
+        if ((dead >> k & 1) && k != R_SP) b->state[k] = REG_UNKNOWN;
+    track_flags(b, i);
+    if (i->opcode->attr & ATTR_X87) b->x87 = true;
+    if (shows_x87_pointers(i->mnemonic)) b->x87_shown = true;
+    return true;
+}
+
+bool add_bytes(struct build *b, const u8 *code)
+{
+    struct insn i;
+    if (decode(&i, code, 15, b->mode) <= 0 || !form_runnable(&i, b->mode, b->g->o.model)) return false;
+    return !reads_undefined(b, &i) && !(written(&i) & b->keep) && append(b, &i, code);
+}
+
 static bool try_instruction(struct build *b)
 {
     const struct generator *g = b->g;
@@ -743,42 +705,41 @@ static bool try_instruction(struct build *b)
 
     /* Patched now: the final form. */
     struct insn final;
-    len = decode(&final, e.b, 15, b->mode);
-    if (len != i.len) return false;
-    for (unsigned k = 0; k < final.noperands; k++) {
-        const struct operand *o = &final.operands[k];
-        if (o->kind == OPND_GPR || o->kind == OPND_GPRH) use(b, o->reg);
-    }
-    if (final.base < 16) use(b, final.base);
-    if (final.index < 16) use(b, final.index);
-    u32 implicit = implicit_read(&final);
-    for (unsigned k = 0; k < 16; k++)
-        if (implicit >> k & 1) use(b, k);
-    if (!emit(b, e.b, (unsigned)len, final.mnemonic)) return false;
-    u32 dead = written(&final);
-    for (unsigned k = 0; k < 16; k++)
-        if ((dead >> k & 1) && k != R_SP) b->state[k] = REG_UNKNOWN;
-    track_flags(b, &final);
-    if (final.opcode->attr & ATTR_X87) b->x87 = true;
-    if (shows_x87_pointers(final.mnemonic)) b->x87_shown = true;
-    return true;
+    if (decode(&final, e.b, 15, b->mode) != i.len) return false;
+    return append(b, &final, e.b);
 }
 
 /* A case must not be left half changed by an attempt that failed. */
-static bool add_instruction(struct build *b)
+bool add_instruction(struct build *b)
 {
     for (unsigned tries = 0; tries < 60; tries++) {
-        static _Thread_local struct build saved;
-        static _Thread_local struct oracle_case saved_case;
-        saved = *b;
-        saved_case = *b->c;
+        struct oracle_case *c = b->c;
+        const struct build saved = *b;
+        const struct machine_state in = c->in;
+        const unsigned ninsns = c->ninsns;
         if (try_instruction(b)) return true;
-        struct rng rng = b->rng;
-        *b->c = saved_case;
+        const struct rng rng = b->rng;
+        memset(c->code + saved.pos, 0xcc, b->pos - saved.pos);
+        c->in = in;
+        c->ninsns = ninsns;
         *b = saved;
         b->rng = rng;
     }
     return false;
+}
+
+void forget_all(struct build *b)
+{
+    b->undefined |= FLAGS_ARITH; /* as they may be when it comes round again */
+    forget_registers(b);
+}
+
+void forget_registers(struct build *b)
+{
+    for (unsigned k = 0; k < 16; k++) {
+        use(b, k);
+        if (k != R_SP) b->state[k] = REG_UNKNOWN;
+    }
 }
 
 /* MOV CX, n; body; LOOP or DEC + JNZ back to the body. */
@@ -788,144 +749,11 @@ static void add_loop(struct build *b)
     if (!emit_mov(b, R_CX, 1 + rng_below(&b->rng, 6))) return;
     unsigned head = b->pos, body = 1 + rng_below(&b->rng, 3);
     b->keep = MASK(R_CX);
-    b->undefined |= FLAGS_ARITH; /* as they may be when the body comes round again */
-    for (unsigned k = 0; k < 16; k++)
-        if (k != R_CX) b->state[k] = b->state[k] == REG_FREE ? REG_KNOWN : b->state[k];
-    for (unsigned k = 0; k < 16; k++) {
-        if (k == R_CX || k == R_SP) continue;
-        b->value[k] = b->state[k] == REG_KNOWN ? b->value[k] : 0;
-        b->state[k] = REG_UNKNOWN;
-    }
-    b->state[R_CX] = REG_UNKNOWN;
+    forget_all(b);
     while (body--) add_instruction(b);
     u8 code[2] = {0xe2, (u8)(head - (b->pos + 2))};
     if (b->pos + 2 - head <= 128) emit(b, code, 2, I_loop);
     b->keep = 0;
-}
-
-/* ---- the start state ---- */
-
-static void random_fpu(struct build *b, struct machine_state *s)
-{
-    struct rng *r = &b->rng;
-    u16 cw = 0x37f, sw = 0;
-    u8 tags = 0xff;
-    u32 mxcsr = 0x1f80;
-    if (rng_percent(r, 60)) cw = (u16)((cw & ~0xf00) | (rng_next(r) & 0xf00));
-    if (rng_percent(r, 20)) cw = (u16)((cw & ~0x3f) | (rng_next(r) & 0x3f));
-    sw = (u16)(rng_next(r) & 0x7800); /* TOP and C3 */
-    if (rng_percent(r, 50)) sw |= (u16)(rng_next(r) & 0x4700);
-    if (rng_percent(r, 30)) sw |= (u16)(rng_next(r) & 0x7f & (rng_percent(r, 85) ? cw | 0x40 : 0x7f));
-    if (sw & ~cw & 0x3f) sw |= 0x8080;
-    if (rng_percent(r, 30)) tags = (u8)rng_next(r);
-    else if (rng_percent(r, 20)) tags = 0;
-    if (rng_percent(r, 50)) mxcsr = (mxcsr & ~0x6000u) | ((u32)rng_next(r) & 0x6000);
-    if (rng_percent(r, 15)) mxcsr |= (u32)rng_next(r) & 0x8040;
-    if (rng_percent(r, 15)) mxcsr &= ~((u32)rng_next(r) & 0x1f80);
-    if (rng_percent(r, 30)) mxcsr |= (u32)rng_next(r) & 0x3f;
-    memset(s->legacy, 0, sizeof s->legacy);
-    memcpy(s->legacy + 0, &cw, 2);
-    memcpy(s->legacy + 2, &sw, 2);
-    s->legacy[4] = tags;
-    if (rng_percent(r, 50)) {
-        u64 ip = rng_next(r), dp = rng_next(r);
-        u16 op = (u16)(rng_next(r) & 0x7ff);
-        if (b->mode == CODE_64) {
-            ip = (u64)((s64)ip >> 17);
-            dp = (u64)((s64)dp >> 17);
-        } else {
-            ip = (u32)ip, dp = (u32)dp;
-        }
-        memcpy(s->legacy + 6, &op, 2);
-        memcpy(s->legacy + 8, &ip, 8);
-        memcpy(s->legacy + 16, &dp, 8);
-    }
-    memcpy(s->legacy + 24, &mxcsr, 4);
-    memset(s->legacy + 28, 0xff, 2);
-    bool mmx = rng_percent(r, 25);
-    for (unsigned n = 0; n < 8; n++) {
-        u8 *st = s->legacy + 32 + 16 * n;
-        random_extended(r, st);
-        if (mmx) {
-            u64 v = random_data(r);
-            memcpy(st, &v, 8);
-            memset(st + 8, 0xff, 2);
-        }
-    }
-    const u64 *pool = b->g->pools[rng_below(r, 4)];
-    const unsigned bytes = b->mode == CODE_64 ? 256 : 128;
-    memcpy(s->legacy + 160, pool + rng_below(r, POOL - 32), bytes);
-    memcpy(s->ymm_high, pool + rng_below(r, POOL - 32), bytes);
-}
-
-static u16 pick_data_segment(struct rng *r, enum code_size mode)
-{
-    unsigned p = rng_below(r, 100);
-    if (mode == CODE_16) return p < 75 ? SEL_LDT(LDT_DATA16) : p < 85 ? SEL_LDT(LDT_SHORT) : p < 90 ? SEL_LDT(LDT_RO)
-                              : p < 95 ? SEL_LDT(LDT_DOWN) : p < 98 ? SEL_DATA_FLAT : 0;
-    return p < 60 ? SEL_DATA_FLAT : p < 80 ? SEL_LDT(LDT_DATA32) : p < 85 ? SEL_LDT(LDT_SHORT) : p < 90 ? SEL_LDT(LDT_RO)
-         : p < 95 ? SEL_LDT(LDT_DOWN) : p < 97 ? SEL_LDT(LDT_CODE32) : p < 98 ? 0 : SEL_LDT(LDT_DATA16);
-}
-
-static void random_segments(struct build *b, struct machine_state *s)
-{
-    struct rng *r = &b->rng;
-    switch (b->mode) {
-    case CODE_64:
-        s->cs = SEL_CODE64;
-        s->ss = SEL_DATA_FLAT;
-        s->ds = rng_percent(r, 50) ? 0 : SEL_DATA_FLAT;
-        s->es = rng_percent(r, 50) ? 0 : SEL_DATA_FLAT;
-        s->fs_base = rng_percent(r, 20) ? 0 : WINDOW + DATA_OFF - rng_below(r, 0x10000);
-        s->gs_base = rng_percent(r, 20) ? rng_next(r) >> 17 : WINDOW + DATA_OFF + rng_below(r, DATA_SIZE);
-        return;
-    case CODE_32:
-        s->cs = SEL_CODE32_FLAT;
-        s->ss = s->ds = s->es = s->fs = s->gs = SEL_DATA_FLAT;
-        if (rng_percent(r, 50)) break;
-        s->cs = rng_percent(r, 50) ? SEL_CODE32_FLAT : SEL_LDT(LDT_CODE32);
-        s->ss = rng_percent(r, 40) ? SEL_DATA_FLAT : rng_percent(r, 80) ? SEL_LDT(LDT_DATA32) : SEL_LDT(LDT_DATA16);
-        break;
-    case CODE_16:
-        s->cs = SEL_LDT(LDT_CODE16);
-        s->ss = s->ds = s->es = s->fs = s->gs = SEL_LDT(LDT_DATA16);
-        if (rng_percent(r, 40)) break;
-        s->ss = rng_percent(r, 70) ? SEL_LDT(LDT_DATA16) : SEL_LDT(LDT_DATA32);
-        break;
-    }
-    if (s->cs != SEL_CODE32_FLAT || s->ss != SEL_DATA_FLAT || rng_percent(r, 20)) {
-        s->ds = pick_data_segment(r, b->mode);
-        s->es = pick_data_segment(r, b->mode);
-        s->fs = pick_data_segment(r, b->mode);
-        s->gs = pick_data_segment(r, b->mode);
-    }
-    s->fs_base = selector_base(s->fs);
-    s->gs_base = selector_base(s->gs);
-}
-
-static void start_state(struct build *b)
-{
-    struct machine_state *s = &b->c->in;
-    struct rng *r = &b->rng;
-    u64 mask = b->mode == CODE_64 ? ~0ull : 0xffffffff;
-    for (unsigned n = 0; n < (b->mode == CODE_64 ? 16u : 8u); n++) s->regs[n] = random_integer(r) & mask;
-    random_segments(b, s);
-    random_fpu(b, s);
-
-    unsigned sp = STACK_OFF + 0x200 + rng_below(r, STACK_SIZE - 0x400);
-    if (rng_percent(r, 85)) sp &= b->mode == CODE_64 ? ~7u : ~3u;
-    if (rng_permille(r, 20)) sp = STACK_OFF + rng_below(r, 16);
-    if (rng_permille(r, 20)) sp = STACK_OFF + STACK_SIZE - rng_below(r, 16);
-    s->regs[R_SP] = WINDOW + sp - selector_base(s->ss);
-    if (b->mode != CODE_64 && s->ss == SEL_LDT(LDT_DATA16)) s->regs[R_SP] |= rng_next(r) & 0xffff0000;
-    if (rng_permille(r, 10)) s->regs[R_SP] = random_integer(r) & mask;
-    b->state[R_SP] = REG_UNKNOWN;
-
-    s->rflags = (rng_next(r) & FLAGS_ARITH) | 0x202;
-    if (rng_percent(r, 20)) s->rflags |= 1u << 10; /* DF */
-    if (rng_percent(r, 10)) s->rflags |= 1u << 18; /* AC */
-    if (rng_percent(r, 10)) s->rflags |= 1u << 21; /* ID */
-    if (rng_percent(r, 2)) s->rflags |= 1u << 8;   /* TF */
 }
 
 /* ---- whole cases ---- */
@@ -1033,6 +861,7 @@ void generate_case(struct generator *g, u64 index, struct oracle_case *c)
         for (unsigned k = 0; k < n; k++) {
             if (n > 3 && rng_percent(r, 8)) add_loop(&b);
             if (n > 2 && rng_percent(r, 3)) add_patch(&b);
+            if (n > 1 && !g->o.only && rng_percent(r, 12)) add_walk(&b);
             add_instruction(&b);
         }
     }

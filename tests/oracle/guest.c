@@ -155,8 +155,13 @@ struct guest *guest_create(const char *engine, const struct cpu_model *model, co
     if (!g->cpu) goto fail;
     g->translates = translate;
     if (translate && bt_set_code_bytes(g->cpu, TRANSLATED) < 0) goto fail;
+    /* Translated code's stack is not one for signals. */
+    static u8 signal_stack[256u << 10];
+    stack_t stack = {.ss_sp = signal_stack, .ss_size = sizeof signal_stack};
+    struct sigaction on_tick = {.sa_handler = on_timer, .sa_flags = SA_ONSTACK | SA_RESTART};
+    sigaltstack(&stack, NULL);
     timer_guest = g;
-    signal(SIGVTALRM, on_timer);
+    sigaction(SIGVTALRM, &on_tick, NULL);
     struct itimerval tick = {.it_interval = {.tv_usec = 100000}, .it_value = {.tv_usec = 100000}};
     setitimer(ITIMER_VIRTUAL, &tick, NULL);
     return g;

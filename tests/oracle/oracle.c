@@ -43,7 +43,7 @@ struct options {
 };
 
 static struct totals {
-    u64 cases, instructions, translated, differences, skipped, flag_notes;
+    u64 cases, instructions, translated, timeouts, differences, skipped, flag_notes;
     u64 vectors[32];
     u64 seen[MNEMONIC_COUNT], failed[MNEMONIC_COUNT], flag_note[MNEMONIC_COUNT];
 } totals;
@@ -443,7 +443,7 @@ static int parse(struct options *o, int argc, char **argv)
         case 'i':
             o->min_insns = o->max_insns = (unsigned)strtoul(optarg, &end, 0);
             if (end && end[0] == '.' && end[1] == '.') o->max_insns = (unsigned)strtoul(end + 2, NULL, 0);
-            if (!o->min_insns || o->max_insns < o->min_insns || o->max_insns > 16) return usage();
+            if (!o->min_insns || o->max_insns < o->min_insns || o->max_insns > 40) return usage();
             break;
         case 'o': o->only = optarg; break;
         case 'e': o->engine = optarg; break;
@@ -467,7 +467,7 @@ static void print_totals(const struct options *o, const struct generator *g, dou
         printf("oracle: ended with");
         for (unsigned v = 0; v < ARRAY_LEN(totals.vectors); v++)
             if (totals.vectors[v]) printf(" %s %llu", vector_name((int)v), (unsigned long long)totals.vectors[v]);
-        printf("; %llu without a result\n", (unsigned long long)totals.skipped);
+        printf(" timeout %llu; %llu without a result\n", (unsigned long long)totals.timeouts, (unsigned long long)totals.skipped);
     }
     if (totals.flag_notes) {
         printf("oracle: undefined flags differ in %llu cases:", (unsigned long long)totals.flag_notes);
@@ -509,6 +509,7 @@ static void run_batch(const struct options *o, struct generator *gen, struct nat
             totals.skipped++;
             continue;
         }
+        totals.timeouts += native->vector == VECTOR_TIMEOUT;
         if (native->vector >= 0 && native->vector < 32) totals.vectors[native->vector]++;
         if (o->verbose && o->count == 1) {
             disassemble(c);

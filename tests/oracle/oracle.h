@@ -72,8 +72,8 @@ struct machine_state {
     u8 ymm_high[256]; /* upper halves of YMM0..15 */
 };
 
-#define MAX_INSNS 24
-#define MAX_CODE  400
+#define MAX_INSNS 64
+#define MAX_CODE  704
 
 struct oracle_case {
     u64 index;            /* with the seed, names the case */
