@@ -359,6 +359,25 @@ static bool within_64k(const struct tr *t, const struct sum *a, unsigned size)
            (a->segment == 1 + SEG_ES || a->segment == 1 + SEG_SS || a->segment == 1 + SEG_DS);
 }
 
+/* What is looked for in recent ranges, into T_B: of what is read where that is known in its page, the page. A range that is written may
+ * begin or end where code does (light.c). */
+static void emit_place(struct tr *t, const struct sum *a, unsigned size, bool write, s32 plus)
+{
+    struct sum page;
+    emit_sum(t, true, T_B, !write && known_place(t, a, size, &page) ? &page : a, plus);
+}
+
+/* A recent range does not have the address in T_B, which becomes its place there: the jump. fields: where the range is named. */
+static u8 *emit_not_in_range(struct tr *t, unsigned slot, u8 *fields[2])
+{
+    struct emit *e = &t->e;
+    emit_op(e, E_W, 0, 0x2b, T_B, recent_field(t, slot, offsetof(struct tlb_recent, start)));
+    fields[0] = e->p - 4;
+    emit_op(e, E_W, 0, 0x3b, T_B, recent_field(t, slot, offsetof(struct tlb_recent, limit)));
+    fields[1] = e->p - 4;
+    return emit_jump(e, CC_AE);
+}
+
 /* Up to the addend in T_A; `cut`: to the host address, of a sum of 32 bits; `run`: in the range for accesses of up to 8 bytes, which must
  * have both ends. */
 static void emit_probe_recent(struct tr *t, struct stub *s, const struct sum *a, unsigned size, bool write, bool cut, bool run)
@@ -369,24 +388,18 @@ static void emit_probe_recent(struct tr *t, struct stub *s, const struct sum *a,
     struct other_page *o = &t->others[t->nothers++];
     *o = (struct other_page){.stub = s, .start = e->p, .lin = *a, .size = (u16)size, .align = (u8)t->align,
                              .slot = (u16)slot, .write = write, .cut = cut, .run = run};
-    struct sum page;
     if (cut) {
         emit_sum(t, false, T_A, a, 0);
         emit_store(e, T_A, rm_reg(T_B));
     } else {
-        /* A range that is written may begin or end where code does (light.c). */
-        emit_sum(t, true, T_B, !write && known_place(t, a, size, &page) ? &page : a, end);
+        emit_place(t, a, size, write, end);
     }
     if (align > 1) {
         emit_op(e, E_REX, 0, 0xf6, 0, rm_reg(T_B));
         emit8(e, align - 1);
         o->sites[1] = emit_jump(e, CC_NE);
     }
-    emit_op(e, E_W, 0, 0x2b, T_B, recent_field(t, slot, offsetof(struct tlb_recent, start)));
-    o->fields[0] = e->p - 4;
-    emit_op(e, E_W, 0, 0x3b, T_B, recent_field(t, slot, offsetof(struct tlb_recent, limit)));
-    o->fields[1] = e->p - 4;
-    o->sites[0] = emit_jump(e, CC_AE);
+    o->sites[0] = emit_not_in_range(t, slot, o->fields);
     if (end) {
         emit_alu_imm(e, true, 7, T_B, end);
         o->sites[1] = emit_jump(e, CC_B);
@@ -442,13 +455,10 @@ static void emit_ways(struct tr *t, const struct other_page *o, u16 ways[LOOK_WA
 {
     struct emit *e = &t->e;
     const unsigned half = RECENT_SMALL / 2, first = o->slot < half ? 1 : half, count = 2 * half - half * (o->slot < half) - first;
-    struct sum page;
     for (unsigned n = 0; n < LOOK_WAYS; n++) {
         ways[n] = (u16)(first + (o->slot - first + 5 * (n + 1)) % count);
-        emit_sum(t, true, T_B, !o->write && known_place(t, &o->lin, o->size, &page) ? &page : &o->lin, 0);
-        emit_op(e, E_W, 0, 0x2b, T_B, recent_field(t, ways[n], offsetof(struct tlb_recent, start)));
-        emit_op(e, E_W, 0, 0x3b, T_B, recent_field(t, ways[n], offsetof(struct tlb_recent, limit)));
-        u8 *no = emit_jump(e, CC_AE);
+        emit_place(t, &o->lin, o->size, o->write, 0);
+        u8 *fields[2], *no = emit_not_in_range(t, ways[n], fields);
         emit_load(e, T_A, recent_field(t, ways[n], offsetof(struct tlb_recent, addend)));
         emit_jump_to(e, CC_ALWAYS, o->back);
         emit_patch(no, e->p);
@@ -482,7 +492,7 @@ void emit_other_page(struct tr *t, const struct other_page *o)
     if (!loops(t->b) && can_call_probe(t, o->stub, o->size)) call = call_probe(t, o->stub, &o->lin, !o->cut, o->size, o->write, stack);
     else if (o->cut) emit_probe_cut(t, o->stub, &o->lin, o->size, o->write);
     else emit_probe_entry(t, o->stub, &o->lin, o->size, o->write);
-    if (!call) miss_ends(t, o->size, o->slot, e->p);
+    struct miss *miss = call ? NULL : miss_ends(t, o->size);
     u8 *probed = e->p;
     u8 *rare = NULL;
     if (map) {
@@ -503,8 +513,9 @@ void emit_other_page(struct tr *t, const struct other_page *o)
     if (call) {
         call->again = again;
         call->slot = (u8)o->slot;
-    } else if (t->misses[t->nmisses - 1].direct) {
-        t->misses[t->nmisses - 1].direct = again;
+    } else {
+        miss->again = again;
+        miss->slot = (u8)o->slot;
     }
     if (!rare) return;
     struct look *look = code_memory_data(&t->bt->code, sizeof *look);
@@ -530,7 +541,7 @@ static void emit_probe_sum(struct tr *t, struct stub *s, const struct sum *a, un
         emit_probe_recent(t, s, a, size, write, false, false);
     } else {
         emit_probe_entry(t, s, a, size, write);
-        miss_ends(t, size, 0, t->e.p);
+        miss_ends(t, size);
     }
     if (a->extra_scaled) {
         emit_sum(t, true, T_B, a, 0);
@@ -574,7 +585,7 @@ static void emit_probe_wrapped(struct tr *t, struct stub *s, const struct sum *a
         emit_probe_recent(t, s, a, size, write, true, false);
     } else {
         emit_probe_cut(t, s, a, size, write);
-        miss_ends(t, size, 0, e->p);
+        miss_ends(t, size);
         emit_sum(t, false, T_B, a, 0);
         emit_op(e, E_W, 0, 0x03, T_A, rm_reg(T_B));
     }
@@ -591,7 +602,7 @@ static void emit_probe_register(struct tr *t, struct stub *s, unsigned size, boo
     emit_index(e, t->bt, T_B);
     if (compared_byte(t, size)) emit_lea(e, true, T_B, rm_mem(T_B, compared_byte(t, size)));
     emit_compare(t, s, retry, &lin, true, write);
-    miss_ends(t, size, 0, e->p);
+    miss_ends(t, size);
     emit_op(e, E_W, 0, 0x03, T_A, STATE(lin));
     t->at = rm_mem(T_A, 0);
 }

@@ -48,7 +48,7 @@ static u64 beside_code(struct cpu *cpu, u64 lin, u64 size, u64 slot)
     struct bt *bt = cpu->engine;
     const unsigned from = (unsigned)(lin & GUEST_PAGE_MASK);
     u8 *host;
-    if (!size || from + size > GUEST_PAGE_SIZE || !(host = mmu_writable(cpu, lin))) return 0;
+    if (from + size > GUEST_PAGE_SIZE || !(host = mmu_writable(cpu, lin))) return 0;
     const u64 page = (u64)(host - cpu->ram->host) >> GUEST_PAGE_SHIFT;
     struct code_page *p = bt->cache.pages[page];
     if (p ? p->empty_writes == EMPTY_WRITES : !cpu->smp) return 0;
@@ -68,14 +68,10 @@ static u64 beside_code(struct cpu *cpu, u64 lin, u64 size, u64 slot)
 u64 light_fill(struct cpu *cpu, u64 addr, u64 a)
 {
     struct bt *bt = cpu->engine;
-    const u64 size = a >> 8 & 0xff, slot = a >> 16;
     const u8 live = cpu->fpu_live;
-    const struct tlb_entry *e = &cpu->tlb->e[tlb_index(addr)];
-    u64 addend;
     bt->fills++;
-    if (e->write_tag == ((addr & ~GUEST_PAGE_MASK) | cpu->tlb->gen | TLB_CODE) && (addend = beside_code(cpu, addr, size, slot))) return addend;
-    if (mmu_fill(cpu, addr, (unsigned)(a & 0xff))) return cpu->fpu_live == live;
-    return cpu->fpu_live == live ? beside_code(cpu, addr, size, slot) : 0;
+    if (a & FILL_DIRTY) return mmu_writable(cpu, addr) && cpu->tlb->e[tlb_index(addr)].write_tag == ((addr & ~GUEST_PAGE_MASK) | cpu->tlb->gen);
+    return mmu_fill(cpu, addr, (unsigned)a) && cpu->fpu_live == live;
 }
 
 static const struct probe_site *probe_site(const struct cpu *cpu, const u8 *back)

@@ -10,9 +10,9 @@
 /* Arguments: T_B, T_A. The result is left in T_A; see emit_light(). */
 typedef u64 light_fn(struct cpu *cpu, u64 addr, u64 a);
 
-/* After a TLB miss at linear address `lin`: 1 when the probe will succeed now. a: ACC_READ or ACC_WRITE; above bit 8 the
- * number of bytes that may be written without the TLB, too: then the addend may be returned for this one access; above bit 16
- * the number of the recent range (tlb.h) that may have it, too. Else 0. */
+/* After a TLB miss at linear address `addr`: 1 when the probe will succeed now, else 0. a: ACC_READ, ACC_WRITE, or FILL_DIRTY for a
+ * page to be written only after what may fault: found if it is known to have been written before, so that it need not be marked. */
+#define FILL_DIRTY 0x100u
 light_fn light_fill;
 /* A shared probe has missed: the addend of this address. a: ACC_READ or ACC_WRITE; above bit 8 the number of bytes; above bit 16 what
  * they must be aligned to, less 1. If there is none, or for this access only, the caller goes on elsewhere (struct probe_site). */

@@ -25,14 +25,13 @@ void stub_miss(struct tr *t, struct stub *s, u8 *retry, const struct sum *lin, b
         (struct miss){.stub = s, .site = emit_jump(&t->e, CC_NE), .retry = retry, .lin = *lin, .wide = wide, .write = write};
 }
 
-void miss_ends(struct tr *t, unsigned size, unsigned slot, u8 *go_on)
+struct miss *miss_ends(struct tr *t, unsigned size)
 {
     struct miss *m = &t->misses[t->nmisses - 1];
-    m->ended = t->e.p;
-    m->direct = t->align || m->stub->span ? NULL : go_on;
+    m->ended = m->again = t->e.p;
     m->size = (u16)size;
-    m->slot = (u8)slot;
     m->align = (u8)t->align;
+    return m;
 }
 
 void stub_back(struct tr *t, struct stub *s)
@@ -64,7 +63,7 @@ void emit_miss(struct tr *t, const struct miss *m)
     if (m->ended && can_call_probe(t, m->stub, m->size)) {
         struct probe_call *call = call_probe(t, m->stub, &m->lin, m->wide, m->size, m->write, false);
         emit_jump_to(e, CC_ALWAYS, m->ended);
-        if (m->direct) call->again = m->direct;
+        call->again = m->again;
         call->slot = m->slot;
         return;
     }
@@ -75,11 +74,10 @@ void emit_miss(struct tr *t, const struct miss *m)
         emit_shift(e, 5, T_A, GUEST_PAGE_SHIFT);
         stub_from(t, m->stub, CC_NE);
     }
-    emit_mov_imm64(e, T_A, (m->write ? ACC_WRITE : ACC_READ) | (u64)(m->direct && m->write ? m->size : 0) << 8 | (u64)m->slot << 16);
+    emit_mov_imm64(e, T_A, !m->write ? ACC_READ : m->stub->span ? FILL_DIRTY : ACC_WRITE);
     emit_call(t, t->bt->fill);
-    emit_alu_imm(e, true, 7, T_A, 1);
-    emit_jump_to(e, CC_E, m->retry);
-    if (m->direct) emit_jump_to(e, CC_A, m->direct);
+    emit_op(e, 0, 0, 0x85, T_A, rm_reg(T_A));
+    emit_jump_to(e, CC_NE, m->retry);
     stub_from(t, m->stub, CC_ALWAYS);
 }
 

@@ -54,11 +54,11 @@ struct miss {
     struct sum lin; /* the linear address */
     bool wide;     /* ... as 64 bits */
     bool write;
-    u8 *direct;    /* where to go on with the addend in T_A, for a store of `size` bytes to a page that holds code; or NULL */
-    u8 *ended;     /* where the probe ends, with the addend in T_A; NULL: not known */
+    u8 *ended;     /* where the probe ends, with the addend in T_A; NULL: no shared probe can do the rest */
+    u8 *again;     /* ... and slot: as in struct probe_site */
     u16 size;
     u8 align;
-    u8 slot;       /* for such a store: in tlb.recent[]; 0: not there */
+    u8 slot;
 };
 
 /* An access whose page is not the recent one that it looks at: the full probe. */
@@ -319,9 +319,8 @@ void stub_from(struct tr *t, struct stub *s, unsigned cc);
 /* Emit the jump (not equal) of a TLB probe that missed. A light function (light.h) fills the TLB, then the code at `retry` runs
  * again, with all registers as they are here, but T_A unknown and T_B the linear address; or the stub is taken. */
 void stub_miss(struct tr *t, struct stub *s, u8 *retry, const struct sum *lin, bool wide, bool write);
-/* The probe has just ended, with the addend in T_A: after a miss, the shared probe may do the rest. An addend for this one store goes
- * on at `go_on`. */
-void miss_ends(struct tr *t, unsigned size, unsigned slot, u8 *go_on);
+/* The probe has just ended, with the addend in T_A: after a miss, the shared probe may do the rest. */
+struct miss *miss_ends(struct tr *t, unsigned size);
 void emit_miss(struct tr *t, const struct miss *m);
 /* Call a thunk. */
 void emit_call(struct tr *t, const u8 *thunk);
