@@ -92,6 +92,23 @@ Test(interp, what_comes_before_a_fault_is_done)
     }
 }
 
+/* A fault between them: the page is not marked written yet. */
+Test(interp, a_page_is_dirty_after_the_store_only)
+{
+    const u64 dirty = 0x40;
+    /* mov rax, [rbx]; mov rdx, [rdi]; mov [rbx+8], rcx; hlt */
+    CODE_AT(CODE, 0x48, 0x8b, 0x03, 0x48, 0x8b, 0x17, 0x48, 0x89, 0x4b, 8, 0xf4);
+    for (unsigned n = 0; n < 2; n++) {
+        apart(n ? 7 : 0);
+        again(LINEAR + 0x80);
+        cpu->regs[R_DI] = LINEAR + 0x1000;
+        cr_assert_eq(run(), n ? -1 : EXC_PF);
+        cr_assert(has_groups(CODE));
+        cr_assert_eq(read64(PAGES + 0x3000 + 8 * (LINEAR >> 12)) & dirty, n ? dirty : 0);
+        cr_assert_eq(read64(FIRST + 0x88), n ? 100 : 0x1111111111111111);
+    }
+}
+
 /* A store to code between them takes the slow path. */
 Test(interp, a_slow_path_between_accesses)
 {
