@@ -37,21 +37,22 @@ static bool translate_run(struct tr *t, unsigned prefixes, bool source)
     stub_from(t, s, CC_A);
     emit_run_in_page(t, s, H_DI, shift);
     if (source) emit_run_in_page(t, s, H_SI, shift);
+    if (source) { /* first, so that the other page is not marked written when there is nothing to write */
+        emit_probe_run(t, s, H_SI, false);
+        emit_store(e, T_A, STATE(target));
+    }
     emit_probe_run(t, s, H_DI, true);
     if (source) {
-        emit_store(e, T_A, STATE(target));
-        emit_probe_run(t, s, H_SI, false);
         emit_load(e, T_B, STATE(target));
-        emit_op(e, E_W, 0, 0x03, H_SI, rm_reg(T_A));
+        emit_op(e, E_W, 0, 0x03, H_SI, rm_reg(T_B));
     }
-    const unsigned to = source ? T_B : T_A;
-    emit_op(e, E_W, 0, 0x03, H_DI, rm_reg(to));
+    emit_op(e, E_W, 0, 0x03, H_DI, rm_reg(T_A));
     emit8(e, 0xf3);
     if (prefixes & E_66) emit8(e, 0x66);
     if (prefixes & E_W) emit8(e, 0x48);
     emit8(e, (source ? 0xa5u : 0xabu) - (size == 1));
-    emit_op(e, w, 0, 0x2b, H_DI, rm_reg(to));
-    if (source) emit_op(e, w, 0, 0x2b, H_SI, rm_reg(T_A));
+    emit_op(e, w, 0, 0x2b, H_DI, rm_reg(T_A));
+    if (source) emit_op(e, w, 0, 0x2b, H_SI, rm_reg(T_B));
     emit_patch(nothing, e->p);
     registers_written(t, written);
     stub_back(t, s);

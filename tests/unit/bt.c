@@ -392,6 +392,25 @@ Test(interp, a_misaligned_operand_does_not_match_another_generation)
 }
 
 /* What is pending must be taken in the one instruction between STI's shadow and CLI, and not in the shadow. */
+Test(interp, a_copy_that_faults_where_it_reads_marks_no_page_written)
+{
+    enum { FROM = 0x40, TO = 0x41, A = 0x20, D = 0x40 };
+    CODE_AT(CODE, 0xf3, 0xa4, 0xf4); /* rep movsb; hlt */
+    for (unsigned n = 0; n < 4; n++) {
+        const bool there = n & 1;
+        bt_set_threshold(cpu, n < 2 ? ~0u : 1);
+        long_mode();
+        write64(PAGES + 0x3000 + 8 * FROM, there ? FROM << 12 | 7 : 0);
+        tlb_flush_all(cpu);
+        cpu->halted = false;
+        cpu->regs[R_SI] = FROM << 12;
+        cpu->regs[R_DI] = TO << 12;
+        cpu->regs[R_CX] = 8;
+        cr_assert_eq(run(), there ? -1 : EXC_PF);
+        cr_assert_eq(ram->host[PAGES + 0x3000 + 8 * TO] & (A | D), there ? A | D : 0, "%u", n);
+    }
+}
+
 Test(interp, interrupts_come_in_after_the_shadow_of_sti)
 {
     long_mode();
