@@ -24,7 +24,11 @@ bool form_runnable(const struct insn *i, enum code_size mode, const struct cpu_m
     case I_vmcall:
     case I_vmmcall:
         return false;
-    /* SYSRET and SYSEXIT: #GP at CPL 3 on the host; harmless. */
+    /* #GP at CPL 3 on the host, but AMD's have no SYSEXIT in long mode, and more of SYSRET. */
+    case I_sysexit:
+    case I_sysret:
+        if (model && model->amd) return false;
+        break;
 
     /* Answers that are not the same by their nature. */
     case I_cpuid:

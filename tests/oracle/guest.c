@@ -101,9 +101,9 @@ static void build_pages(struct guest *g)
         phys64(g, PHYS_PT_HIGH)[p] = (PHYS_SYSTEM + p * GUEST_PAGE_SIZE) | PTE_P | PTE_W | PTE_AD;
 }
 
-static void build_tables(struct guest *g, const u64 *ldt)
+static void build_tables(struct guest *g, const u64 *ldt, unsigned processor)
 {
-    /* As Linux fills it (arch/x86 segment.h); entry 15's limit is the CPU number, 0. */
+    /* As Linux fills it (arch/x86 segment.h); entry 15's limit is the CPU's number. */
     u64 *gdt = phys64(g, PHYS_SYSTEM + (GDT - SYSTEM));
     gdt[1] = 0x00cf9b000000ffff;
     gdt[2] = 0x00af9b000000ffff;
@@ -115,7 +115,7 @@ static void build_tables(struct guest *g, const u64 *ldt)
     gdt[9] = TSS >> 32;
     gdt[10] = 0x0000820000000000 | (LDT_COUNT * 8 - 1) | (LDT & 0xffffff) << 16 | (LDT >> 24 & 0xff) << 56;
     gdt[11] = LDT >> 32;
-    gdt[15] = 0x0040f50000000000;
+    gdt[15] = 0x0040f50000000000 | (processor & 0xfff);
 
     u64 *idt = phys64(g, PHYS_SYSTEM + (IDT - SYSTEM));
     u8 *handlers = g->ram->host + PHYS_SYSTEM + (HANDLERS - SYSTEM);
@@ -134,7 +134,7 @@ static void build_tables(struct guest *g, const u64 *ldt)
     memcpy(g->ram->host + PHYS_SYSTEM + (LDT - SYSTEM), ldt, LDT_COUNT * 8);
 }
 
-struct guest *guest_create(const char *engine, const struct cpu_model *model, const u64 *ldt)
+struct guest *guest_create(const char *engine, const struct cpu_model *model, const u64 *ldt, unsigned processor)
 {
     const bool translate = !strcmp(engine, bt_engine.name);
     if (!translate && strcmp(engine, interp_engine.name) != 0) {
@@ -150,7 +150,7 @@ struct guest *guest_create(const char *engine, const struct cpu_model *model, co
     u64 offset = ram_alloc(g->ram, PHYS_SIZE);
     bus_add_ram(g->mem, "ram", 0, PHYS_SIZE, 0, g->ram, offset, false);
     build_pages(g);
-    build_tables(g, ldt);
+    build_tables(g, ldt, processor);
     g->cpu = cpu_create(0, g->mem, g->io, g->ram, &no_devices, model, translate ? &bt_engine : &interp_engine);
     if (!g->cpu) goto fail;
     g->translates = translate;

@@ -52,6 +52,7 @@ static const unsigned char greg_of[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, RE
 struct shared {
     volatile u32 count;    /* cases in this batch */
     volatile u32 next;     /* the case that runs now; == count when the batch is done */
+    unsigned processor;    /* to run on */
     u64 ldt[LDT_COUNT];  /* as the kernel built it */
     u8 image[IMAGE_SIZE];  /* the data every case starts from */
     struct oracle_case cases[BATCH];
@@ -325,7 +326,7 @@ static _Noreturn void child(struct shared *shared, int fd)
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     cpu_set_t one;
     CPU_ZERO(&one);
-    CPU_SET(0, &one); /* LSL of Linux' CPU number segment shows it */
+    CPU_SET(work->processor, &one); /* LSL of Linux' CPU number segment shows it */
     sched_setaffinity(0, sizeof one, &one);
     guest_state.host_fs_base = __builtin_ia32_rdfsbase64();
     u8 byte = child_ldt() || child_window() || child_signals() || child_seccomp();
@@ -391,11 +392,21 @@ static void stop_child(struct native *n)
     n->pid = 0;
 }
 
-struct native *native_create(void)
+static unsigned nth_processor(unsigned n)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0 || !CPU_COUNT(&set)) return 0;
+    n %= (unsigned)CPU_COUNT(&set);
+    for (unsigned k = 0;; k++)
+        if (CPU_ISSET(k, &set) && n-- == 0) return k;
+}
+
+struct native *native_create(unsigned nth)
 {
     struct native *n = calloc(1, sizeof *n);
     if (!n) return NULL;
     n->shared = mmap(NULL, sizeof *n->shared, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (n->shared != MAP_FAILED) n->shared->processor = nth_processor(nth);
     if (n->shared == MAP_FAILED || start_child(n) != 0) {
         stop_child(n);
         free(n);
@@ -412,6 +423,7 @@ void native_destroy(struct native *n)
     free(n);
 }
 
+unsigned native_processor(const struct native *n) { return n->shared->processor; }
 const u64 *native_ldt(const struct native *n) { return n->shared->ldt; }
 struct oracle_result *native_result(const struct native *n, unsigned k) { return &n->shared->results[k]; }
 

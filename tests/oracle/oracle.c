@@ -1,10 +1,13 @@
-/* build/tests/oracle/oracle --count 10000000 --seed $RANDOM    (a long run; --help for the rest)
+/* build/tests/oracle/oracle --count 10000000 --seed $RANDOM    (a long run; also hundred-million.sh)
  *
- * Runs random instruction sequences on the host's processor and on the interpreter and compares registers, flags, vector
+ * Runs random instruction sequences on the host's processor and on an engine and compares registers, flags, vector
  * and x87 state, memory, and the exception each ends with: vector, error code, CR2.
  *
+ * A difference names its seed and case; `--seed S --first N --count 1` with the same --mode, --engine, --cpu and --insns is that case
+ * again (with bt, whose other cases may matter, some before it, too).
+ *
  * What is not compared, and why:
- * - Flags an instruction leaves undefined are only counted (the interpreter uses the host's ALU; mostly they agree).
+ * - Flags an instruction leaves undefined are only counted (the engines use the host's ALU; mostly they agree).
  * - The upper halves of registers outside 64-bit mode: undefined after a mode switch [SDM1] 3.4.1.1.
  * - #PF error code bit 0 for addresses in the kernel's half: Linux sets it, so as not to tell what is mapped there.
  * - The x87 operand pointer: hosts with CPUID.7:EBX[6] update it only on unmasked exceptions. Of the instruction pointer,
@@ -26,7 +29,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "cpu/cpuid.h"
 #include "forms.h"
@@ -34,19 +40,24 @@
 #define FLAGS_ARITH (FLAG_CF | FLAG_PF | FLAG_AF | FLAG_ZF | FLAG_SF | FLAG_OF)
 #define FLAGS_SEEN  0x257fd5u /* all of EFLAGS but VM, VIF, VIP and the constant bits */
 
+#define JOBS_MAX 64u
+
 struct options {
     enum code_size mode;
     u64 seed, count, first;
-    unsigned min_insns, max_insns, report;
+    unsigned min_insns, max_insns, report, jobs;
     const char *only, *engine, *cpu, *skip;
     bool verbose, undefined_opcodes, strict_flags;
 };
 
-static struct totals {
+/* One of each job, shared with the process that started it. */
+struct totals {
     u64 cases, instructions, translated, timeouts, differences, skipped, flag_notes;
     u64 vectors[32];
     u64 seen[MNEMONIC_COUNT], failed[MNEMONIC_COUNT], flag_note[MNEMONIC_COUNT];
-} totals;
+    unsigned mnemonics; /* that can be generated */
+};
+static struct totals *totals; /* this job's */
 
 static const char *const reg_names[16] = {"rax", "rcx", "rdx", "rbx", "rsp", "rbp", "rsi", "rdi",
                                           "r8",  "r9",  "r10", "r11", "r12", "r13", "r14", "r15"};
@@ -396,9 +407,9 @@ static void report_difference(const struct options *o, struct native *n, struct 
     unsigned guilty = c.mnemonic[c.ninsns ? c.ninsns - 1 : 0];
     if (c.ninsns == full->ninsns && !differs(o, n, g, image, &c, &shorter, &nr, &er))
         note(r, "    (does not happen again)\n");
-    totals.failed[guilty]++;
+    totals->failed[guilty]++;
     if (o->skip && strstr(o->skip, mnemonic_name(guilty))) return;
-    if (totals.differences > o->report) return;
+    if (totals->differences > o->report) return;
     printf("difference: --mode %d --seed %llu --first %llu --count 1 --insns %u..%u%s: %s (%u of %u instructions)\n",
            c.mode == CODE_64 ? 64 : c.mode == CODE_32 ? 32 : 16, (unsigned long long)o->seed, (unsigned long long)c.index,
            o->min_insns, o->max_insns, o->undefined_opcodes ? " --ud" : "", mnemonic_name(guilty), c.ninsns, full->ninsns);
@@ -415,7 +426,7 @@ static int usage(void)
 {
     fprintf(stderr, "usage: oracle [--mode 64|32|16] [--seed N] [--first N] [--count N] [--insns N[..M]] [--only MNEMONIC]\n"
                     "              [--engine interp|bt] [--cpu MODEL] [--report N] [--strict-flags] [--ud]\n"
-                    "              [--verbose]\n");
+                    "              [--jobs N] [--verbose]\n");
     return 2;
 }
 
@@ -425,7 +436,7 @@ static int parse(struct options *o, int argc, char **argv)
         {"mode", 1, NULL, 'm'},   {"seed", 1, NULL, 's'},    {"first", 1, NULL, 'f'},        {"count", 1, NULL, 'c'},
         {"insns", 1, NULL, 'i'},  {"only", 1, NULL, 'o'},    {"engine", 1, NULL, 'e'},       {"cpu", 1, NULL, 'p'},
         {"report", 1, NULL, 'r'}, {"verbose", 0, NULL, 'v'}, {"ud", 0, NULL, 'u'},
-        {"skip", 1, NULL, 'k'},   {"strict-flags", 0, NULL, 'S'}, {NULL, 0, NULL, 0},
+        {"jobs", 1, NULL, 'j'},   {"skip", 1, NULL, 'k'},   {"strict-flags", 0, NULL, 'S'}, {NULL, 0, NULL, 0},
     };
     int opt;
     while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
@@ -450,6 +461,10 @@ static int parse(struct options *o, int argc, char **argv)
         case 'p': o->cpu = optarg; break;
         case 'r': o->report = (unsigned)strtoul(optarg, NULL, 0); break;
         case 'k': o->skip = optarg; break;
+        case 'j':
+            o->jobs = (unsigned)strtoul(optarg, NULL, 0);
+            if (!o->jobs || o->jobs > JOBS_MAX) return usage();
+            break;
         case 'v': o->verbose = true; break;
         case 'S': o->strict_flags = true; break;
         case 'u': o->undefined_opcodes = true; break;
@@ -459,31 +474,31 @@ static int parse(struct options *o, int argc, char **argv)
     return optind == argc ? 0 : usage();
 }
 
-static void print_totals(const struct options *o, const struct generator *g, double seconds)
+static void print_totals(const struct options *o, double seconds)
 {
     unsigned covered = 0;
-    for (unsigned m = 1; m < MNEMONIC_COUNT; m++) covered += totals.seen[m] != 0;
+    for (unsigned m = 1; m < MNEMONIC_COUNT; m++) covered += totals->seen[m] != 0;
     if (o->verbose) {
         printf("oracle: ended with");
-        for (unsigned v = 0; v < ARRAY_LEN(totals.vectors); v++)
-            if (totals.vectors[v]) printf(" %s %llu", vector_name((int)v), (unsigned long long)totals.vectors[v]);
-        printf(" timeout %llu; %llu without a result\n", (unsigned long long)totals.timeouts, (unsigned long long)totals.skipped);
+        for (unsigned v = 0; v < ARRAY_LEN(totals->vectors); v++)
+            if (totals->vectors[v]) printf(" %s %llu", vector_name((int)v), (unsigned long long)totals->vectors[v]);
+        printf(" timeout %llu; %llu without a result\n", (unsigned long long)totals->timeouts, (unsigned long long)totals->skipped);
     }
-    if (totals.flag_notes) {
-        printf("oracle: undefined flags differ in %llu cases:", (unsigned long long)totals.flag_notes);
+    if (totals->flag_notes) {
+        printf("oracle: undefined flags differ in %llu cases:", (unsigned long long)totals->flag_notes);
         for (unsigned m = 1; m < MNEMONIC_COUNT; m++)
-            if (totals.flag_note[m]) printf(" %s %llu", mnemonic_name(m), (unsigned long long)totals.flag_note[m]);
+            if (totals->flag_note[m]) printf(" %s %llu", mnemonic_name(m), (unsigned long long)totals->flag_note[m]);
         putchar('\n');
     }
-    if (totals.differences) {
+    if (totals->differences) {
         printf("oracle: differences by mnemonic:");
         for (unsigned m = 0; m < MNEMONIC_COUNT; m++)
-            if (totals.failed[m]) printf(" %s %llu", mnemonic_name(m), (unsigned long long)totals.failed[m]);
+            if (totals->failed[m]) printf(" %s %llu", mnemonic_name(m), (unsigned long long)totals->failed[m]);
         putchar('\n');
     }
     printf("oracle: %llu cases (%llu instructions, %llu blocks translated, %u mnemonics covered of %u), %llu differences, %.0f cases/s\n",
-           (unsigned long long)totals.cases, (unsigned long long)totals.instructions, (unsigned long long)totals.translated, covered,
-           generator_mnemonics(g), (unsigned long long)totals.differences, seconds > 0 ? (double)totals.cases / seconds : 0);
+           (unsigned long long)totals->cases, (unsigned long long)totals->instructions, (unsigned long long)totals->translated, covered,
+           totals->mnemonics, (unsigned long long)totals->differences, seconds > 0 ? (double)totals->cases / seconds : 0);
 }
 
 static void run_batch(const struct options *o, struct generator *gen, struct native *n, struct guest *g, const struct cpu_model *model,
@@ -502,15 +517,15 @@ static void run_batch(const struct options *o, struct generator *gen, struct nat
         const struct oracle_case *c = &cases[k];
         struct oracle_result *native = native_result(n, k);
         struct report *r = &reports[nfailed];
-        totals.cases++;
-        totals.instructions += c->ninsns;
-        for (unsigned j = 0; j < c->ninsns; j++) totals.seen[c->mnemonic[j]]++;
+        totals->cases++;
+        totals->instructions += c->ninsns;
+        for (unsigned j = 0; j < c->ninsns; j++) totals->seen[c->mnemonic[j]]++;
         if (native->vector == VECTOR_SYSCALL) {
-            totals.skipped++;
+            totals->skipped++;
             continue;
         }
-        totals.timeouts += native->vector == VECTOR_TIMEOUT;
-        if (native->vector >= 0 && native->vector < 32) totals.vectors[native->vector]++;
+        totals->timeouts += native->vector == VECTOR_TIMEOUT;
+        if (native->vector >= 0 && native->vector < 32) totals->vectors[native->vector]++;
         if (o->verbose && o->count == 1) {
             disassemble(c);
             print_state(&c->in, c->mode == CODE_64);
@@ -523,50 +538,137 @@ static void run_batch(const struct options *o, struct generator *gen, struct nat
         if (r->lines) {
             result_complete(native, image, c);
             result_complete(&e, image, c);
-            if (strayed(c, native, &e, model)) totals.skipped++;
+            if (strayed(c, native, &e, model)) totals->skipped++;
             else failed[nfailed++] = k;
         } else if (r->only_flags) {
-            totals.flag_notes++;
-            if (c->ninsns == 1) totals.flag_note[c->mnemonic[0]]++;
+            totals->flag_notes++;
+            if (c->ninsns == 1) totals->flag_note[c->mnemonic[0]]++;
         }
     }
     /* They run once more, in which the other results get lost. */
-    totals.differences += nfailed;
+    totals->differences += nfailed;
     for (unsigned k = 0; k < nfailed; k++) report_difference(o, n, g, image, &cases[failed[k]], &reports[k]);
 }
 
-int main(int argc, char **argv)
+/* Cases o->first and on, as the job with this number. Exit status: 1 if anything differs, 2, or 77 (for ctest: skipped). */
+static int run_job(const struct options *o, unsigned job)
 {
-    struct options o = {.mode = CODE_64, .seed = 1, .count = 100000, .min_insns = 1, .max_insns = 8, .engine = "interp",
-                        .cpu = "max", .report = 20};
-    if (parse(&o, argc, argv)) return 2;
     struct cpu_model *model = NULL;
-    if (cpu_model_parse(o.cpu, &model)) return 2;
-    struct generator_options go = {.mode = o.mode, .seed = o.seed, .min_insns = o.min_insns, .max_insns = o.max_insns,
-                                   .only = o.only, .undefined_opcodes = o.undefined_opcodes, .model = model};
+    if (cpu_model_parse(o->cpu, &model)) return 2;
+    struct generator_options go = {.mode = o->mode, .seed = o->seed, .min_insns = o->min_insns, .max_insns = o->max_insns,
+                                   .only = o->only, .undefined_opcodes = o->undefined_opcodes, .model = model};
     struct generator *gen = generator_create(&go);
     if (!gen || !generator_mnemonics(gen)) {
         fprintf(stderr, "oracle: nothing to generate\n");
         return 2;
     }
-    struct native *n = native_create();
-    if (!n) return 77; /* ctest: skipped */
-    struct guest *g = guest_create(o.engine, model, native_ldt(n));
+    totals->mnemonics = generator_mnemonics(gen);
+    struct native *n = native_create(job);
+    if (!n) return 77;
+    struct guest *g = guest_create(o->engine, model, native_ldt(n), native_processor(n));
     if (!g) return 2;
-
-    struct timespec t0, t1;
-    clock_gettime(CLOCK_MONOTONIC, &t0);
-    for (u64 at = o.first, end = o.first + o.count; at < end;) {
+    for (u64 at = o->first, end = o->first + o->count; at < end;) {
         unsigned count = (unsigned)MIN(end - at, BATCH - at % BATCH);
-        run_batch(&o, gen, n, g, model, at, count);
+        run_batch(o, gen, n, g, model, at, count);
+        totals->translated = guest_translated(g);
         at += count;
     }
-    clock_gettime(CLOCK_MONOTONIC, &t1);
-    totals.translated = guest_translated(g);
-    print_totals(&o, gen, (double)(t1.tv_sec - t0.tv_sec) + (double)(t1.tv_nsec - t0.tv_nsec) / 1e9);
     guest_destroy(g);
     native_destroy(n);
     generator_destroy(gen);
     cpu_model_destroy(model);
-    return totals.differences ? 1 : 0;
+    return totals->differences ? 1 : 0;
+}
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+/* all[1..jobs] to all[0]. */
+static void add_up(struct totals *all, unsigned jobs)
+{
+    struct totals *t = memset(&all[0], 0, sizeof *all);
+    for (unsigned k = 1; k <= jobs; k++) {
+        t->cases += all[k].cases;
+        t->instructions += all[k].instructions;
+        t->translated += all[k].translated;
+        t->timeouts += all[k].timeouts;
+        t->differences += all[k].differences;
+        t->skipped += all[k].skipped;
+        t->flag_notes += all[k].flag_notes;
+        t->mnemonics = MAX(t->mnemonics, all[k].mnemonics);
+        for (unsigned v = 0; v < ARRAY_LEN(t->vectors); v++) t->vectors[v] += all[k].vectors[v];
+        for (unsigned m = 0; m < MNEMONIC_COUNT; m++) {
+            t->seen[m] += all[k].seen[m];
+            t->failed[m] += all[k].failed[m];
+            t->flag_note[m] += all[k].flag_note[m];
+        }
+    }
+}
+
+/* Each job a process, with a share of the cases. A line every PROGRESS seconds. The worst status. */
+#define PROGRESS 60
+static int run_jobs(const struct options *o, struct totals *all)
+{
+    pid_t pids[JOBS_MAX];
+    int worst = 0;
+    double start = now(), next = start + PROGRESS;
+    for (unsigned k = 0; k < o->jobs; k++) {
+        struct options mine = *o;
+        mine.first = o->first + o->count * k / o->jobs;
+        mine.count = o->first + o->count * (k + 1) / o->jobs - mine.first;
+        fflush(NULL);
+        pids[k] = fork();
+        if (pids[k] == 0) {
+            totals = &all[k + 1];
+            int status = run_job(&mine, k);
+            fflush(NULL);
+            _exit(status);
+        }
+        if (pids[k] < 0) {
+            perror("oracle: fork");
+            worst = 2;
+        }
+    }
+    for (unsigned left = o->jobs; left > 0;) {
+        usleep(50000);
+        for (unsigned k = 0; k < o->jobs; k++) {
+            int status;
+            if (pids[k] <= 0 ? pids[k] == 0 : waitpid(pids[k], &status, WNOHANG) == 0) continue;
+            if (pids[k] > 0 && !WIFEXITED(status))
+                printf("oracle: job %u ended by signal %d after %llu of its cases, of which the first was %llu\n", k, WTERMSIG(status),
+                       (unsigned long long)all[k + 1].cases, (unsigned long long)(o->first + o->count * k / o->jobs));
+            if (pids[k] > 0) worst = MAX(worst, WIFEXITED(status) ? WEXITSTATUS(status) : 1);
+            pids[k] = 0;
+            left--;
+        }
+        if (now() < next) continue;
+        next += PROGRESS;
+        add_up(all, o->jobs);
+        printf("oracle: %llu of %llu cases, %llu differences\n", (unsigned long long)all[0].cases, (unsigned long long)o->count,
+               (unsigned long long)all[0].differences);
+        fflush(stdout);
+    }
+    add_up(all, o->jobs);
+    return worst;
+}
+
+int main(int argc, char **argv)
+{
+    struct options o = {.mode = CODE_64, .seed = 1, .count = 100000, .min_insns = 1, .max_insns = 8, .engine = "interp",
+                        .cpu = "max", .report = 20, .jobs = 1};
+    if (parse(&o, argc, argv)) return 2;
+    struct totals *all = mmap(NULL, (1 + o.jobs) * sizeof *all, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (all == MAP_FAILED) {
+        perror("oracle: mmap");
+        return 2;
+    }
+    totals = &all[0];
+    double start = now();
+    int status = o.jobs > 1 ? run_jobs(&o, all) : run_job(&o, 0);
+    if (status < 2) print_totals(&o, now() - start);
+    return status;
 }

@@ -137,8 +137,10 @@ unsigned generator_mnemonics(const struct generator *g);
 /* ---- native.c: the host's processor ---- */
 
 struct native;
-/* NULL with a message when the host cannot (no LDT, not x86-64). */
-struct native *native_create(void);
+/* On the nth of the processors that there are for us, and round again. NULL with a message when the host cannot (no LDT, not x86-64). */
+struct native *native_create(unsigned nth);
+/* Which of the host's that is. */
+unsigned native_processor(const struct native *n);
 void native_destroy(struct native *n);
 /* The LDT as the host has it. */
 const u64 *native_ldt(const struct native *n);
@@ -149,7 +151,7 @@ struct oracle_result *native_result(const struct native *n, unsigned k);
 /* ---- guest.c: an engine ---- */
 
 struct guest;
-struct guest *guest_create(const char *engine, const struct cpu_model *model, const u64 *ldt);
+struct guest *guest_create(const char *engine, const struct cpu_model *model, const u64 *ldt, unsigned processor);
 void guest_destroy(struct guest *g);
 /* The data that the cases from now on start from. */
 void guest_image(struct guest *g, const u8 *image);
