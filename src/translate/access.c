@@ -233,6 +233,10 @@ bool can_call_probe(const struct tr *t, const struct stub *s, unsigned size)
     return size && size <= 32 && !(size & (size - 1)) && (!t->align || (t->align == (s32)size && size >= 16)) && !s->span;
 }
 
+/* What is in no loop is much code, each of which runs now and then: that it is short, for the host's caches, counts for more than
+ * that it is fast in them. */
+static bool calls_probe(const struct tr *t, const struct stub *s, unsigned size) { return !t->loop && can_call_probe(t, s, size); }
+
 struct probe_call *call_probe(struct tr *t, struct stub *s, const struct sum *a, bool wide, unsigned size, bool write, bool stack)
 {
     const unsigned n = (unsigned)__builtin_ctz(size);
@@ -539,6 +543,8 @@ static void emit_probe_sum(struct tr *t, struct stub *s, const struct sum *a, un
     }
     if (has_recent(t, a, size, write)) {
         emit_probe_recent(t, s, a, size, write, false, false);
+    } else if (calls_probe(t, s, size)) {
+        call_probe(t, s, a, true, size, write, false);
     } else {
         emit_probe_entry(t, s, a, size, write);
         miss_ends(t, size);
@@ -583,6 +589,9 @@ static void emit_probe_wrapped(struct tr *t, struct stub *s, const struct sum *a
         emit_op(e, E_W, 0, 0x03, T_A, rm_cpu(entry + offsetof(struct tlb_entry, addend)));
     } else if (has_recent(t, a, size, write)) {
         emit_probe_recent(t, s, a, size, write, true, false);
+    } else if (calls_probe(t, s, size)) {
+        call_probe(t, s, a, false, size, write, false);
+        emit_op(e, E_W, 0, 0x03, T_A, STATE(lin));
     } else {
         emit_probe_cut(t, s, a, size, write);
         miss_ends(t, size);
