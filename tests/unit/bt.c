@@ -6,17 +6,9 @@
 #include <unistd.h>
 
 #include "core/log.h"
-#include "cpu/cpu.h"
 #include "translate/perfmap.h"
 
-static struct cpu *at_once(struct cpu *c)
-{
-    bt_set_threshold(c, 1);
-    return c;
-}
-#define interp_engine   bt_engine
-#define cpu_create(...) at_once(cpu_create(__VA_ARGS__))
-#include "interp.c"
+#include "bt_env.h"
 
 static void again(void)
 {

@@ -1,23 +1,7 @@
 /* build/tests/test_bt_groups: accesses that share a probe (translate/group.c). */
 #include "translate/bt.h"
 
-#include "cpu/cpu.h"
-#include "translate/translate.h"
-
-static struct cpu *at_once(struct cpu *c)
-{
-    bt_set_threshold(c, 1);
-    return c;
-}
-#define interp_engine   bt_engine
-#define cpu_create(...) at_once(cpu_create(__VA_ARGS__))
-#include "interp.c"
-
-#define LINEAR 0x40000u /* two linear pages that are mapped apart */
-#define FIRST  0x50000u
-#define SECOND 0x58000u
-
-static void map(u64 linear, u64 entry) { write64(PAGES + 0x3000 + 8 * (linear >> 12), entry); }
+#include "bt_env.h"
 
 static void apart(u64 flags)
 {
@@ -35,17 +19,7 @@ static void again(u64 rbx)
     cpu->regs[R_BX] = rbx;
     cpu->regs[R_CX] = 100;
     cpu->regs[R_DI] = CODE + 0x800;
-    for (unsigned n = 0; n < 512; n++) {
-        write64(FIRST + 8 * n, 0x1111111111111111 * (n & 15));
-        write64(SECOND + 8 * n, 0x0123456789abcdef * n);
-    }
-}
-
-static u64 read64(gpa at)
-{
-    u64 v;
-    memcpy(&v, ram->host + at, 8);
-    return v;
+    fill_pages();
 }
 
 static bool has_groups(u64 at)
@@ -68,8 +42,7 @@ Test(interp, accesses_wander_over_the_end_of_a_page)
         again(LINEAR + 0xf00);
         cr_assert_eq(run(), -1);
         sum[translated] = cpu->regs[R_AX];
-        stored[translated] = 0;
-        for (unsigned n = 0; n < 512; n++) stored[translated] = stored[translated] * 3 + read64(FIRST + 8 * n) + 5 * read64(SECOND + 8 * n);
+        stored[translated] = sum_pages();
     }
     cr_assert(has_groups(CODE));
     cr_assert_eq(sum[0], sum[1]);

@@ -4,20 +4,9 @@
 #include <pthread.h>
 #include <unistd.h>
 
-#include "cpu/cpu.h"
-#include "translate/translate.h"
-
-static struct cpu *at_once(struct cpu *c)
-{
-    bt_set_threshold(c, 1);
-    return c;
-}
-#define interp_engine   bt_engine
-#define cpu_create(...) at_once(cpu_create(__VA_ARGS__))
-#include "interp.c"
+#include "bt_env.h"
 
 #define OTHER 0x12000u /* another page of code */
-#define LINEAR 0x40000u /* a linear page that is mapped here and there */
 
 static struct bt *bt(void) { return cpu->engine; }
 
@@ -28,8 +17,6 @@ static void from(u64 rip)
     cpu->regs[R_SP] = 0x80000;
     cpu->regs[R_AX] = 0;
 }
-
-static void map(u64 linear, u64 physical) { write64(PAGES + 0x3000 + 8 * (linear >> 12), physical | 7); }
 
 /* mov eax, value; ret */
 static void function(gpa at, u32 value)
@@ -116,7 +103,7 @@ Test(interp, a_changed_mapping_changes_what_a_linked_call_reaches)
     function(0x50000, 5);
     function(0x51000, 6);
     for (unsigned n = 0; n < 20; n++) {
-        map(LINEAR, n & 1 ? 0x51000 : 0x50000);
+        map(LINEAR, n & 1 ? 0x51007 : 0x50007);
         cr_assert_eq(result(CODE), n & 1 ? 6 : 5);
         cr_assert_eq(result(CODE + 0x100), n & 1 ? 6 : 5);
     }
@@ -135,7 +122,7 @@ Test(interp, an_address_space_that_comes_back_finds_its_own_code)
     write64(0x61000, 0x62000 + 7);
     write64(0x62000, 0x63000 + 7);
     write64(0x63000 + 8 * (LINEAR >> 12), 0x51000 | 7);
-    map(LINEAR, 0x50000);
+    map(LINEAR, 0x50007);
     function(0x50000, 5);
     function(0x51000, 6);
     /* mov cr3, rbx; call LINEAR; mov cr3, rcx; push rax; call LINEAR; pop rbx; hlt */
@@ -151,7 +138,7 @@ Test(interp, an_address_space_that_comes_back_finds_its_own_code)
 Test(interp, a_return_goes_where_the_stack_says)
 {
     long_mode();
-    map(0, 0x50000);
+    map(0, 0x50007);
     CODE_AT(0x50000, 0xf4);
     caller(CODE, OTHER);
     function(OTHER, 1);
@@ -304,17 +291,17 @@ Test(interp, an_instruction_that_crosses_a_page_follows_the_mapping_of_both_page
     const u64 one = LINEAR, two = LINEAR + 0x1000;
     crossing(OTHER, OTHER + 0x1000, 0x11223344);
     bus_write_block(mem, OTHER + 0x2000, (u8[]){0x77, 0x66, 0x55, 0xc3}, 4);
-    map(one, OTHER);
+    map(one, OTHER | 7);
     for (unsigned n = 0; n < 6; n++) {
         const bool other = n & 1;
-        map(two, OTHER + (other ? 0x2000 : 0x1000));
+        map(two, (OTHER + (other ? 0x2000 : 0x1000)) | 7);
         tlb_flush_page(cpu, two);
         for (unsigned k = 0; k < 4; k++) {
             caller(CODE, one + 0xff0);
             cr_assert_eq(result(CODE), other ? 0x55667744 : 0x11223344);
         }
     }
-    map(two, 0);
+    map(two, 7);
     write64(PAGES + 0x3000 + 8 * (two >> 12), 0);
     tlb_flush_page(cpu, two);
     from(one + 0xff0);
@@ -366,9 +353,9 @@ Test(interp, a_crossing_block_that_the_walk_to_its_second_page_kills_is_not_tran
     bt_set_threshold(cpu, 2);
     CODE_AT(table + 0xffe, 0xb8, 1); /* mov eax, 1; hlt */
     CODE_AT(0x50000, 0, 0, 0, 0xf4);
-    map(0x1fd000, table);
+    map(0x1fd000, table | 7);
     for (unsigned n = 0; n < 4; n++) {
-        map(0x1fe000, 0x50000);
+        map(0x1fe000, 0x50007);
         tlb_flush_page(cpu, 0x1fe000);
         cr_assert_eq(result(0x1fdffe), 1);
         cr_assert(ram->host[table + 0xff0] & 0x20);

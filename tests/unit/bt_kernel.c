@@ -1,21 +1,11 @@
 /* build/tests/test_bt_kernel: what translated kernels have of their own: data at GS, ranges of what they have mapped, the time. */
 #include "translate/bt.h"
 
-#include "cpu/cpu.h"
 #include "cpu/mmu.h"
 
-static struct cpu *at_once(struct cpu *c)
-{
-    bt_set_threshold(c, 1);
-    return c;
-}
-#define interp_engine   bt_engine
-#define cpu_create(...) at_once(cpu_create(__VA_ARGS__))
-#include "interp.c"
+#include "bt_env.h"
 
 #define RUNS 20u /* enough for whatever is learnt on the way */
-
-static void map(u64 linear, u64 entry) { write64(PAGES + 0x3000 + 8 * (linear >> 12), entry); }
 
 static int again(void)
 {

@@ -1,27 +1,10 @@
 /* build/tests/test_bt_runs: accesses one after the other that share a probe (translate/run.c). */
 #include "translate/bt.h"
 
-#include <unistd.h>
+#include "bt_env.h"
 
-#include "cpu/cpu.h"
-#include "translate/translate.h"
-
-static struct cpu *at_once(struct cpu *c)
-{
-    bt_set_threshold(c, 1);
-    return c;
-}
-#define interp_engine   bt_engine
-#define cpu_create(...) at_once(cpu_create(__VA_ARGS__))
-#include "interp.c"
-
-#define LINEAR 0x40000u /* two linear pages that are mapped apart */
-#define FIRST  0x50000u
-#define SECOND 0x58000u
 #define TSS    0x9000u
 #define FAULTS 0x70000u /* the stack of page faults */
-
-static void map(u64 linear, u64 entry) { write64(PAGES + 0x3000 + 8 * (linear >> 12), entry); }
 
 /* The first page's flags; page faults get a stack of their own. */
 static void apart(u64 flags)
@@ -40,17 +23,7 @@ static void again(u64 rsp)
     cpu->halted = false;
     for (unsigned n = 0; n < 16; n++) cpu->regs[n] = 0x0101010101010101 * (n + 1);
     cpu->regs[R_SP] = rsp;
-    for (unsigned n = 0; n < 512; n++) {
-        write64(FIRST + 8 * n, 0x1111111111111111 * (n & 15));
-        write64(SECOND + 8 * n, 0x0123456789abcdef * n);
-    }
-}
-
-static u64 read64(gpa at)
-{
-    u64 v;
-    memcpy(&v, ram->host + at, 8);
-    return v;
+    fill_pages();
 }
 
 static void program(void)
@@ -63,12 +36,11 @@ static void program(void)
             0x48, 0x83, 0xc4, 0x18, 0x5a, 0x41, 0x5d, 0x5e, 0x48, 0x89, 0xf5, 0x5b, 0x0f, 0x92, 0xc0, 0xf4);
 }
 
-/* Interpreted so many times, then translated as what runs seldom: in loops there are groups instead (group.c). */
-#define SELDOM 6u
-static void engine(unsigned n)
+/* Interpreted, or translated as what runs seldom: in loops there are groups instead (group.c). */
+static void engine(bool translated)
 {
-    usleep(100);
-    bt_set_threshold(cpu, n >= SELDOM ? 1 : ~0u);
+    bt_set_threshold(cpu, translated ? 1 : ~0u);
+    bt_set_loops(cpu, false, false);
 }
 
 static u64 runs(void) { return ((struct bt *)cpu->engine)->runs; }
@@ -77,15 +49,13 @@ static u64 runs(void) { return ((struct bt *)cpu->engine)->runs; }
 static void same_as_interpreted(unsigned reg, u64 at)
 {
     u64 regs[2][16], sum[2];
-    for (unsigned n = 0; n <= SELDOM; n++) {
-        const unsigned translated = n == SELDOM;
-        engine(n);
+    for (unsigned translated = 0; translated < 2; translated++) {
+        engine(translated);
         again(0x80000);
         cpu->regs[reg] = at;
         cr_assert_eq(run(), -1);
         memcpy(regs[translated], cpu->regs, sizeof regs[0]);
-        sum[translated] = 0;
-        for (unsigned k = 0; k < 512; k++) sum[translated] = sum[translated] * 3 + read64(FIRST + 8 * k) + 5 * read64(SECOND + 8 * k);
+        sum[translated] = sum_pages();
     }
     cr_assert_arr_eq(regs[0], regs[1], sizeof regs[0], "at %llx", (unsigned long long)at);
     cr_assert_eq(sum[0], sum[1], "at %llx", (unsigned long long)at);
@@ -117,7 +87,7 @@ Test(interp, what_comes_before_a_fault_in_a_run_is_done)
         apart(flags[kind]);
         /* cmp rax, rax; push rax; push r13; mov ecx, 7; push rcx; pop rdx; hlt */
         CODE_AT(CODE, 0x48, 0x39, 0xc0, 0x50, 0x41, 0x55, 0xb9, 7, 0, 0, 0, 0x51, 0x5a, 0xf4);
-        for (unsigned n = 0; n <= SELDOM; n++) {
+        for (unsigned n = 0; n < 2; n++) {
             engine(n);
             again(LINEAR + 0x1010);
             cr_assert_eq(run(), EXC_PF);
@@ -140,7 +110,7 @@ Test(interp, a_return_at_the_end_of_a_run)
     CODE_AT(CODE, 0x53, 0x55, 0xe8, 3, 0, 0, 0, 0x5e, 0x5f, 0xf4, 0x50, 0x41, 0x56, 0x48, 0x83, 0xec, 8, 0x48, 0x83, 0xc4, 8, 0x41, 0x5e,
             0x58, 0xc3);
     for (unsigned down = 0; down < 64; down++) {
-        for (unsigned n = 0; n <= SELDOM; n++) {
+        for (unsigned n = 0; n < 2; n++) {
             engine(n);
             again(LINEAR + 0x1000 + down);
             cr_assert_eq(run(), -1);
@@ -160,7 +130,7 @@ Test(interp, a_run_overwrites_code)
     long_mode();
     CODE_AT(CODE, 0x50, 0x51, 0x52, 0x5a, 0x59, 0x58, 0xf4); /* push rax, rcx, rdx; pop rdx, rcx, rax; hlt */
     CODE_AT(0x60000, 0xb8, 1, 0, 0, 0, 0xf4);                /* mov eax, 1; hlt */
-    for (unsigned n = 0; n < SELDOM + 2; n++) {
+    for (unsigned n = 0; n < 3; n++) {
         engine(n);
         cpu->rip = 0x60000;
         cpu->halted = false;

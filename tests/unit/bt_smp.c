@@ -1,18 +1,9 @@
 /* build/tests/test_bt_smp: two vCPUs that run and write the same code, in turns on one thread: what each has to tell the other. */
 #include "translate/bt.h"
 
-#include "cpu/cpu.h"
 #include "cpu/mmu.h"
-#include "translate/translate.h"
 
-static struct cpu *at_once(struct cpu *c)
-{
-    bt_set_threshold(c, 1);
-    return c;
-}
-#define interp_engine   bt_engine
-#define cpu_create(...) at_once(cpu_create(__VA_ARGS__))
-#include "interp.c"
+#include "bt_env.h"
 
 #define OTHER 0x12000u /* another page of code */
 #define CODE_PAGE(at) (ram->page_flags[(at) >> 12] & RAM_PAGE_CODE)
