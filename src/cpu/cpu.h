@@ -202,7 +202,7 @@ struct cpu {
     struct tlb *tlb;       /* the part of tlbs[] for the current privilege, SMAP and AC */
 
     /* ---- execution ---- */
-    struct exception exc;  /* set by raise_*(), taken by cpu_deliver() */
+    struct exception exc;  /* set by raise_*(), taken by deliver_exception() */
     u8 shadow;             /* interrupts inhibited after STI (1) or MOV SS (2) until after the next instruction */
     bool unfinished;       /* a repeated string instruction was left between two elements: its interrupt is pushed with RF */
     bool halted;           /* HLT */

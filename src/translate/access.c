@@ -296,8 +296,8 @@ static void emit_probe_cut(struct tr *t, struct stub *s, const struct sum *a, un
  * Most accesses through a base register find the pages that the last one through it found. So user code looks there first: in
  * one of tlb.recent[], whose place is known when the block is translated, so that the host's loads do not wait for the address. What
  * is not found there is probed out of line, and remembered, and then with the pages around it that have the same addend
- * (light_missed()). Loops look at more than one. A place that misses too often gets a jump to the probe instead. What 64-bit kernels have at GS is found by its
- * page there (emit_probe_gs()).
+ * (light_missed()). Loops look at more than one. A place that misses too often gets a jump to the probe instead. What 64-bit kernels
+ * have at GS is found by its page there (emit_probe_gs()).
  *
  * Classes of tlb.recent[]: accesses of up to 8 bytes, of up to 16, ... of up to RECENT_LARGEST. Half of each is found for writing;
  * the first one last through the stack pointer. */

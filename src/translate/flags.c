@@ -215,25 +215,21 @@ void flags_pend(struct tr *t)
     t->mem = t->entry = true;
 }
 
+static void leave(struct tr *t, enum flags_fate fate)
+{
+    if (fate == FLAGS_LIVE) flags_to_mem(t);
+    else if (fate == FLAGS_PENDING) flags_pend(t);
+}
+
 void flags_leave(struct tr *t, s32 off)
 {
-    if (t->mem) return;
-    switch (flags_at(t, off)) {
-    case FLAGS_LIVE: flags_to_mem(t); break;
-    case FLAGS_PENDING: flags_pend(t); break;
-    case FLAGS_DEAD: break;
-    }
+    if (!t->mem) leave(t, flags_at(t, off));
 }
 
 void flags_call(struct tr *t, s32 off)
 {
     if (t->mem) return;
-    const bool lost = t->rec_regs & bit(H_GSP);
-    switch (t->rec_len && !t->carry_mem ? fate_at(t, off, lost) : FLAGS_LIVE) {
-    case FLAGS_LIVE: flags_to_mem(t); break;
-    case FLAGS_PENDING: flags_pend(t); break;
-    case FLAGS_DEAD: break;
-    }
+    leave(t, t->rec_len && !t->carry_mem ? fate_at(t, off, t->rec_regs & bit(H_GSP)) : FLAGS_LIVE);
 }
 
 void emit_pending(struct tr *t)

@@ -10,6 +10,13 @@
 /* A set of registers with one member. */
 static inline u32 bit(unsigned reg) { return 1u << reg; }
 
+static inline const struct operand *memory_operand(const struct insn *i)
+{
+    for (unsigned k = 0; k < i->noperands; k++)
+        if (i->operands[k].kind == OPND_MEM) return &i->operands[k];
+    return NULL;
+}
+
 /* An instruction with a ModRM byte, or that could have one. */
 struct form {
     u8 map, code;

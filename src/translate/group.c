@@ -33,10 +33,8 @@ bool stack_place(const struct tr *t, const struct insn *i, struct place *p)
 
 bool groupable(const struct tr *t, const struct insn *i, struct place *p)
 {
-    const struct operand *mem = NULL;
+    const struct operand *mem = memory_operand(i);
     if (i->fn != exec_undefined && stack_place(t, i, p)) return true;
-    for (unsigned k = 0; k < i->noperands; k++)
-        if (i->operands[k].kind == OPND_MEM) mem = &i->operands[k];
     if (!mem || !mem->size || mem->size > 32 || i->addrsize != 8 || (i->prefixes & PFX_LOCK)) return false;
     struct effect x;
     if (!effect_of(t, i, &x) || (x.vector ? !simd_groupable(i) : !integer_groupable(i))) return false;

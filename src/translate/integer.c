@@ -152,8 +152,7 @@ static bool translate_form(struct tr *t)
     /* AH CH DH BH beside memory, which needs a REX prefix: the register is rotated for the while. */
     const bool turned = f.is_mem && f.reg_byte && is_high(i, f.reg) && i->mnemonic != I_cmpxchg && t->bt->bmi2;
 
-    unsigned prefixes = f.prefix | (i->opsize == 2 ? E_66 : 0) | (i->opsize == 8 ? E_W : 0) |
-                        (i->prefixes & PFX_LOCK ? E_LOCK : 0);
+    unsigned prefixes = f.prefix | size_prefix(i->opsize) | (i->prefixes & PFX_LOCK ? E_LOCK : 0);
     u32 written = f.implicit, used = f.implicit;
     unsigned reg = f.reg;
     bool reg_temp = false, rm_temp = false;
@@ -479,7 +478,7 @@ bool translate_integer(struct tr *t)
     const struct insn *i = t->i;
     struct emit *e = &t->e;
     switch (i->mnemonic) {
-    case I_nop: return true;
+    case I_nop: case I_prefetch: return true;
     case I_lea: return translate_lea(t);
     case I_push: return translate_push(t);
     case I_pop: return translate_pop(t);

@@ -9,13 +9,6 @@
 
 static bool is_x87(const struct insn *i) { return i->opcode->attr & ATTR_X87; }
 
-static const struct operand *memory_operand(const struct insn *i)
-{
-    for (unsigned k = 0; k < i->noperands; k++)
-        if (i->operands[k].kind == OPND_MEM) return &i->operands[k];
-    return NULL;
-}
-
 static const struct operand *gpr_operand(const struct insn *i)
 {
     for (unsigned k = 0; k < i->noperands; k++)
@@ -314,7 +307,6 @@ bool translate_simd(struct tr *t)
 {
     const struct insn *i = t->i;
     const struct operand *mem = memory_operand(i);
-    if (i->mnemonic == I_prefetch) return true;
     if ((!simd_ok(t, i) && i->mnemonic != I_movnti) || (mem && !address_ok(t))) return false;
     switch (i->mnemonic) {
     case I_ldmxcsr: case I_vldmxcsr: return translate_ldmxcsr(t);

@@ -41,12 +41,7 @@ void stub_back(struct tr *t, struct stub *s)
     s->leave = t->run ? t->run->leave : groups_open(t);
 }
 
-void emit_call(struct tr *t, const u8 *thunk)
-{
-    emit8(&t->e, 0xe8);
-    emit32(&t->e, 0);
-    emit_patch(t->e.p - 4, thunk_rw(t->bt, thunk));
-}
+void emit_call(struct tr *t, const u8 *thunk) { emit_jump_to(&t->e, CC_CALL, thunk_rw(t->bt, thunk)); }
 
 static void emit_slow_call(struct tr *t, const struct insn *i)
 {

@@ -64,7 +64,7 @@ bool translate_string(struct tr *t)
     const struct insn *i = t->i;
     struct emit *e = &t->e;
     const unsigned size = i->opsize, m = i->mnemonic;
-    const unsigned prefixes = size == 8 ? E_W : size == 2 ? E_66 : 0, byte = size == 1;
+    const unsigned prefixes = size_prefix(size), byte = size == 1;
     const bool source = m == I_movs || m == I_lods || m == I_cmps, dest = m != I_lods;
     const bool compare = m == I_cmps || m == I_scas;
     const bool repeated = i->prefixes & (PFX_REP | PFX_REPNE);

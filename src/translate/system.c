@@ -384,7 +384,6 @@ bool translate_system(struct tr *t, bool *ended)
     case I_stac: return translate_ac(t, true, ended);
     case I_clac: return translate_ac(t, false, ended);
     case I_lfence: return translate_lfence(t);
-    case I_prefetch: return true;
     case I_mfence:
     case I_sfence:
         emit8(&t->e, 0x0f);

@@ -1,7 +1,7 @@
 /* Guest blocks to host code: same instruction set, so that most instructions are the guest's own with registers renamed.
  *
  * Registers: guest RAX RCX RDX RBX RBP RSI RDI R8-R11 live in the host registers of the same name, guest RSP in r12, guest R12 in
- * r13; guest R13-R15 stay in cpu->regs. r14 and r15 are scratch. GS points at struct cpu.
+ * r13; guest R13-R15 stay in cpu->regs. r14 and r15 are scratch. struct cpu is at an absolute address (emit.h).
  *
  * Flags: within a block the guest's arithmetic flags may be in the host's flags, in cpu->aflags, or recoverable by repeating
  * (or undoing and repeating) the instruction that made them; any fault or slow path finds them exact. Between blocks see
@@ -95,8 +95,10 @@ static struct translation *translate(struct tr *t)
         t->i = &b->insns[n];
         t->fpu_after = t->fpu[n + 1];
         if (listing_wanted()) listing_begin(t);
-        t->plain_at[n] = t->plain ? e->p : t->plain_at[n];
-        t->plain_host[n] = t->plain ? t->host : t->plain_host[n];
+        if (t->plain) {
+            t->plain_at[n] = e->p;
+            t->plain_host[n] = t->host;
+        }
         group_probe(t, n);
         run_before(t, n);
         const bool own = translate_insn(t, &ended);

@@ -107,9 +107,9 @@ struct bt {
     u64 bytes, host_bytes, cold_bytes; /* ... bytes of the guest's code, of the host's, and of that out of line */
     u64 runs;                   /* of accesses that share a probe (run.c) */
     u64 links, finds, entries;  /* light look-ups of direct and of indirect jumps, entries from the run loop */
-    u64 fills;                  /* calls of light_fill() */
+    u64 fills;                  /* calls of light_fill() and light_probe() */
     u64 looks, given_up;       /* calls of light_missed(), looks at recent pages that it ended */
-    u64 interpreted[REFUSAL_COUNT]; /* runs of such blocks; of those that are not translated yet */
+    u64 interpreted[REFUSAL_COUNT]; /* runs of blocks by why they are interpreted; REFUSED_NOT: not translated yet */
     u64 refused[MNEMONIC_COUNT];    /* instructions translated to a call of their handler */
     u64 slow_calls[MNEMONIC_COUNT]; /* such calls, and slow paths taken */
 };
