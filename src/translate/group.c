@@ -34,7 +34,7 @@ bool stack_place(const struct tr *t, const struct insn *i, struct place *p)
 bool groupable(const struct tr *t, const struct insn *i, struct place *p)
 {
     const struct operand *mem = memory_operand(i);
-    if (i->fn != exec_undefined && stack_place(t, i, p)) return true;
+    if (stack_place(t, i, p)) return true;
     if (!mem || !mem->size || mem->size > 32 || i->addrsize != 8 || (i->prefixes & PFX_LOCK)) return false;
     struct effect x;
     if (!effect_of(t, i, &x) || (x.vector ? !simd_groupable(i) : !integer_groupable(i))) return false;
@@ -47,7 +47,7 @@ bool groupable(const struct tr *t, const struct insn *i, struct place *p)
     p->disp = p->sum.m.disp;
     const unsigned in_page = (u32)p->disp & GUEST_PAGE_MASK;
     if (in_page + p->size > GUEST_PAGE_SIZE || (in_page & (p->align - 1u))) return false;
-    if (p->write && in_page == (u32)p->disp) return false; /* to the page of the code: beside it, which is light_fill()'s */
+    if (p->write && in_page == (u32)p->disp) return false; /* to the page of the code: beside it, which is light_probe()'s */
     p->align = 1; /* as it is known to be */
     return true;
 }
