@@ -66,11 +66,13 @@ struct guest {
 
 static struct guest *timer_guest; /* whom the timer looks after */
 static volatile u64 case_number, timer_seen;
+static volatile unsigned timer_ticks, timer_patience; /* how often it saw the case before; at how many it has it end */
 
 static void on_timer(int sig)
 {
     (void)sig;
-    if (timer_guest && timer_seen == case_number) cpu_event_set(timer_guest->cpu, EVENT_KICK);
+    timer_ticks = timer_seen == case_number ? timer_ticks + 1 : 0;
+    if (timer_guest && timer_ticks >= timer_patience) cpu_event_set(timer_guest->cpu, EVENT_KICK);
     timer_seen = case_number;
 }
 
@@ -279,8 +281,9 @@ static enum cpu_exit run_once(struct guest *g, const struct oracle_case *c, stru
     return why;
 }
 
-void guest_run(struct guest *g, const struct oracle_case *c, struct oracle_result *r)
+void guest_run(struct guest *g, const struct oracle_case *c, struct oracle_result *r, bool patient)
 {
+    timer_patience = patient ? 100 : 1;
     struct cpu *cpu = g->cpu;
     struct rng rng = rng_seeded(c->index, c->mode);
     cpu->engine_ops->invalidate(cpu, PHYS_WINDOW + CODE_OFF, CODE_SIZE);

@@ -51,6 +51,7 @@ static const unsigned char greg_of[16] = {REG_RAX, REG_RCX, REG_RDX, REG_RBX, RE
 /* What the two processes share. */
 struct shared {
     volatile u32 count;    /* cases in this batch */
+    u32 patience;          /* ticks of the timer that a case may take */
     volatile u32 next;     /* the case that runs now; == count when the batch is done */
     unsigned processor;    /* to run on */
     u64 ldt[LDT_COUNT];  /* as the kernel built it */
@@ -77,7 +78,8 @@ struct native {
 /* One child has one batch under way; the assembly below names these. */
 static struct shared *work;
 static bool running;
-static u64 timer_case; /* the case seen at the last timer signal */
+static u64 timer_case; /* the case seen at the last timer signal, ... */
+static u32 timer_ticks; /* ... and at how many before */
 static struct {
     greg_t gregs[__NGREG];
     u8 legacy[464];
@@ -205,9 +207,10 @@ __attribute__((used)) void oracle_signal(int sig, siginfo_t *info, ucontext_t *u
     } else {
         u32 k = work->next;
         struct oracle_result *r = &work->results[k];
-        if (sig == SIGVTALRM && timer_case != k) {
+        if (sig == SIGVTALRM) {
+            timer_ticks = timer_case == k ? timer_ticks + 1 : 0;
             timer_case = k;
-            return;
+            if (timer_ticks < work->patience) return;
         }
         r->vector = sig == SIGVTALRM ? VECTOR_TIMEOUT
                     : sig == SIGSYS  ? VECTOR_SYSCALL
@@ -427,12 +430,13 @@ unsigned native_processor(const struct native *n) { return n->shared->processor;
 const u64 *native_ldt(const struct native *n) { return n->shared->ldt; }
 struct oracle_result *native_result(const struct native *n, unsigned k) { return &n->shared->results[k]; }
 
-int native_run(struct native *n, const u8 *image, const struct oracle_case *cases, unsigned count)
+int native_run(struct native *n, const u8 *image, const struct oracle_case *cases, unsigned count, bool patient)
 {
     struct shared *s = n->shared;
     memcpy(s->image, image, IMAGE_SIZE);
     memcpy(s->cases, cases, count * sizeof *cases);
     s->count = count;
+    s->patience = patient ? 50 : 1;
     s->next = 0;
     while (s->next < count) {
         u8 byte = 0;

@@ -144,8 +144,8 @@ unsigned native_processor(const struct native *n);
 void native_destroy(struct native *n);
 /* The LDT as the host has it. */
 const u64 *native_ldt(const struct native *n);
-/* Run count (<= BATCH) cases from `image`; the results stay valid until the next call. 0, or -errno. */
-int native_run(struct native *n, const u8 *image, const struct oracle_case *cases, unsigned count);
+/* Run count (<= BATCH) cases from `image`, each for less than a tenth of a second, or for two when patient; the results stay valid until the next call. 0, or -errno. */
+int native_run(struct native *n, const u8 *image, const struct oracle_case *cases, unsigned count, bool patient);
 struct oracle_result *native_result(const struct native *n, unsigned k);
 
 /* ---- guest.c: an engine ---- */
@@ -155,7 +155,8 @@ struct guest *guest_create(const char *engine, const struct cpu_model *model, co
 void guest_destroy(struct guest *g);
 /* The data that the cases from now on start from. */
 void guest_image(struct guest *g, const u8 *image);
-void guest_run(struct guest *g, const struct oracle_case *c, struct oracle_result *r);
+/* Patient: for ten seconds, not for a fifth of one. */
+void guest_run(struct guest *g, const struct oracle_case *c, struct oracle_result *r, bool patient);
 /* Blocks that the translator has translated; 0: the engine is another. */
 u64 guest_translated(const struct guest *g);
 

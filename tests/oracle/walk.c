@@ -224,8 +224,8 @@ static void end_loop(struct build *b, unsigned head)
 {
     static const struct op dec = {0, 0, 0xff, 1};
     u8 code[15] = {0xe2, (u8)(head - (b->pos + 2))};
-    for (unsigned k = 0; k < b->nfixups; k++) /* nothing jumps past the counting */
-        b->fixups[k].target = (u16)MIN(b->fixups[k].target, b->c->ninsns);
+    for (unsigned k = 0; k < b->nfixups; k++) /* nothing jumps past the counting but to code of another size, which ends there */
+        if (b->fixups[k].selector == b->c->in.cs) b->fixups[k].target = (u16)MIN(b->fixups[k].target, b->c->ninsns);
     if (b->pos + 2 - head <= 128 && rng_percent(&b->rng, 50)) {
         add_bytes(b, code);
         return;
