@@ -522,17 +522,10 @@ bool translate_integer(struct tr *t)
     case I_mov:
         if (i->map == 0 && i->code >= 0xb8 && i->code < 0xc0 && i->opsize >= 4) return translate_mov_imm(t);
         return translate_form(t);
-    case I_add: case I_or: case I_adc: case I_sbb: case I_and: case I_sub: case I_xor: case I_cmp: case I_test: case I_inc:
-    case I_dec: case I_neg: case I_not: case I_mul: case I_imul: case I_shl: case I_shr: case I_sar: case I_rol: case I_ror:
-    case I_rcl: case I_rcr: case I_shld: case I_shrd: case I_movzx: case I_movsx: case I_movsxd: case I_setcc:
-    case I_cmovcc: case I_xchg: case I_bt: case I_bts: case I_btr: case I_btc: case I_bsf: case I_bsr: case I_tzcnt:
-    case I_lzcnt: case I_popcnt: case I_cmpxchg: case I_xadd: case I_cmpxchg8b:
-        return translate_form(t);
-    case I_andn: case I_blsr: case I_blsmsk: case I_blsi: case I_bextr: case I_bzhi: case I_pdep: case I_pext: case I_mulx:
-    case I_shlx: case I_sarx: case I_shrx: case I_rorx:
-        return t->bt->bmi2 && translate_bmi(t);
     case I_movbe: case I_crc32: case I_adcx: case I_adox:
         return t->bt->bmi2 && translate_form(t); /* hosts that have the one have the others, or the guest has not */
-    default: return false;
+    default:
+        if (i->opcode->cls != CLASS_IDENT || (i->opcode->attr & ATTR_VECTOR)) return false;
+        return i->prefixes & PFX_VEX ? t->bt->bmi2 && translate_bmi(t) : translate_form(t);
     }
 }
