@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/time.h>
 
 #include "core/bus.h"
@@ -66,7 +67,7 @@ struct guest {
 
 static struct guest *timer_guest; /* whom the timer looks after */
 static volatile u64 case_number, timer_seen;
-static volatile unsigned timer_ticks, timer_patience; /* how often it saw the case before; at how many it has it end */
+static volatile unsigned timer_ticks, timer_patience = 1; /* how often it saw the case before; at how many it has it end */
 
 static void on_timer(int sig)
 {
@@ -155,6 +156,9 @@ struct guest *guest_create(const char *engine, const struct cpu_model *model, co
     build_tables(g, ldt, processor);
     g->cpu = cpu_create(0, g->mem, g->io, g->ram, &no_devices, model, translate ? &bt_engine : &interp_engine);
     if (!g->cpu) goto fail;
+    /* It may lie below 4 GiB, where the native side's next child is to have the window only. */
+    const uintptr_t start = (uintptr_t)g->cpu & ~(uintptr_t)GUEST_PAGE_MASK;
+    madvise((void *)start, (uintptr_t)(g->cpu + 1) - start, MADV_DONTFORK);
     g->translates = translate;
     if (translate && bt_set_code_bytes(g->cpu, TRANSLATED) < 0) goto fail;
     /* Translated code's stack is not one for signals. */

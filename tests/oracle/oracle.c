@@ -268,7 +268,9 @@ static void compare(struct report *r, const struct options *o, const struct orac
     unsigned mnemonic = faulting >= 0 ? c->mnemonic[faulting] : I_invalid;
     bool pieces = in_pieces(mnemonic) && memory_fault(n->vector) && memory_fault(e->vector);
     if (n->vector != e->vector && !pieces) note(r, "    vector   native %s engine %s\n", vector_name(n->vector), vector_name(e->vector));
-    if (n->vector == VECTOR_TIMEOUT && e->vector != n->vector) note(r, "    native rip %llx cs %x ss %x rsp %llx\n", (unsigned long long)a->rip, a->cs, a->ss, (unsigned long long)a->regs[4]);
+    if (n->vector == VECTOR_TIMEOUT && e->vector != n->vector)
+        note(r, "    native rip %llx cs %x ss %x rsp %llx\n", (unsigned long long)a->rip, a->cs, a->ss,
+             (unsigned long long)a->regs[4]);
     if (n->vector < 0) return;
     u64 error = e->error_code;
     if (n->vector == 14 && n->cr2 >= 0x7ffffffff000) error |= 1;

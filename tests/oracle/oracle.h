@@ -144,7 +144,8 @@ unsigned native_processor(const struct native *n);
 void native_destroy(struct native *n);
 /* The LDT as the host has it. */
 const u64 *native_ldt(const struct native *n);
-/* Run count (<= BATCH) cases from `image`, each for less than a tenth of a second, or for two when patient; the results stay valid until the next call. 0, or -errno. */
+/* Run count (<= BATCH) cases from `image`, each for less than a tenth of a second, or for two when patient; the
+ * results stay valid until the next call. 0, or -errno. */
 int native_run(struct native *n, const u8 *image, const struct oracle_case *cases, unsigned count, bool patient);
 struct oracle_result *native_result(const struct native *n, unsigned k);
 
