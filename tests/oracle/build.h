@@ -80,6 +80,8 @@ bool ensure(struct build *b, unsigned reg, u64 value);
 bool add_bytes(struct build *b, const u8 *code);
 /* A random one. */
 bool add_instruction(struct build *b);
+/* Self-modifying code: a store into the immediate of a later MOV. */
+void add_patch(struct build *b);
 /* The instruction `skip` after the next one is the target of this field of the code. */
 unsigned add_fixup(struct build *b, enum fixup_kind kind, unsigned at, unsigned size, unsigned next, unsigned skip);
 /* The registers' values are not known any more; ... */

@@ -503,21 +503,24 @@ static bool push_return_frame(struct build *b, const struct insn *i)
     return true;
 }
 
-/* Self-modifying code: a store into the immediate of a later MOV. */
-static void add_patch(struct build *b)
+void add_patch(struct build *b)
 {
     struct oracle_case *c = b->c;
     struct rng *r = &b->rng;
     u8 store[8] = {0xc6}, load[2];
     unsigned n = 1, start = b->pos, disp = b->mode == CODE_16 ? 2 : 4;
-    if (c->ninsns + 4 > MAX_INSNS || b->pos + 80 > CODE_MAX || (b->keep & 0xff)) return;
-    store[n++] = b->mode == CODE_16 ? 6 : 5;
+    if (c->ninsns + 4 > MAX_INSNS || b->pos + 80 > CODE_MAX || (b->keep & MASK(R_DX))) return;
+    const bool counter = rng_percent(r, 50); /* CL, which counts in loops, not a constant */
+    if (counter) store[0] = 0x88;
+    store[n++] = (u8)((counter ? R_CX << 3 : 0) | (b->mode == CODE_16 ? 6 : 5));
     n += disp;
-    store[n++] = (u8)rng_next(r);
+    if (counter) use(b, R_CX);
+    else store[n++] = (u8)rng_next(r);
     if (!emit(b, store, n, I_mov)) return;
     for (unsigned k = rng_below(r, 3); k-- > 0;)
         if (!add_instruction(b)) break;
     unsigned reg = rng_below(r, 4);
+    if (b->keep >> reg & 1) reg = R_DX;
     load[0] = (u8)(0xb0 | reg);
     load[1] = 0;
     use(b, reg);

@@ -158,7 +158,8 @@ static void add_step(struct walk *w)
     else if (p < 55) move(b, w->base, w->base == R_SP ? 8 * ((s32)rng_below(r, 6) - 3) : (s32)rng_below(r, 64) - 24);
     else if (p < 68) add_op(b, &register_ops[rng_below(r, ARRAY_LEN(register_ops))], any_register(b), reg, false, 0, rng_percent(r, 60));
     else if (p < 74) add_jcc(b);
-    else if (p < 80) add_frame(b);
+    else if (p < 79) add_frame(b);
+    else if (p < 80) add_patch(b);
     else if (p < 88 && w->function) call_function(w);
     else if (p < 94 && w->base == R_SP) reg == R_SP ? false : push_or_pop(b, rng_percent(r, 55), reg);
     else add_instruction(b);
