@@ -8,6 +8,9 @@
 #include "core/audio.h"
 
 #define DISK_SIZE    (8ull << 30)
+#define LOW_BARS     0x80000 /* in the middle of RAM, so that devices often find registers where they look for memory */
+#define LOW_BAR_MAX  0x20000
+#define HIGH_BARS    0xe0000000
 #define TIME_MAX     (2 * NS_PER_SECOND) /* of one input: what fast timers do then is bounded */
 #define REPEAT_MAX   512
 #define REQUESTS_MAX 4096 /* accesses in one input, so that none takes seconds */
@@ -96,7 +99,7 @@ void board_memory(struct board *b, gpa base, u64 size) { add_window(b, b->memory
 /* Does what firmware does: gives BARs addresses and switches the devices on. */
 static void place_bars(struct board *b)
 {
-    gpa io = 0xc000, mem = 0xe0000000;
+    gpa io = 0xc000, low = LOW_BARS, high = HIGH_BARS;
     b->window_count = b->fixed_windows;
     for (int devfn = 0; devfn < 256; devfn++) {
         struct pci_device *d = pci_bus_device(b->pci, devfn);
@@ -105,7 +108,7 @@ static void place_bars(struct board *b)
             const struct pci_bar *bar = &d->bar[i];
             if (!bar->size) continue;
             bool is_io = bar->flags & PCI_BAR_IO;
-            gpa *next = is_io ? &io : &mem;
+            gpa *next = is_io ? &io : bar->size <= LOW_BAR_MAX ? &low : &high;
             gpa base = (*next + bar->size - 1) & ~(bar->size - 1);
             *next = base + bar->size;
             pci_bus_config_write(b->pci, devfn, (unsigned)(PCI_BAR0 + 4 * i), (u32)base, 4);
@@ -133,7 +136,8 @@ static struct board *board_create(void (*create)(struct board *b))
     b->apics = apic_bus_create();
     b->input = input_create(b->clock);
     if (!b->memory || !b->ports || !b->ram || !b->clock || !b->pci || !b->apics || !b->input) abort();
-    bus_add_ram(b->memory, "ram", 0, BOARD_RAM, 0, b->ram, ram_alloc(b->ram, BOARD_RAM), false);
+    /* Below BARs: they cover parts of it. */
+    bus_add_ram(b->memory, "ram", 0, BOARD_RAM, PCI_BAR_PRIORITY - 1, b->ram, ram_alloc(b->ram, BOARD_RAM), false);
     b->line = (struct irq_line){line_changed, b, 0};
     b->net.ops = &net_ops;
     b->net.id = "fuzz";
@@ -184,8 +188,10 @@ static u64 take_value(const struct board *b, struct fuzz_bytes *in, u8 kind)
     case 1: return fuzz_take(in, 2);
     case 2: return fuzz_take(in, 8);
     case 3: return fuzz_take(in, 2) << 4; /* RAM */
-    case 4: {                             /* a register */
+    case 4: {                             /* a register, in memory if there are such */
         const struct board_window *w = take_window(b, in);
+        for (int i = 0; i < b->window_count && w->bus != b->memory; i++)
+            w = w == b->windows ? w + b->window_count - 1 : w - 1;
         return w ? w->base + fuzz_take(in, 2) * 4 % w->size : 0;
     }
     case 5: return BOARD_RAM - fuzz_take(in, 1); /* the end of RAM */

@@ -437,6 +437,16 @@ static void create_vga(struct board *b)
     board_memory(b, 0xa0000, 0x20000);
 }
 
+/* Cards that do DMA into each other's registers. */
+static void create_cards(struct board *b)
+{
+    create_ide(b);
+    create_e1000(b);
+    board_add(b, rtl8139_create(b->pci, -1, b->clock, NULL, mac, b->ram, NULL, 0)); /* it only hears itself */
+    create_uhci(b);
+    create_ac97(b);
+}
+
 const struct fuzz_target fuzz_devices[] = {
     {"i8259", NULL, create_i8259},
     {"i8254", NULL, create_i8254},
@@ -464,5 +474,6 @@ const struct fuzz_target fuzz_devices[] = {
     {"uhci", NULL, create_uhci},
     {"ac97", NULL, create_ac97},
     {"vga", NULL, create_vga},
+    {"cards", NULL, create_cards},
     {NULL, NULL, NULL},
 };
