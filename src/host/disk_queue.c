@@ -258,8 +258,8 @@ static void submit(struct block *b, struct block_request *r)
     struct disk_queue *q = (struct disk_queue *)b;
     pthread_mutex_lock(&q->lock);
     list_append(&q->waiting, r);
-    pthread_cond_signal(&q->work);
     pthread_mutex_unlock(&q->lock);
+    pthread_cond_signal(&q->work); /* now, so that the worker finds the lock free */
 }
 
 static void drain(struct block *b)
