@@ -1,31 +1,34 @@
 #!/bin/bash
-# bench/io.sh [--cpu] [--markdown] [--seconds N] [ITEM-REGEX]: disk, network and display of a Debian guest (scripts/make-disk-image),
-# under Calque and under QEMU's TCG, one after the other, their ratio, and, for disks, what the host does without a guest.
+# bench/io.sh [--cpu] [--markdown] [--seconds N] [--format F] [ITEM-REGEX]: disk, network and display of a Debian guest
+# (scripts/make-disk-image), under Calque and under QEMU's TCG, one after the other, their ratio, and, for disks, what the
+# host does without a guest.
 #
-# Disks are raw files in the host's page cache: fio with direct I/O, 1 MiB pieces four at a time and 4 KiB pieces 16 at
-# a time. Networks are user mode: iperf3, one TCP connection with a server on the host. The screen is a 1024x768x32 frame
-# buffer, written as a whole again and again while a VNC client looks on. Idle is the processor time of the emulator
-# while the guest waits at its prompt.
+# Disks are files in the host's page cache, all of them allocated: fio with direct I/O, 1 MiB pieces four at a time and
+# 4 KiB pieces 16 at a time. Networks are user mode: iperf3, one TCP connection with a server on the host. The screen is a
+# 1024x768x32 frame buffer, written as a whole again and again while a VNC client looks on. Idle is the processor time of
+# the emulator while the guest waits at its prompt.
 #   --seconds N    how long each item runs (5), after it ran once for a second
 #   --cpu          rates per second of the emulator's processor time: for a host that is busy otherwise
+#   --format F     of the images (raw), as qemu-img knows it: qcow2
 #   CALQUE, QEMU   the emulators (build/calque, qemu-system-x86_64)
 cd "$(dirname "$0")/.." || exit 1
 CALQUE_ROOT=$PWD
 . scripts/lib.sh
 . scripts/lib-guest.sh
 
-cpu='' markdown='' seconds=5 only=.
+cpu='' markdown='' seconds=5 format=raw only=.
 while [ $# != 0 ]; do
     case $1 in
         --cpu) cpu=1 ;;
         --markdown) markdown=1 ;;
         --seconds) seconds=$2; shift ;;
+        --format) format=$2; shift ;;
         -*) die "unknown option: $1" ;;
         *) only=$1 ;;
     esac
     shift
 done
-need_packages iperf3 libvncserver-dev >&2 || exit 1
+need_packages iperf3 libvncserver-dev qemu-utils >&2 || exit 1
 scripts/make-disk-image amd64 >&2 || exit 1
 work=$(mktemp -d) || exit 1
 cc -O2 -o "$work/vnc_client" tests/boot/vnc_client.c $(pkg-config --cflags --libs libvncclient) || exit 1
@@ -80,10 +83,10 @@ measure() {
     calque=$2
     shift 2
     calque_args=("$@")
-    truncate -s 0 "$work/ide" "$work/virtio"
-    for disk in ide virtio; do head -c 256M /dev/urandom >"$work/$disk"; done
+    head -c 256M /dev/urandom >"$work/random"
+    for disk in ide virtio; do qemu-img convert -f raw -O "$format" "$work/random" "$work/$disk" || exit 1; done
     guest_start "$machine" -m 1024 -snapshot -drive "file=$PWD/guests/debian-amd64.img,format=raw" \
-        -drive "file=$work/ide,format=raw,index=2,snapshot=off" -drive "file=$work/virtio,format=raw,if=virtio,snapshot=off" \
+        -drive "file=$work/ide,format=$format,index=2,snapshot=off" -drive "file=$work/virtio,format=$format,if=virtio,snapshot=off" \
         -netdev user,id=a -device e1000,netdev=a -netdev user,id=b,net=10.0.3.0/24 -device virtio-net-pci,netdev=b \
         -vnc "unix:$work/vnc" >&2
     trap clean EXIT
@@ -146,8 +149,8 @@ native() {
     need_packages fio >&2 || exit 1
     for item in $order; do
         [[ $item =~ $only ]] || continue
+        # shellcheck disable=SC2046 # two words
         case $item in
-            # shellcheck disable=SC2046 # two words
             disk/*) rate[native $item]=${rate[native ${item/virtio/ide}]:-$(native_disk $(tr - ' ' <<<"${item##*/}"))} ;;
         esac
         echo "native $item ${rate[native $item]:-}" >&2
@@ -160,19 +163,19 @@ quotient() { awk "BEGIN { if (${1:-0} && ${2:-1}) printf \"%.${3:-1}f\", $1 / ${
 native
 measure calque "$calque" -accel bt
 measure tcg "${QEMU:-qemu-system-x86_64}" -accel tcg
-format='%-28s %-18s %12s %12s %12s %7s %7s\n'
-[ -z "$markdown" ] || format='| %s | %s | %s | %s | %s | %s | %s |\n'
-# shellcheck disable=SC2059 # the format is one of the two above
+line='%-28s %-18s %12s %12s %12s %7s %7s\n'
+[ -z "$markdown" ] || line='| %s | %s | %s | %s | %s | %s | %s |\n'
+# shellcheck disable=SC2059 # the line is one of the two above
 {
     [ -z "$cpu" ] || printf '%s\n\n' "Rates per second of the emulator's processor time."
-    printf "$format" item unit host Calque TCG 'x host' 'x TCG'
-    [ -z "$markdown" ] || printf "$format" --- --- ---: ---: ---: ---: ---:
+    printf "$line" item unit host Calque TCG 'x host' 'x TCG'
+    [ -z "$markdown" ] || printf "$line" --- --- ---: ---: ---: ---: ---:
     for item in $order; do
         [ -n "${rate[calque $item]:-}" ] || continue
         kind=${item%%/*}
         [ "$kind" != disk ] || kind=disk-${item##*-}
         host=${rate[native $item]:-0} ours=${rate[calque $item]} theirs=${rate[tcg $item]}
-        printf "$format" "$item" "${unit[$kind]}" "$(quotient "$host")" "$(quotient "$ours")" "$(quotient "$theirs")" \
+        printf "$line" "$item" "${unit[$kind]}" "$(quotient "$host")" "$(quotient "$ours")" "$(quotient "$theirs")" \
             "$(quotient "$ours" "$host" 2)" "$(quotient "$ours" "$theirs" 2)"
     done
 }
