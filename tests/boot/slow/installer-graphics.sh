@@ -19,7 +19,8 @@ wait_color() {
         [ $SECONDS -lt $deadline ] || guest_fail "not in time: $5"
         sleep 1
     done
-    [ -z "${SCREENSHOTS:-}" ] || cp "$work/picture" "$SCREENSHOTS/installer-${5// /-}.ppm"
+    # The rest of the screen may still be being drawn.
+    [ -z "${SCREENSHOTS:-}" ] || client sleep 1000 save "$SCREENSHOTS/installer-${5// /-}.ppm"
 }
 
 # start INSTALLER ARGUMENT...: to the second mode.
