@@ -107,7 +107,8 @@ void emit_sum(struct tr *t, bool wide, unsigned reg, const struct sum *a, s32 pl
         return;
     }
     if (a->has_extra) {
-        emit_load(&t->e, reg, a->extra);
+        if (wide) emit_load(&t->e, reg, a->extra);
+        else emit_load32(&t->e, reg, a->extra); /* alone it is the sum already, without what stands above */
         if (a->extra_scaled) m.index = (u8)reg;
         else m = with_register(t, reg, m);
     }
