@@ -242,7 +242,7 @@ struct cpu {
     u64 page_rip;          /* RIP of the page that translated code runs in */
     u64 lin;               /* linear address that is being looked up in the TLB */
     u64 shared[17];        /* addends that several accesses of a block share (translate/group.c, run.c) */
-    u64 compared;          /* what a comparison has had from memory */
+    u64 compared;          /* what the last comparison with memory has had from there */
     u64 target;            /* of an indirect call, while its return address is pushed */
     u8 fpu_live;           /* fpu_live.h: what of `fpu` is in the host's registers instead */
     u64 x87_page;          /* RIP of the page of the x87's last instruction, while that is live */

@@ -21,7 +21,7 @@ struct alu_forms {
     HANDLER(op##_lock_mr##bits) { LOCKED_RMW(bits, alu_##op##bits(v, REG##bits(i->src), &fl)) }               \
     HANDLER(op##_lock_mi##bits) { LOCKED_RMW(bits, alu_##op##bits(v, (u##bits)i->imm, &fl)) }
 
-/* cmp and test write nothing but flags. */
+/* cmp and test write nothing but flags, which the translator may make again from what came from memory. */
 #define COMPARE_FORMS(op, bits)                                                                               \
     HANDLER(op##_rr##bits) { alu_##op##bits(REG##bits(i->dst), REG##bits(i->src), &cpu->aflags); return true; } \
     HANDLER(op##_ri##bits) { alu_##op##bits(REG##bits(i->dst), (u##bits)i->imm, &cpu->aflags); return true; } \
@@ -29,6 +29,7 @@ struct alu_forms {
     {                                                                                                         \
         u##bits v;                                                                                            \
         TRY(mem_read##bits(cpu, i->seg, insn_ea(cpu, i), &v));                                                \
+        cpu->compared = v;                                                                                    \
         alu_##op##bits(REG##bits(i->dst), v, &cpu->aflags);                                                   \
         return true;                                                                                          \
     }                                                                                                         \
@@ -36,6 +37,7 @@ struct alu_forms {
     {                                                                                                         \
         u##bits v;                                                                                            \
         TRY(mem_read##bits(cpu, i->seg, insn_ea(cpu, i), &v));                                                \
+        cpu->compared = v;                                                                                    \
         alu_##op##bits(v, REG##bits(i->src), &cpu->aflags);                                                   \
         return true;                                                                                          \
     }                                                                                                         \
@@ -43,6 +45,7 @@ struct alu_forms {
     {                                                                                                         \
         u##bits v;                                                                                            \
         TRY(mem_read##bits(cpu, i->seg, insn_ea(cpu, i), &v));                                                \
+        cpu->compared = v;                                                                                    \
         alu_##op##bits(v, (u##bits)i->imm, &cpu->aflags);                                                     \
         return true;                                                                                          \
     }

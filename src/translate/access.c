@@ -235,8 +235,11 @@ bool can_call_probe(const struct tr *t, const struct stub *s, unsigned size)
 }
 
 /* What is in no loop is much code, each of which runs now and then: that it is short, for the host's caches, counts for more than
- * that it is fast in them. */
-static bool calls_probe(const struct tr *t, const struct stub *s, unsigned size) { return !t->loop && can_call_probe(t, s, size); }
+ * that it is fast in them. A kernel has less of it. */
+static bool calls_probe(const struct tr *t, const struct stub *s, unsigned size)
+{
+    return !t->loop && !(t->b->mode & MODE_RING0) && can_call_probe(t, s, size);
+}
 
 struct probe_call *call_probe(struct tr *t, struct stub *s, const struct sum *a, bool wide, unsigned size, bool write, bool stack)
 {

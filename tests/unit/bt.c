@@ -22,6 +22,7 @@ static void again(void)
     cpu->regs[R_SI] = 0x20000;
     cpu->aflags = 0x0200 | AFLAG_CF | AFLAG_AF;
     bus_write_block(mem, 0x20000, &(u64){0xfedcba9876543210}, 8);
+    bus_write_block(mem, 0x20ffc, &(u64){0x89abcdef01234567}, 8);
 }
 
 Test(interp, the_flags_that_a_fault_finds_are_exact)
@@ -214,8 +215,10 @@ Test(interp, a_return_to_a_non_canonical_address_faults_at_the_return)
 Test(interp, the_flags_of_the_block_before_that_a_fault_finds_are_exact)
 {
     static const u8 hops[][6] = {{0}, {2, 0xeb, 0}, {5, 0xe8}}; /* nothing, jmp and call to the next instruction */
-    static const u8 makers[][5] = {
+    static const u8 makers[][8] = {
         {3, 0x48, 0x39, 0xd8},       /* cmp rax, rbx */
+        {7, 0x39, 0x04, 0x25, 0, 0, 2, 0}, /* cmp [20000h], eax */
+        {7, 0x39, 0x04, 0x25, 0xfe, 0x0f, 2, 0}, /* cmp [20ffeh], eax: on two pages */
         {2, 0x84, 0xdb},             /* test bl, bl */
         {3, 0x83, 0xc3, 0x7f},       /* add ebx, 7fh */
         {4, 0x66, 0x83, 0xeb, 0x12}, /* sub bx, 12h */
@@ -231,7 +234,7 @@ Test(interp, the_flags_of_the_block_before_that_a_fault_finds_are_exact)
                                       0x41, 0xff, 0xc8,        /* dec r8d */
                                       0x49, 0x0f, 0x44, 0xf1}; /* cmovz rsi, r9 */
             const unsigned len = makers[n][0], hop = hops[m % 3][0];
-            u8 bytes[24] = {0}, *at = bytes + hop; /* l: the hop */
+            u8 bytes[32] = {0}, *at = bytes + hop; /* l: the hop */
             memcpy(bytes, hops[m % 3] + 1, hop);
             memcpy(at, body, sizeof body);
             memcpy(at + 11, makers[n] + 1, len);
@@ -252,6 +255,17 @@ Test(interp, the_flags_of_the_block_before_that_a_fault_finds_are_exact)
             cr_expect_eq(seen[0][k], seen[1][k], "case %u, value %u: interpreted %llx, translated %llx", m, k,
                          (unsigned long long)seen[0][k], (unsigned long long)seen[1][k]);
     }
+}
+
+Test(interp, an_address_of_32_bits_that_is_a_register_in_memory)
+{
+    long_mode();
+    CODE_AT(CODE, 0x65, 0x67, 0x41, 0x8b, 0x06, 0xf4); /* mov eax, gs:[r14d]; hlt */
+    cpu->seg[SEG_GS].base = 0x100010000;
+    cpu_update_mode(cpu);
+    cpu->regs[R_14] = 0xffffffff0000f000; /* all of it would wrap around, to RAM */
+    cr_assert_eq(run(), EXC_PF);
+    cr_expect_eq(cpu->cr2, 0x10001f000);
 }
 
 /* All of a file, which then goes away. */
