@@ -148,6 +148,9 @@ static void save_state(struct machine_state *s, const ucontext_t *uc)
     memcpy(s->ymm_high, fp + XSAVE_AVX, 256);
 }
 
+/* ID and NT, which the return from a signal handler leaves as they are. */
+static void keep_flags(u64 flags) { guest_state.flags = (flags & (1u << 21 | 1u << 14)) | 2; }
+
 static void load_state(const struct machine_state *s, ucontext_t *uc)
 {
     greg_t *g = uc->uc_mcontext.gregs;
@@ -163,7 +166,7 @@ static void load_state(const struct machine_state *s, ucontext_t *uc)
     guest_state.gs = s->gs;
     guest_state.fs_base = s->fs_base;
     guest_state.gs_base = s->gs_base;
-    guest_state.flags = (s->rflags & (1u << 21 | 1u << 14)) | 2;
+    keep_flags(s->rflags);
     memcpy(fp, s->legacy, 464); /* the rest is the kernel's bookkeeping */
     *(u64 *)(void *)(fp + XSAVE_HEADER) = 7;
     memcpy(fp + XSAVE_AVX, s->ymm_high, 256);
@@ -210,7 +213,10 @@ __attribute__((used)) void oracle_signal(int sig, siginfo_t *info, ucontext_t *u
         if (sig == SIGVTALRM) {
             timer_ticks = timer_case == k ? timer_ticks + 1 : 0;
             timer_case = k;
-            if (timer_ticks < work->patience) return;
+            if (timer_ticks < work->patience) {
+                keep_flags((u64)uc->uc_mcontext.gregs[G_EFL]);
+                return;
+            }
         }
         r->vector = sig == SIGVTALRM ? VECTOR_TIMEOUT
                     : sig == SIGSYS  ? VECTOR_SYSCALL
