@@ -175,12 +175,23 @@ static bool ends_outside(const struct oracle_case *c, const struct oracle_result
     return decode(&i, n->image + at, 15, mode) > 0 && !form_runnable(&i, mode, model);
 }
 
+/* Locked operations: across cache lines each of them takes the host's Linux milliseconds (split lock detection). */
+static bool uses_lock(const struct oracle_case *c)
+{
+    for (unsigned k = 0; k < c->ninsns; k++) {
+        struct insn i;
+        if (decode(&i, c->code + c->at[k], c->len[k], c->mode) > 0 && ((i.prefixes & PFX_LOCK) || i.mnemonic == I_xchg)) return true;
+    }
+    return false;
+}
+
 /* A case that cannot be compared; one that changed its own code may have come to an instruction like that. */
 static bool strayed(const struct oracle_case *c, const struct oracle_result *n, const struct oracle_result *e,
                     const struct cpu_model *model)
 {
     /* IRET that sets AC: see generate.c. Accesses to the kernel's half that Linux takes for its own, and tries again. */
     if (n->vector == VECTOR_TIMEOUT && e->vector == 14 && e->cr2 >> 47) return true;
+    if (n->vector == VECTOR_TIMEOUT && uses_lock(c)) return true;
     if (n->vector == VECTOR_TIMEOUT && insn_at(c, n->out.rip) >= 0 && c->mnemonic[insn_at(c, n->out.rip)] == I_iret) return true;
     /* A gather that is single-stepped and faults when it has loaded some elements: docs/LIMITS.md. */
     if (n->vector == 1 && e->vector == 14 && insn_at(c, e->out.rip) >= 0 && is_gather(c->mnemonic[insn_at(c, e->out.rip)])) return true;
