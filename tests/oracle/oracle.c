@@ -150,12 +150,10 @@ static int insn_at(const struct oracle_case *c, u64 rip)
     return -1;
 }
 
-static bool uses_mmx(const struct oracle_case *c, unsigned k)
+static bool uses_mmx(const struct insn *i)
 {
-    struct insn i;
-    if (decode(&i, c->code + c->at[k], c->len[k], c->mode) <= 0) return false;
-    for (unsigned n = 0; n < i.noperands; n++)
-        if (i.operands[n].kind == OPND_MM) return true;
+    for (unsigned n = 0; n < i->noperands; n++)
+        if (i->operands[n].kind == OPND_MM) return true;
     return false;
 }
 
@@ -164,15 +162,28 @@ static bool is_gather(unsigned mnemonic)
     return mnemonic >= I_vgatherdps && mnemonic <= I_vpgatherqq;
 }
 
+static enum code_size last_mode(const struct oracle_case *c, const struct oracle_result *n)
+{
+    return n->out.cs == SEL_CODE64 ? CODE_64 : c->mode;
+}
+
+/* The instruction that it ends at, which may be of its own making, or begin inside another; false: it is not known. */
+static bool last_insn(const struct oracle_case *c, const struct oracle_result *n, struct insn *i)
+{
+    u64 linear = n->out.rip + selector_base(n->out.cs);
+    int at = image_offset((unsigned)(linear - WINDOW));
+    if (linear < WINDOW || linear - WINDOW >= WINDOW_SIZE - 16 || at < 0 || at + 15 > (int)IMAGE_SIZE) return false;
+    const unsigned pages = 1u << at / (int)GUEST_PAGE_SIZE | 1u << (at + 14) / (int)GUEST_PAGE_SIZE;
+    if ((n->changed & pages) == pages) return decode(i, n->image + at, 15, last_mode(c, n)) > 0;
+    const u64 in_code = linear - WINDOW - c->code_off;
+    return in_code < c->code_len && decode(i, c->code + in_code, c->code_len - (unsigned)in_code, last_mode(c, n)) > 0;
+}
+
 /* Does it end at an instruction that is not compared? */
 static bool ends_outside(const struct oracle_case *c, const struct oracle_result *n, const struct cpu_model *model)
 {
     struct insn i;
-    u64 linear = n->out.rip + selector_base(n->out.cs);
-    int at = image_offset((unsigned)(linear - WINDOW));
-    if (linear < WINDOW || linear - WINDOW >= WINDOW_SIZE - 16 || at < 0 || at + 15 > (int)IMAGE_SIZE) return false;
-    enum code_size mode = n->out.cs == SEL_CODE64 ? CODE_64 : c->mode;
-    return decode(&i, n->image + at, 15, mode) > 0 && !form_runnable(&i, mode, model);
+    return last_insn(c, n, &i) && !form_runnable(&i, last_mode(c, n), model);
 }
 
 /* Locked operations: across cache lines each of them takes the host's Linux milliseconds (split lock detection). */
@@ -275,8 +286,9 @@ static void compare(struct report *r, const struct options *o, const struct orac
     r->lines = 0;
     r->text[0] = 0;
     r->only_flags = false;
-    int faulting = n->vector == 3 ? -1 : insn_at(c, a->rip);
-    unsigned mnemonic = faulting >= 0 ? c->mnemonic[faulting] : I_invalid;
+    struct insn last;
+    const bool faulting = n->vector != 3 && last_insn(c, n, &last);
+    unsigned mnemonic = faulting ? last.mnemonic : I_invalid;
     bool pieces = in_pieces(mnemonic) && memory_fault(n->vector) && memory_fault(e->vector);
     if (n->vector != e->vector && !pieces) note(r, "    vector   native %s engine %s\n", vector_name(n->vector), vector_name(e->vector));
     if (n->vector == VECTOR_TIMEOUT && e->vector != n->vector)
@@ -303,7 +315,7 @@ static void compare(struct report *r, const struct options *o, const struct orac
         note(r, "    fs.base  native %llx engine %llx\n", (unsigned long long)a->fs_base, (unsigned long long)b->fs_base);
     if ((a->gs_base ^ b->gs_base) & mask)
         note(r, "    gs.base  native %llx engine %llx\n", (unsigned long long)a->gs_base, (unsigned long long)b->gs_base);
-    if (faulting >= 0 && uses_mmx(c, (unsigned)faulting)) {
+    if (faulting && uses_mmx(&last)) {
         struct machine_state x = *a, y = *b;
         turn_x87(&x);
         turn_x87(&y);
