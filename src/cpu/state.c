@@ -242,10 +242,27 @@ bool cpu_has_work(const struct cpu *cpu)
 #define STATE_BYTES LARGE_PAGE
 _Static_assert(sizeof(struct cpu) <= STATE_BYTES, "");
 
+/* Only in builds that look for leaks: there may be pointers in memory that is not malloc()'s [sanitizer/lsan_interface.h]. */
+extern void __lsan_register_root_region(const void *start, size_t size) __attribute__((weak));
+extern void __lsan_unregister_root_region(const void *start, size_t size) __attribute__((weak));
+
+static struct cpu *map_state(void)
+{
+    struct cpu *cpu = large_map(STATE_BYTES, PROT_READ | PROT_WRITE, true);
+    if (cpu && __lsan_register_root_region) __lsan_register_root_region(cpu, STATE_BYTES);
+    return cpu;
+}
+
+static void unmap_state(struct cpu *cpu)
+{
+    if (__lsan_unregister_root_region) __lsan_unregister_root_region(cpu, STATE_BYTES);
+    munmap(cpu, STATE_BYTES);
+}
+
 struct cpu *cpu_create(u32 index, struct bus *mem, struct bus *io, struct ram *ram, const struct cpu_hooks *hooks,
                        const struct cpu_model *model, const struct engine_ops *engine)
 {
-    struct cpu *cpu = large_map(STATE_BYTES, PROT_READ | PROT_WRITE, true);
+    struct cpu *cpu = map_state();
     if (!cpu) {
         fprintf(stderr, "calque: no memory for vCPU %u: %s\n", index, strerror(errno));
         return NULL;
@@ -260,7 +277,7 @@ struct cpu *cpu_create(u32 index, struct bus *mem, struct bus *io, struct ram *r
     mmu_forget_map(cpu);
     cpu_reset(cpu, false);
     if (engine && engine->create(cpu) < 0) {
-        munmap(cpu, STATE_BYTES);
+        unmap_state(cpu);
         return NULL;
     }
     return cpu;
@@ -270,7 +287,7 @@ void cpu_destroy(struct cpu *cpu)
 {
     if (!cpu) return;
     if (cpu->engine_ops) cpu->engine_ops->destroy(cpu);
-    munmap(cpu, STATE_BYTES);
+    unmap_state(cpu);
 }
 
 static void dump_segment(FILE *f, const char *name, const struct segment *s)
