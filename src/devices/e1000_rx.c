@@ -8,6 +8,7 @@
 
 #include <string.h>
 
+#include "core/big_endian.h"
 #include "core/log.h"
 #include "devices/net_offload.h"
 
@@ -30,7 +31,7 @@
 
 static bool is_broadcast(const u8 *frame) { return !memcmp(frame, "\xff\xff\xff\xff\xff\xff", 6); }
 
-static bool is_tagged(const struct e1000 *e, const u8 *frame) { return net_get16(frame + 12) == e1000_get(e, E1000_VET); }
+static bool is_tagged(const struct e1000 *e, const u8 *frame) { return be_get16(frame + 12) == e1000_get(e, E1000_VET); }
 
 /* Does a receive address match exactly? Only destination addresses can be selected (RAH.AS 00b). */
 static bool exact_match(const struct e1000 *e, const u8 *frame)
@@ -59,12 +60,12 @@ static bool accepted(const struct e1000 *e, const u8 *frame, bool *inexact)
     u32 rctl = e1000_get(e, E1000_RCTL);
     *inexact = false;
     if (is_tagged(e, frame) && (rctl & RCTL_VFE)) {
-        u32 tag = net_get16(frame + 14), vid = tag & 0xfff;
+        u32 tag = be_get16(frame + 14), vid = tag & 0xfff;
         if (!(e1000_get(e, E1000_VFTA + 4 * (vid >> 5)) >> (vid & 31) & 1)) return false;
         if ((rctl & RCTL_CFIEN) && (tag >> 12 & 1) != (rctl & RCTL_CFI ? 1u : 0u)) return false;
     }
     /* PAUSE frames are for the MAC. */
-    if (net_get16(frame + 12) == 0x8808 && !memcmp(frame, "\x01\x80\xc2\x00\x00\x01", 6) && !(rctl & RCTL_PMCF))
+    if (be_get16(frame + 12) == 0x8808 && !memcmp(frame, "\x01\x80\xc2\x00\x00\x01", 6) && !(rctl & RCTL_PMCF))
         return false;
     if (is_broadcast(frame) && (rctl & RCTL_BAM)) return true;
     if (frame[0] & 1) {
@@ -84,18 +85,18 @@ static void verify(const struct e1000 *e, const u8 *frame, size_t len, u8 *statu
 {
     u32 rxcsum = e1000_get(e, E1000_RXCSUM);
     size_t l3 = is_tagged(e, frame) ? 18 : 14;
-    if (len < l3 + 20 || net_get16(frame + l3 - 2) != 0x0800 || frame[l3] >> 4 != 4) return;
+    if (len < l3 + 20 || be_get16(frame + l3 - 2) != 0x0800 || frame[l3] >> 4 != 4) return;
     const u8 *ip = frame + l3;
-    size_t header = (ip[0] & 15u) * 4, total = net_get16(ip + 2);
+    size_t header = (ip[0] & 15u) * 4, total = be_get16(ip + 2);
     if (header < 20 || total < header || total > len - l3) return;
     if (rxcsum & RXCSUM_IPOFL) {
         *status |= STA_IPCS;
         if (net_sum(ip, header, 0) != 0xffff) *errors |= ERR_IPE;
     }
-    bool fragment = net_get16(ip + 6) & 0x3fff, tcp = ip[9] == 6, udp = ip[9] == 17;
+    bool fragment = be_get16(ip + 6) & 0x3fff, tcp = ip[9] == 6, udp = ip[9] == 17;
     size_t l4_len = total - header;
     if (!(rxcsum & RXCSUM_TUOFL) || fragment || !(tcp ? l4_len >= 20 : udp && l4_len >= 8)) return;
-    if (udp && net_get16(ip + header + 6) == 0) return; /* none was sent */
+    if (udp && be_get16(ip + header + 6) == 0) return; /* none was sent */
     *status |= STA_TCPCS;
     u64 pseudo = (u64)net_sum(ip + 12, 8, 0) + ip[9] + l4_len;
     if (net_sum(ip + header, l4_len, pseudo) != 0xffff) *errors |= ERR_TCPE;
@@ -207,7 +208,7 @@ bool e1000_rx_frame(struct e1000 *e, const u8 *wire, size_t len)
     verify(e, frame, len, &status, &errors);
     if (!(status & (STA_IPCS | STA_TCPCS))) status |= STA_IXSM;
     if (strip) {
-        special = net_get16(frame + 14);
+        special = be_get16(frame + 14);
         status |= STA_VP;
         memmove(frame + 12, frame + 16, len - 16);
         len -= 4;

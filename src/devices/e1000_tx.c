@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/big_endian.h"
 #include "core/log.h"
 #include "devices/net_offload.h"
 
@@ -80,8 +81,8 @@ static void send_frame(struct e1000 *e, u8 *frame, size_t len, size_t limit)
 {
     if (e->tx_vlan && (e1000_get(e, E1000_CTRL) & CTRL_VME) && len >= 12) {
         memmove(frame + 16, frame + 12, len - 12);
-        net_put16(frame + 12, e1000_get(e, E1000_VET));
-        net_put16(frame + 14, e->tx_tag);
+        be_put16(frame + 12, e1000_get(e, E1000_VET));
+        be_put16(frame + 14, e->tx_tag);
         len += 4;
     }
     if (!e->tx_fcs && has_fcs(frame, len)) len -= E1000_FCS;
@@ -109,7 +110,7 @@ static void insert_checksum(u8 *frame, size_t len, size_t css, size_t cso, size_
     if (css >= end || cso + 2 > len) return;
     u16 value = (u16)~net_sum(frame + css, end - css, 0);
     /* Zero means "no checksum" in UDP. */
-    net_put16(frame + cso, udp && !value ? 0xffffu : value);
+    be_put16(frame + cso, udp && !value ? 0xffffu : value);
 }
 
 static void offload(const struct e1000_context *c, u8 popts, u8 *frame, size_t len)
@@ -126,23 +127,23 @@ static void segment_headers(const struct e1000_context *c, u8 *frame, size_t len
     u8 *ip = frame + c->ipcss, *l4 = frame + c->tucss;
     if (c->ipcss + 8u <= c->hdrlen) {
         if (c->ip4) {
-            net_put16(ip + 2, (u32)(len - c->ipcss));
-            net_put16(ip + 4, net_get16(ip + 4) + n);
+            be_put16(ip + 2, (u32)(len - c->ipcss));
+            be_put16(ip + 4, be_get16(ip + 4) + n);
         } else {
-            net_put16(ip + 4, (u32)(len - c->ipcss - 40));
+            be_put16(ip + 4, (u32)(len - c->ipcss - 40));
         }
     }
     size_t l4_len = len - c->tucss;
     if (c->tcp && c->tucss + 14u <= c->hdrlen) {
-        net_put32(l4 + 4, net_get32(l4 + 4) + offset);
+        be_put32(l4 + 4, be_get32(l4 + 4) + offset);
         if (!last) l4[13] &= (u8)~0x09; /* FIN and PSH */
     } else if (!c->tcp && c->tucss + 6u <= c->hdrlen) {
-        net_put16(l4 + 4, (u32)l4_len);
+        be_put16(l4 + 4, (u32)l4_len);
     }
     /* The driver's pseudo header lacks the length, which is the segment's. */
     if (c->tucso + 2u <= c->hdrlen) {
-        u32 pseudo = net_get16(frame + c->tucso) + (u32)l4_len;
-        net_put16(frame + c->tucso, (pseudo & 0xffff) + (pseudo >> 16));
+        u32 pseudo = be_get16(frame + c->tucso) + (u32)l4_len;
+        be_put16(frame + c->tucso, (pseudo & 0xffff) + (pseudo >> 16));
     }
 }
 

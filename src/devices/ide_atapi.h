@@ -3,6 +3,7 @@
 #ifndef DEVICES_IDE_ATAPI_H
 #define DEVICES_IDE_ATAPI_H
 
+#include "core/big_endian.h"
 #include "devices/ide_drive.h"
 
 /* Sense keys [SPC-3] 4.5. */
@@ -13,20 +14,6 @@
 
 /* Media events [MMC-5] 6.7. */
 enum { MEDIA_NONE, MEDIA_EJECT, MEDIA_NEW, MEDIA_REMOVED };
-
-/* Numbers in packets and answers: the highest byte comes first. */
-static inline u32 be_get16(const u8 *p) { return (u32)(p[0] << 8 | p[1]); }
-static inline u32 be_get32(const u8 *p) { return be_get16(p) << 16 | be_get16(p + 2); }
-static inline void be_put16(u8 *p, u32 v)
-{
-    p[0] = (u8)(v >> 8);
-    p[1] = (u8)v;
-}
-static inline void be_put32(u8 *p, u32 v)
-{
-    be_put16(p, v >> 16);
-    be_put16(p + 2, v);
-}
 
 /* A disc is in, the tray closed. */
 static inline bool ide_atapi_ready(const struct ide_drive *d) { return d->block && !d->tray_open; }

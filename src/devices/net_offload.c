@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#include "core/big_endian.h"
+
 #define TCP 6u
 #define UDP 17u
 #define TCP_FIN_PSH 0x09u
@@ -43,29 +45,29 @@ static u64 pseudo_header(const u8 *ip, u8 protocol, size_t len)
 
 bool net_checksum_valid(const u8 *frame, size_t len)
 {
-    size_t ip_at = len >= 18 && net_get16(frame + 12) == 0x8100 ? 18 : 14;
+    size_t ip_at = len >= 18 && be_get16(frame + 12) == 0x8100 ? 18 : 14;
     if (len < ip_at + 40) return false;
     const u8 *ip = frame + ip_at;
-    u16 type = net_get16(ip - 2);
+    u16 type = be_get16(ip - 2);
     size_t header, l4_len;
     u8 protocol;
     if (type == 0x0800 && ip[0] >> 4 == 4) {
-        size_t total = net_get16(ip + 2);
+        size_t total = be_get16(ip + 2);
         header = (ip[0] & 15u) * 4;
         if (header < 20 || total < header || total > len - ip_at) return false;
-        if (net_get16(ip + 6) & 0x3fff) return false; /* a fragment */
+        if (be_get16(ip + 6) & 0x3fff) return false; /* a fragment */
         l4_len = total - header;
         protocol = ip[9];
     } else if (type == 0x86dd && ip[0] >> 4 == 6) {
         header = 40;
-        l4_len = net_get16(ip + 4);
+        l4_len = be_get16(ip + 4);
         protocol = ip[6]; /* an extension header is neither of the two */
         if (l4_len > len - ip_at - header) return false;
     } else {
         return false;
     }
     if (!(protocol == TCP ? l4_len >= 20 : protocol == UDP && l4_len >= 8)) return false;
-    if (protocol == UDP && net_get16(ip + header + 6) == 0) return false; /* there is none */
+    if (protocol == UDP && be_get16(ip + header + 6) == 0) return false; /* there is none */
     return net_sum(ip + header, l4_len, pseudo_header(ip, protocol, l4_len)) == 0xffff;
 }
 
@@ -77,25 +79,25 @@ bool net_segment(const u8 *packet, size_t len, size_t ip, size_t tcp, size_t mss
     size_t header = tcp + (packet[tcp + 12] >> 4) * 4u;
     if (tcp < ip + (v6 ? 40 : 20) || header < tcp + 20 || header > len || !mss || header + mss > scratch_size) return false;
     size_t payload = len - header, done = 0;
-    u32 sequence = net_get32(packet + tcp + 4);
+    u32 sequence = be_get32(packet + tcp + 4);
     for (u32 n = 0; done < payload || !n; n++) {
         size_t part = MIN(mss, payload - done), l4_len = header - tcp + part;
         u8 *i = scratch + ip, *t = scratch + tcp;
         memcpy(scratch, packet, header);
         memcpy(scratch + header, packet + header + done, part);
         if (v6) {
-            net_put16(i + 4, (u32)(tcp - ip - 40 + l4_len));
+            be_put16(i + 4, (u32)(tcp - ip - 40 + l4_len));
         } else {
-            net_put16(i + 2, (u32)(tcp - ip + l4_len));
-            net_put16(i + 4, net_get16(i + 4) + n);
-            net_put16(i + 10, 0);
-            net_put16(i + 10, (u16)~net_sum(i, tcp - ip, 0));
+            be_put16(i + 2, (u32)(tcp - ip + l4_len));
+            be_put16(i + 4, be_get16(i + 4) + n);
+            be_put16(i + 10, 0);
+            be_put16(i + 10, (u16)~net_sum(i, tcp - ip, 0));
         }
-        net_put32(t + 4, sequence + (u32)done);
+        be_put32(t + 4, sequence + (u32)done);
         if (n) t[13] &= (u8)~TCP_CWR; /* it says that the sender slowed down once [RFC3168] 6.1.2 */
         if (done + part < payload) t[13] &= (u8)~TCP_FIN_PSH;
-        net_put16(t + 16, 0);
-        net_put16(t + 16, (u16)~net_sum(t, l4_len, pseudo_header(i, TCP, l4_len)));
+        be_put16(t + 16, 0);
+        be_put16(t + 16, (u16)~net_sum(t, l4_len, pseudo_header(i, TCP, l4_len)));
         send(opaque, scratch, header + part);
         done += part;
     }

@@ -4,19 +4,6 @@
 
 #include "core/types.h"
 
-static inline u16 net_get16(const u8 *p) { return (u16)(p[0] << 8 | p[1]); }
-static inline u32 net_get32(const u8 *p) { return (u32)net_get16(p) << 16 | net_get16(p + 2); }
-static inline void net_put16(u8 *p, u32 value)
-{
-    p[0] = (u8)(value >> 8);
-    p[1] = (u8)value;
-}
-static inline void net_put32(u8 *p, u32 value)
-{
-    net_put16(p, value >> 16);
-    net_put16(p + 2, value);
-}
-
 /* The one's complement sum of big-endian words on top of start, which may be several such sums added up. */
 u16 net_sum(const u8 *p, size_t len, u64 start);
 /* Does the Ethernet frame hold a whole TCP or UDP packet whose checksum is there and right? */

@@ -16,6 +16,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/big_endian.h"
 #include "devices/net_offload.h"
 
 #define REGS       256u
@@ -304,10 +305,10 @@ static void transmit_slot(struct rtl8139 *r, unsigned slot)
 /* Where the IPv4 packet of a frame starts, 0: there is none that is whole. */
 static u32 find_ip(const u8 *frame, u32 len)
 {
-    u32 at = len > 17 && net_get16(frame + 12) == 0x8100 ? 18 : 14;
+    u32 at = len > 17 && be_get16(frame + 12) == 0x8100 ? 18 : 14;
     const u8 *ip = frame + at;
-    if (len < at + 20 || net_get16(ip - 2) != 0x0800 || ip[0] >> 4 != 4) return 0;
-    u32 header = (ip[0] & 15) * 4u, total = net_get16(ip + 2);
+    if (len < at + 20 || be_get16(ip - 2) != 0x0800 || ip[0] >> 4 != 4) return 0;
+    u32 header = (ip[0] & 15) * 4u, total = be_get16(ip + 2);
     return header < 20 || total < header || at + total > len ? 0 : at;
 }
 
@@ -317,17 +318,17 @@ static void checksums(u8 *frame, u32 len, u32 flags)
     u32 at = find_ip(frame, len);
     if (!at) return;
     u8 *ip = frame + at;
-    u32 header = (ip[0] & 15) * 4u, size = net_get16(ip + 2) - header;
+    u32 header = (ip[0] & 15) * 4u, size = be_get16(ip + 2) - header;
     u8 *payload = ip + header;
     if (flags & TXD_IPCS) {
-        net_put16(ip + 10, 0);
-        net_put16(ip + 10, (u16)~net_sum(ip, header, 0));
+        be_put16(ip + 10, 0);
+        be_put16(ip + 10, (u16)~net_sum(ip, header, 0));
     }
     u32 place = ip[9] == 6 && flags & TXD_TCPCS ? 16 : ip[9] == 17 && flags & TXD_UDPCS ? 6 : 0;
-    if (!place || size < place + 2 || (net_get16(ip + 6) & 0x3fff)) return; /* fragments have no checksum of their own */
-    net_put16(payload + place, 0);
+    if (!place || size < place + 2 || (be_get16(ip + 6) & 0x3fff)) return; /* fragments have no checksum of their own */
+    be_put16(payload + place, 0);
     u16 value = (u16)~net_sum(payload, size, (u64)net_sum(ip + 12, 8, 0) + ip[9] + size);
-    net_put16(payload + place, !value && ip[9] == 17 ? 0xffff : value);
+    be_put16(payload + place, !value && ip[9] == 17 ? 0xffff : value);
 }
 
 static void send_segment(void *opaque, u8 *frame, size_t len) { send(opaque, frame, (u32)len); }

@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/big_endian.h"
 #include "core/log.h"
 #include "devices/net_offload.h"
 
@@ -99,7 +100,7 @@ static void send_frame(struct virtio_net *n, const u8 *header, size_t len)
         return;
     }
     if (gso && !(n->net && n->net->large)) {
-        size_t ip = net_get16(frame + 12) == 0x8100 ? 18 : 14;
+        size_t ip = be_get16(frame + 12) == 0x8100 ? 18 : 14;
         if (!net_segment(frame, len, ip, start, pci_get16(header + HEADER_GSO_SIZE), n->segment, SEGMENT_MAX,
                          send_segment, n->net))
             log_printf(LOG_GUEST_ERROR, "virtio-net: a packet that cannot be cut\n");
@@ -108,7 +109,7 @@ static void send_frame(struct virtio_net *n, const u8 *header, size_t len)
     if (checksum && at + 2 <= len && start < len) {
         /* The driver has put the sum of the pseudo header there. */
         u16 sum = (u16)~net_sum(frame + start, len - start, 0);
-        net_put16(frame + at, sum ? sum : 0xffff); /* the same number; UDP says "none" with the other */
+        be_put16(frame + at, sum ? sum : 0xffff); /* the same number; UDP says "none" with the other */
     }
     netdev_transmit(n->net, frame, len);
 }
@@ -157,8 +158,8 @@ static bool wanted(const struct virtio_net *n, const u8 *frame)
     static const u8 broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
     bool group = frame[0] & 1;
     if (n->mode[RX_PROMISC]) return true;
-    if (net_get16(frame + 12) == 0x8100 && virtio_has(&n->v, F_CTRL_VLAN)) {
-        u32 id = net_get16(frame + 14) & 0xfff;
+    if (be_get16(frame + 12) == 0x8100 && virtio_has(&n->v, F_CTRL_VLAN)) {
+        u32 id = be_get16(frame + 14) & 0xfff;
         if (!(n->vlans[id / 8] >> id % 8 & 1)) return false;
     }
     if (!memcmp(frame, broadcast, 6)) return !n->mode[RX_NO_BROADCAST];

@@ -12,7 +12,7 @@ enum { H_AX, H_CX, H_DX, H_BX, H_SP, H_BP, H_SI, H_DI, H_8, H_9, H_10, H_11, H_1
 struct emit {
     u8 *p;   /* the next byte; there is always room (bt_make_room() sees to it) */
     s32 cpu; /* where struct cpu is, below 2 GiB: its fields are at absolute addresses, which the host's processor forwards from
-              * stores to loads sooner than those relative to a register, RIP or GS */
+              * stores to loads sooner than those relative to RIP */
 };
 
 /* An r/m operand. */

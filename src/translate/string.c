@@ -36,8 +36,8 @@ static bool translate_run(struct tr *t, unsigned prefixes, bool source)
     emit_alu_imm(e, true, 7, H_CX, GUEST_PAGE_SIZE);
     stub_from(t, s, CC_A);
     emit_run_in_page(t, s, H_DI, shift);
-    if (source) emit_run_in_page(t, s, H_SI, shift);
-    if (source) { /* first, so that the other page is not marked written when there is nothing to write */
+    if (source) { /* probed first, so that the other page is not marked written when there is nothing to write */
+        emit_run_in_page(t, s, H_SI, shift);
         emit_probe_run(t, s, H_SI, false);
         emit_store(e, T_A, STATE(target));
     }

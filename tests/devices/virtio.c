@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/big_endian.h"
 #include "core/bus.h"
 #include "core/clock.h"
 #include "core/input.h"
@@ -780,20 +781,20 @@ static size_t tcp_packet(u8 *p, size_t payload)
 {
     memset(p, 0, 54);
     memcpy(p, frame, 12);
-    net_put16(p + 12, 0x0800);
+    be_put16(p + 12, 0x0800);
     p[14] = 0x45;
-    net_put16(p + 16, (u32)(40 + payload));
+    be_put16(p + 16, (u32)(40 + payload));
     p[22] = 64;
     p[23] = 6;
-    net_put32(p + 26, 0x0a00020f);
-    net_put32(p + 30, 0x0a000202);
-    net_put16(p + 24, (u16)~net_sum(p + 14, 20, 0));
-    net_put32(p + 38, 1000);
+    be_put32(p + 26, 0x0a00020f);
+    be_put32(p + 30, 0x0a000202);
+    be_put16(p + 24, (u16)~net_sum(p + 14, 20, 0));
+    be_put32(p + 38, 1000);
     p[46] = 5 << 4;
     p[47] = 0x18; /* PSH, ACK */
     for (size_t i = 0; i < payload; i++) p[54 + i] = (u8)(i * 7);
     /* What a driver puts there: the sum of the pseudo header. */
-    net_put16(p + 50, net_sum(p + 26, 8, 6 + 20 + payload));
+    be_put16(p + 50, net_sum(p + 26, 8, 6 + 20 + payload));
     return 54 + payload;
 }
 
@@ -827,7 +828,7 @@ Test(virtio, net_checksums_and_segments)
         cr_assert_eq(net.len[i], 54 + part);
         cr_assert(net_checksum_valid(f, net.len[i]));
         cr_assert_eq(net_sum(f + 14, 20, 0), 0xffff);
-        cr_assert_eq(net_get32(f + 38), 1000u + 1460u * (unsigned)(i - 1));
+        cr_assert_eq(be_get32(f + 38), 1000u + 1460u * (unsigned)(i - 1));
         cr_assert_eq(f[47], i < 3 ? 0x10 : 0x18);
         cr_assert_eq(memcmp(f + 54, packet + 54 + 1460 * (i - 1), part), 0);
     }
@@ -859,7 +860,7 @@ Test(virtio, net_checked_checksums)
     post(0, 0);
     netdev_deliver(&net.dev, packet, len);
     cr_assert_eq(rd(DATA, 1), 0); /* the checksum is not complete */
-    net_put16(packet + 50, (u16)~net_sum(packet + 34, len - 34, 0));
+    be_put16(packet + 50, (u16)~net_sum(packet + 34, len - 34, 0));
     post(0, 0);
     netdev_deliver(&net.dev, packet, len);
     cr_assert_eq(rd(DATA, 1), 2);

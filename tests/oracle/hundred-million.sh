@@ -1,7 +1,7 @@
 #!/bin/bash
 # tests/oracle/hundred-million.sh [CASES]: so many random cases (100,000,000) on the host's processor and on Calque's engines, most of
-# them on the translator, over the code sizes, lengths of sequences and CPU models that make a difference. Half an hour to an hour on two quiet cores;
-# a line a minute. Ends with status 1 if anything differed.
+# them on the translator, over the code sizes, lengths of sequences and CPU models that make a difference. About an hour on two
+# quiet cores; a line a minute. Ends with status 1 if anything differed.
 # SEED=N: the cases of that seed; else others each time. JOBS=N: processes; else one for each processor. BUILD=DIR: instead of build.
 cd "$(dirname "$0")/../.." || exit 1
 oracle=${BUILD:-build}/tests/oracle/oracle
