@@ -174,9 +174,7 @@ static bool last_insn(const struct oracle_case *c, const struct oracle_result *n
     int at = image_offset((unsigned)(linear - WINDOW));
     if (linear < WINDOW || linear - WINDOW >= WINDOW_SIZE - 16 || at < 0 || at + 15 > (int)IMAGE_SIZE) return false;
     const u64 in_code = linear - WINDOW - c->code_off;
-    const unsigned pages = 1u << at / (int)GUEST_PAGE_SIZE | 1u << (at + 14) / (int)GUEST_PAGE_SIZE;
-    /* The image has the code only if that was patched. */
-    if (insn_at(c, n->out.rip) < 0 && (n->changed & pages) == pages) return decode(i, n->image + at, 15, last_mode(c, n)) > 0;
+    if (n->patched) return decode(i, n->image + at, 15, last_mode(c, n)) > 0;
     return in_code < c->code_len && decode(i, c->code + in_code, c->code_len - (unsigned)in_code, last_mode(c, n)) > 0;
 }
 

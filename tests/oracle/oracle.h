@@ -98,6 +98,7 @@ struct oracle_result {
     u64 error_code;
     u64 cr2; /* for #PF */
     struct machine_state out;
+    bool patched;         /* the code is not as the case had it, but as in the image */
     u32 changed;          /* pages of the image that are not as the case found them, by bit: only they... */
     u8 image[IMAGE_SIZE]; /* ... are here, unless result_complete() added the others */
 };

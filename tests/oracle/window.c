@@ -47,7 +47,7 @@ void window_put_code(u8 *window, const struct oracle_case *c) { memcpy(window + 
 void window_collect(u8 *window, const u8 *image, const struct oracle_case *c, struct oracle_result *r)
 {
     u8 *code = window + c->code_off;
-    const bool patched = memcmp(code, c->code, c->code_len) != 0;
+    const bool patched = r->patched = memcmp(code, c->code, c->code_len) != 0;
     if (!patched) memcpy(code, image + image_offset(c->code_off), c->code_len);
     r->changed = 0;
     for (unsigned p = 0, n = 0; p < WINDOW_PAGES; p++) {
