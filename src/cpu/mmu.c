@@ -277,7 +277,10 @@ static u64 new_generation(struct cpu *cpu)
     if (t->last_gen == TLB_GEN_MAX || t->global_gen == TLB_GEN_MAX) {
         fpu_save(cpu); /* memset() */
         for (unsigned n = 0; n < TLB_CONTEXTS; n++) memset(cpu->tlbs[n].e, 0, sizeof cpu->tlbs[n].e);
-        memset(t, 0, sizeof *t);
+        memset(t->spaces, 0, sizeof t->spaces);
+        memset(t->parts, 0, sizeof t->parts);
+        memset(t->e, 0, sizeof t->e);
+        t->current = 0;
         t->global_gen = t->last_gen = 1;
         cpu->tlbs[TLB_SUPERVISOR_SMAP].gen = 1;
     }
@@ -397,6 +400,19 @@ static bool page_watched(const struct cpu *cpu, gla page)
 
 /* ---- the TLB: filling ---- */
 
+/* For tlb_flush_page(). */
+static void note_large(struct tlb2 *t, gla lin, u64 page_mask)
+{
+    if (page_mask == GUEST_PAGE_MASK) return;
+    /* 4 MiB pages mark both halves. */
+    const unsigned level = page_mask >> 22 > 1 ? 3 : 2;
+    const gla first = lin & ~page_mask;
+    for (unsigned k = 0; k < 2; k++) {
+        unsigned n = large_bit(level, level == 3 ? lin : k ? first + (page_mask & ~0x1fffffull) : first);
+        t->large[level - 2][n >> 6] |= 1ull << (n & 63);
+    }
+}
+
 static void tlb2_insert(struct cpu *cpu, gla lin, const struct walk *w, const u8 *host)
 {
     struct tlb2 *t = &cpu->tlb2;
@@ -408,18 +424,10 @@ static void tlb2_insert(struct cpu *cpu, gla lin, const struct walk *w, const u8
     if (!e) e = &set[t->victim++ % TLB2_WAYS];
     e->tag = tag;
     e->page = ((u64)(uintptr_t)host & ~GUEST_PAGE_MASK) | w->page;
-    if (w->page_mask > GUEST_PAGE_MASK) {
-        const u64 into = lin & (LARGE_SIZE - 1) & ~GUEST_PAGE_MASK;
-        if (w->page_mask >= LARGE_SIZE - 1)
-            t->parts[lin / LARGE_SIZE % TLB_LARGE] = (struct tlb2_entry){.tag = tag - into, .page = e->page - into};
-        /* 4 MiB pages mark both halves. */
-        const unsigned level = w->page_mask >> 22 > 1 ? 3 : 2;
-        const gla first = lin & ~w->page_mask;
-        for (unsigned k = 0; k < 2; k++) {
-            unsigned n = large_bit(level, level == 3 ? lin : k ? first + (w->page_mask & ~0x1fffffull) : first);
-            t->large[level - 2][n >> 6] |= 1ull << (n & 63);
-        }
-    }
+    const u64 into = lin & (LARGE_SIZE - 1) & ~GUEST_PAGE_MASK;
+    if (w->page_mask >= LARGE_SIZE - 1)
+        t->parts[lin / LARGE_SIZE % TLB_LARGE] = (struct tlb2_entry){.tag = tag - into, .page = e->page - into};
+    note_large(t, lin, w->page_mask);
 }
 
 /* Put what is allowed (CAN_*) of plain RAM at `host` into the first level for accesses without a look. */
@@ -482,7 +490,9 @@ static u8 *large_part(struct cpu *cpu, gla lin, unsigned acc, struct who who)
     const struct tlb2 *t = &cpu->tlb2;
     const struct tlb2_entry *e = &t->parts[lin / LARGE_SIZE % TLB_LARGE];
     const u64 part = lin & ~(LARGE_SIZE - 1);
-    if (e->tag != (part | t->spaces[t->current].gen) && e->tag != (part | TLB2_GLOBAL | t->global_gen)) return NULL;
+    const bool local = e->tag == (part | t->spaces[t->current].gen);
+    if (!local && e->tag != (part | TLB2_GLOBAL | t->global_gen)) return NULL;
+    if (part != (u32)part && !cpu_code64(cpu)) return NULL; /* there 32-bit addresses have wrapped */
     const unsigned can = allowed(cpu, who, (unsigned)e->page);
     if (!(can & (acc & ACC_WRITE ? CAN_WRITE : CAN_READ)) || !part || (cpu->watch & 1)) return NULL;
     u8 *host = (u8 *)(uintptr_t)(e->page & ~GUEST_PAGE_MASK);
@@ -491,6 +501,7 @@ static u8 *large_part(struct cpu *cpu, gla lin, unsigned acc, struct who who)
         if (n == ARRAY_LEN(cpu->spans)) return NULL;
         if (s->first <= s->last && host >= s->host && (u64)(host - s->host) + LARGE_SIZE - 1 <= s->last - s->first) break;
     }
+    cpu->tlbs[who.context].local |= local;
     if (!(acc & ACC_WRITE)) return host;
     if (!(e->page & PAGE_D)) return NULL;
     u16 *flags = &cpu->ram->page_flags[(u64)(host - cpu->ram->host) >> GUEST_PAGE_SHIFT];
@@ -582,6 +593,7 @@ static bool translate(struct cpu *cpu, gla lin, unsigned acc, gpa *phys, struct 
     *t = bus_lookup(cpu->mem, w.phys, acc & ACC_WRITE, &page_ok);
     /* ROM: for reading only. */
     if (!t->host || !page_ok || (acc & ACC_WRITE) || never_cached(cpu, lin)) return true;
+    note_large(&cpu->tlb2, lin, w.page_mask);
     fill(cpu, who, lin, t->host, w.page & ~PAGE_D, allowed(cpu, who, w.page), w.global, acc);
     return true;
 }

@@ -640,10 +640,11 @@ void emit_offset(struct tr *t, bool wide, unsigned reg)
     } else {
         struct rm m = {.kind = RM_MEM, .reg = H_NONE, .index = H_NONE, .scale = i->scale};
         const unsigned other = reg == T_A ? T_B : T_A;
+        const s64 more = i->base == REG_RIP ? MAX((s64)i->disp - INT32_MAX, 0) : 0; /* than 32 bits hold */
         if (i->base == REG_RIP) {
             emit_load(e, reg, STATE(page_rip));
             m.reg = (u8)reg;
-            m.disp = t->b->offset;
+            m.disp = t->b->offset + (s32)more;
         } else if (i->base != REG_ZERO) {
             m.reg = (u8)(resident(i->base) ? host_reg(i->base) : reg);
             if (!resident(i->base)) emit_load(e, reg, guest_mem(i->base));
@@ -653,7 +654,7 @@ void emit_offset(struct tr *t, bool wide, unsigned reg)
             if (!resident(i->index)) emit_load(e, other, guest_mem(i->index));
         }
         emit_lea(e, wide, reg, m);
-        if (i->disp) emit_lea(e, wide, reg, rm_mem(reg, (s32)i->disp));
+        if (i->disp) emit_lea(e, wide, reg, rm_mem(reg, (s32)(i->disp - more)));
     }
 }
 

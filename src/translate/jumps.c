@@ -118,7 +118,7 @@ static void emit_return_rip(struct tr *t)
 }
 
 /* Look T_B, the target's RIP, up in the jump cache, and go there with the stack pointer moved; on a miss the stub does all of
- * the instruction again, from the unchanged state. Without a stub any target is valid. */
+ * the instruction again, from the unchanged state. Without a stub the target is within the limit. */
 static void emit_indirect(struct tr *t, struct stub *s, s32 move_sp, bool call)
 {
     struct emit *e = &t->e;
@@ -154,7 +154,20 @@ static void emit_find_slow(struct tr *t)
         stub_from(t, t->find.stub, CC_ALWAYS);
         return;
     }
+    u8 *bad = NULL;
+    if (t->is64) {
+        emit_compare_canonical(e, T_B);
+        bad = emit_jump(e, CC_NE);
+    }
     if (t->find.move_sp) emit_move_sp(t, t->find.move_sp);
+    emit_exit_rip(t);
+    if (!bad) return;
+    emit_patch(bad, e->p);
+    u64 gp;
+    memcpy(&gp, &(struct exception){.vector = EXC_GP, .has_error = 1}, sizeof gp);
+    emit_mov_imm64(e, T_A, gp);
+    emit_store(e, T_A, STATE(exc));
+    emit_rip(t, T_B, t->b->offset + t->i->off);
     emit_exit_rip(t);
 }
 
@@ -412,10 +425,6 @@ static bool translate_indirect(struct tr *t, bool call)
     const struct operand *o = &i->operands[0];
     const bool mem = o->kind == OPND_MEM, expected = call && expects_return(t);
     if (!stack_size_ok(t) || (mem && !address_ok(t))) return false;
-    /* The push could change the operand, which the handler would read again: it does not get there when no target can be wrong but
-     * by the limit, which is looked at before. */
-    const bool again = t->is64;
-    if (call && mem && again && (i->base == R_SP || i->index == R_SP)) return false;
     flags_to_mem(t);
     struct stub *s = new_stub(t);
     if (mem) {
@@ -432,7 +441,8 @@ static bool translate_indirect(struct tr *t, bool call)
     if (!mem && resident(o->reg)) emit_load_size(&t->e, (unsigned)size, T_B, rm_reg(host_reg(o->reg)));
     else if (!mem) emit_load(&t->e, T_B, guest_mem(o->reg));
     if (!mem) emit_code_limit(t, s);
-    emit_indirect(t, call && mem && !again ? NULL : s, call ? -size : 0, expected);
+    /* The push can have changed the operand, which the handler would read again. */
+    emit_indirect(t, call && mem ? NULL : s, call ? -size : 0, expected);
     if (expected) emit_return_point(t);
     return true;
 }

@@ -138,10 +138,7 @@ static u8 *emit_sysret(struct emit *e, const struct bt *bt, unsigned from)
     emit_op(e, 0, 0, 0xf7, 0, rm_reg(H_11));
     emit32(e, EFLAGS_TF | EFLAGS_AC);
     emit_decline(e, CC_NE);
-    emit_store(e, H_CX, rm_reg(T_A));
-    emit_shift(e, 4, T_A, 16);
-    emit_shift(e, 7, T_A, 16);
-    emit_op(e, E_W, 0, 0x3b, T_A, rm_reg(H_CX));
+    emit_compare_canonical(e, H_CX);
     emit_decline(e, CC_NE);
     emit_lea(e, true, H_SP, rm_mem(H_SP, 8));
 

@@ -243,10 +243,7 @@ static bool translate_base(struct tr *t, unsigned seg, bool write)
     stub_from(t, s, CC_E);
     if (write) {
         emit_op(e, w, 0, 0x8b, T_B, reg);
-        emit_store(e, T_B, rm_reg(T_A));
-        emit_shift(e, 4, T_A, 16);
-        emit_shift(e, 7, T_A, 16);
-        emit_op(e, E_W, 0, 0x3b, T_A, rm_reg(T_B));
+        emit_compare_canonical(e, T_B);
         stub_from(t, s, CC_NE);
         emit_store(e, T_B, base);
         emit_store(e, T_B, rm_cpu(offsetof(struct cpu, win) + seg * sizeof(struct segment_window)));

@@ -248,6 +248,15 @@ static inline void emit_load_size(struct emit *e, unsigned size, unsigned reg, s
     else emit_op(e, size == 8 ? E_W : 0, 0, 0x8b, reg, rm);
 }
 
+/* Equal: it is an address of 64-bit code. Uses T_A. */
+static inline void emit_compare_canonical(struct emit *e, unsigned reg)
+{
+    emit_store(e, reg, rm_reg(T_A));
+    emit_shift(e, 4, T_A, 16);
+    emit_shift(e, 7, T_A, 16);
+    emit_op(e, E_W, 0, 0x3b, T_A, rm_reg((u8)reg));
+}
+
 static inline bool in_page(s32 off) { return off >= 0 && off < (s32)GUEST_PAGE_SIZE; }
 
 /* Jumps to later code cannot make a loop by themselves, and need not look at events. */
