@@ -60,9 +60,20 @@ static void watch(struct netdev *n, const u8 *frame, size_t len)
     for (struct netdev_watcher *w = n->watchers; w; w = w->next) w->frame(w, frame, len);
 }
 
+/* A card may be made to send by the very frame that it takes, when its driver points a buffer at its registers. Back ends are
+ * in the middle of their work then, and must not be called. */
+static bool receive(struct netdev *n, const u8 *frame, size_t len)
+{
+    bool outer = n->delivering;
+    n->delivering = true;
+    bool taken = n->front->receive(n->front_opaque, frame, len);
+    n->delivering = outer;
+    return taken;
+}
+
 void netdev_transmit(struct netdev *n, const u8 *frame, size_t len)
 {
-    if (!n || n->link_down) return;
+    if (!n || n->link_down || n->delivering) return;
     watch(n, frame, len);
     n->ops->transmit(n, frame, len);
 }
@@ -81,7 +92,7 @@ bool netdev_deliver(struct netdev *n, const u8 *frame, size_t len)
     if (n->link_down) return true;
     watch(n, frame, len);
     if (!n->front) return true;
-    if (!n->head && n->front->receive(n->front_opaque, frame, len)) return true;
+    if (!n->head && receive(n, frame, len)) return true;
     if (n->queued == NETDEV_QUEUE_MAX) return false;
     struct netdev_frame *f = malloc(sizeof(*f) + len);
     if (!f) return false;
@@ -101,7 +112,7 @@ void netdev_flush(struct netdev *n)
 {
     if (!n || !n->head || n->flushing) return;
     n->flushing = true;
-    while (n->head && n->front && n->front->receive(n->front_opaque, n->head->data, n->head->len)) {
+    while (n->head && n->front && receive(n, n->head->data, n->head->len)) {
         struct netdev_frame *f = n->head;
         if (!f) break; /* the card was detached meanwhile */
         n->head = f->next;

@@ -48,6 +48,7 @@ struct netdev {
     struct netdev_frame *head, *tail; /* frames that wait for the card */
     unsigned queued;                  /* how many */
     bool flushing;                    /* netdev_flush() is at work */
+    bool delivering;                  /* the card is at a frame: what it sends meanwhile is lost */
     bool link_down;                   /* no carrier */
     bool large;                       /* the back end takes TCP packets that are yet to be cut into segments */
 };

@@ -149,7 +149,8 @@ static void segment_headers(const struct e1000_context *c, u8 *frame, size_t len
 
 static void send_segments(struct e1000 *e)
 {
-    const struct e1000_context *c = &e->context[1];
+    /* A copy: a looped frame may be stored onto our own registers, and reset them. */
+    const struct e1000_context context = e->context[1], *c = &context;
     u8 frame[FRAME_MAX + 8];
     size_t hdrlen = c->hdrlen;
     if (c->mss == 0 || hdrlen == 0 || hdrlen > e->tx_len || hdrlen + c->mss > FRAME_MAX ||

@@ -452,8 +452,9 @@ static void fdc_destroy(struct device *dev)
 {
     struct fdc *f = container_of(dev, struct fdc, dev);
     for (size_t i = 0; i < ARRAY_LEN(f->regions); i++) region_remove(f->regions[i]);
-    if (f->retry) timer_destroy(f->retry);
-    free(f);
+    timer_destroy(f->retry);
+    f->destroyed = true;
+    if (!f->in_flight) free(f);
 }
 
 static const struct device_class fdc_class = {"fdc", fdc_reset, fdc_destroy};

@@ -3,6 +3,7 @@
 #include "devices/fdc_state.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "core/log.h"
@@ -175,7 +176,8 @@ static void moved(struct fdc *f)
     if (t->op == FDC_FORMAT) {
         const u8 *id = f->buf;
         /* DEVIATION: the image's geometry is what it is; a track that is formatted otherwise is not readable. */
-        if (t->pos < 4 || id[0] != f->drives[t->unit].cylinder || id[1] != t->head || id[3] != SIZE_CODE || !on_track(f, id[2])) {
+        if (t->pos < 4 || !formatted(f) || id[0] != f->drives[t->unit].cylinder || id[1] != t->head || id[3] != SIZE_CODE ||
+            !on_track(f, id[2])) {
             fail(f, ST1_NO_MARK, 0);
             return;
         }
@@ -224,6 +226,10 @@ static void request_done(struct block_request *r)
 {
     struct fdc *f = container_of(r, struct fdc, request);
     f->in_flight = false;
+    if (f->destroyed) {
+        free(f);
+        return;
+    }
     if (f->dropped) {
         f->dropped = false;
         if (f->io_wanted) {

@@ -90,6 +90,7 @@ struct fdc {
     struct block_request request;      /* its access to the medium */
     bool in_flight;                    /* request is with the back end */
     bool dropped;                      /* nobody wants its result any more */
+    bool destroyed;                    /* nobody wants any of this: its end frees it */
     bool io_wanted;                    /* another access waits for its end */
     u8 buf[FDC_SECTOR];                /* data */
 };

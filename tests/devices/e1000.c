@@ -585,6 +585,35 @@ Test(e1000, dma_into_own_registers_ends)
     cr_expect_eq(pci_bus_config_read(pci, PCI_DEVFN(3, 0), 0, 4), 0x100e8086, "still there");
 }
 
+/* A looped segment is stored over CTRL, and resets the controller in the middle of the packet. */
+Test(e1000, reset_by_a_segment_of_its_own, .timeout = 20)
+{
+    send_for_segmentation();
+    wr(TDH, 0);
+    wr(TDT, 0);
+    memcpy(packet, (const u8[]){2, 0, 0, 4, 0, 0}, 6);
+    bus_write_block(memory, BUFFERS, packet, 6);
+    for (u32 i = 0; i < 8; i++) bus_write(memory, RX_RING + 16 * i, MMIO + CTRL, 8);
+    wr(RCTL, 0x380ca); /* buffers of 256 bytes, which end before RCTL */
+    wr(TDT, 3);
+    cr_expect_eq(rd(RCTL), 0, "it was reset");
+}
+
+/* Back ends are not called while they hand over a frame. */
+Test(e1000, nothing_is_sent_while_a_frame_arrives)
+{
+    static const u8 tail[6] = {2, 0, 0, 0, 0, 0};
+    rings(0x800a);
+    for (u32 i = 0; i < 2; i++) tx_desc(i, BUFFERS + 0x10000, 60 | 0x0bull << 24);
+    bus_write(memory, RX_RING, MMIO + TDT, 8);
+    send_to_guest(tail, 60);
+    cr_expect_eq(rd(TDH), 2, "it tried");
+    cr_expect_eq(net->count, 0);
+    for (u32 i = 0; i < 2; i++) tx_desc(2 + i, BUFFERS + 0x10000, 60 | 0x0bull << 24);
+    wr(TDT, 4);
+    cr_expect_eq(net->count, 2, "afterwards all is as before");
+}
+
 Test(e1000, malformed_receive_rings)
 {
     rings(0x8000);

@@ -455,6 +455,37 @@ Test(fdc, reset_while_the_disk_works)
     finish(s);
 }
 
+Test(fdc, ejected_while_a_track_is_formatted)
+{
+    struct setup *s = start(737280);
+    settle(s);
+    SEND(s, 0x03, 0xdf, 0x03); /* without DMA */
+    SEND(s, 0x4d, 0x00, 2, 9, 0x50, 0xf6);
+    for (u8 i = 0; i < 3; i++) out8(s->ports, FIFO, 0);
+    fdc_change_medium(s->fdc, 0, NULL);
+    out8(s->ports, FIFO, 2);
+    EXPECT(s, 0x40, 0x01, 0, 0, 0, 0, 2);
+    cr_assert_eq(s->disk.writes, 0);
+    finish(s);
+}
+
+/* The sanitizers see to it that the request's memory is there until its end, and not longer. */
+Test(fdc, destroyed_while_the_disk_works)
+{
+    struct setup *s = start(1474560);
+    struct memory_disk disk;
+    settle(s);
+    s->disk.slow = true;
+    program(s, 0x44, 0x10000, 512);
+    SEND(s, 0x46, 0x00, 0, 0, 1, 2, 18, 0x1b, 0xff);
+    disk = s->disk;
+    s->disk.data = NULL;
+    finish(s);
+    let_go(&disk);
+    cr_assert_null(disk.waiting, "nothing follows");
+    free(disk.data);
+}
+
 Test(fdc, kinds_of_disks)
 {
     cr_assert_eq(fdc_drive_type(1474560), 4);
