@@ -351,9 +351,24 @@ static int parse(struct options *o, int argc, char **argv)
     return 0;
 }
 
+static int check_boot_indexes(const struct options *o)
+{
+    int used[OPTIONS_DRIVES + OPTIONS_NETS], count = 0;
+    for (int i = 0; i < o->drive_count + o->nic_count; i++) {
+        int index = i < o->drive_count ? o->drives[i].bootindex : o->nics[i - o->drive_count].bootindex;
+        char text[16];
+        snprintf(text, sizeof(text), "%d", index);
+        for (int k = 0; k < count; k++)
+            if (used[k] == index) return option_bad("-device bootindex", text, "another device has it");
+        if (index >= 0) used[count++] = index;
+    }
+    return 0;
+}
+
 /* What only makes sense together. */
 static int check(const struct options *o)
 {
+    if (check_boot_indexes(o)) return -EINVAL;
     static const char no_terminal[] = "there is no terminal in the background";
     for (int i = 0; i < o->chardev_count && o->daemonize; i++)
         if (o->chardevs[i].kind == CHARDEV_STDIO) return option_bad("-daemonize", "stdio", no_terminal);

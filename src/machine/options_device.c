@@ -151,6 +151,7 @@ static int add_device(struct options *o, struct option_list *l)
 int options_device(struct options *o, const char *text)
 {
     struct option_list l;
+    if (o->device_count == OPTIONS_DEVICES) return option_bad("-device", text, "too many devices"); /* -audio makes some, too */
     int err = option_list_parse(&l, "-device", text, "driver");
     if (err) return err;
     err = add_device(o, &l);

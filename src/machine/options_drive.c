@@ -164,9 +164,11 @@ static int drive_keys(struct options *o, struct option_list *l)
     if (!err) err = option_list_bool(l, "readonly", &d->readonly);
     if (!err) err = option_list_bool(l, "snapshot", &d->snapshot);
     d->keep = option_list_get(l, "snapshot") && !d->snapshot;
-    if (!err) err = option_list_number(l, "index", (floppy ? FDC_DRIVES : IDE_DRIVES) - 1, &index);
-    if (!err) err = option_list_number(l, "bus", !floppy, &bus);
-    if (!err) err = option_list_number(l, "unit", 1, &unit);
+    /* On the virtio bus there is a disk for every number. */
+    bool virtio = d->interface == DRIVE_VIRTIO;
+    if (!err) err = option_list_number(l, "index", virtio ? INT16_MAX : (floppy ? FDC_DRIVES : IDE_DRIVES) - 1, &index);
+    if (!err) err = option_list_number(l, "bus", !floppy && !virtio, &bus);
+    if (!err) err = option_list_number(l, "unit", virtio ? INT16_MAX : 1, &unit);
     if (!err) err = option_list_check(l);
     if (err) return err;
     if (index != UINT64_MAX)
@@ -207,6 +209,7 @@ static int blockdev_keys(struct options *o, struct option_list *l)
     struct drive_option *file = NULL, *below_it = NULL, *d = new_drive(o, "-blockdev");
     if (!d) return -EINVAL;
     d->interface = DRIVE_NONE;
+    d->keep = true; /* -snapshot is for the other options */
     if (!driver || !name) return refuse("-blockdev", driver ? "node-name" : "driver", "property missing");
     for (struct drive_option *e = o->drives; e < d; e++) {
         if (e->id && !strcmp(e->id, name)) return refuse("-blockdev", name, "a drive or node with that name exists");
@@ -339,7 +342,10 @@ int options_device_floppy(struct options *o, struct option_list *l)
 /* Places for drives that were not given one; -1 when all are taken. */
 static int free_index(const struct options *o, const struct drive_option *d)
 {
-    int last = d->interface == DRIVE_FLOPPY ? FDC_DRIVES - 1 : d->last ? d->last : IDE_DRIVES - 1;
+    int last = d->interface == DRIVE_FLOPPY   ? FDC_DRIVES - 1
+               : d->interface == DRIVE_VIRTIO ? INT16_MAX
+               : d->last                      ? d->last
+                                              : IDE_DRIVES - 1;
     for (int index = d->first; index <= last; index++) {
         bool taken = false;
         for (int i = 0; i < o->drive_count; i++)
@@ -352,20 +358,19 @@ static int free_index(const struct options *o, const struct drive_option *d)
 int options_drive_finish(struct options *o)
 {
     bool have_cd = false;
-    int disks = 0;
     for (int i = 0; i < o->drive_count; i++) {
         struct drive_option *d = &o->drives[i];
         if (o->snapshot && !d->readonly && !d->keep) d->snapshot = true;
-        if (d->interface == DRIVE_VIRTIO && d->index < 0) d->index = disks++;
-        if (d->interface != DRIVE_IDE && d->interface != DRIVE_FLOPPY) continue;
-        have_cd |= d->cdrom;
+        if (d->interface == DRIVE_NONE) continue;
+        have_cd |= d->cdrom && d->interface == DRIVE_IDE;
         if (d->index < 0 && (d->index = free_index(o, d)) < 0)
             return refuse(d->option, d->file ? d->file : "empty drive", "no place left on the controller");
         for (int k = 0; k < o->drive_count; k++) {
             const struct drive_option *e = &o->drives[k];
             if (e == d || e->interface != d->interface || e->index != d->index) continue;
+            int units = d->interface == DRIVE_IDE ? 2 : INT16_MAX + 1; /* on a bus */
             fprintf(stderr, "calque: %s %s: there is a drive at bus=%d,unit=%d (index=%d) already\n",
-                    d->option, d->file ? d->file : "", d->index >> 1, d->index & 1, d->index);
+                    d->option, d->file ? d->file : "", d->index / units, d->index % units, d->index);
             return -EINVAL;
         }
     }

@@ -597,27 +597,33 @@ static bool add_user_items(struct machine *m)
     return true;
 }
 
-/* Drives with a bootindex, lowest first, by their Open Firmware paths. */
+/* What has a bootindex, lowest first, by its Open Firmware path. */
 static void add_boot_indexes(const struct machine *m, char *boot_order, size_t size)
 {
     const struct options *o = m->options;
     for (int done = -1;;) {
-        const struct drive_option *best = NULL;
+        s64 best = INT64_MAX;
+        char path[64];
         for (int i = 0; i < o->drive_count; i++) {
             const struct drive_option *d = &o->drives[i];
-            if (d->interface != DRIVE_NONE && d->bootindex > done && (!best || d->bootindex < best->bootindex)) best = d;
+            if (d->interface == DRIVE_NONE || d->bootindex <= done || d->bootindex >= best) continue;
+            best = d->bootindex;
+            if (d->interface == DRIVE_IDE)
+                snprintf(path, sizeof(path), "ide@1,1/drive@%x/disk@%x", d->index >> 1, d->index & 1);
+            else if (d->interface == DRIVE_FLOPPY)
+                snprintf(path, sizeof(path), "isa@1/fdc@03f0/floppy@%x", d->index);
+            else
+                snprintf(path, sizeof(path), "scsi@%x/disk@0,0", m->pc->disk_devfn[i] >> 3);
         }
-        if (!best) return;
-        done = best->bootindex;
+        for (int i = 0; i < o->nic_count; i++) {
+            if (o->nics[i].bootindex <= done || o->nics[i].bootindex >= best) continue;
+            best = o->nics[i].bootindex;
+            snprintf(path, sizeof(path), "ethernet@%x/ethernet-phy@0", m->pc->nic_devfn[i] >> 3);
+        }
+        if (best == INT64_MAX) return;
+        done = (int)best;
         size_t n = strlen(boot_order);
-        if (best->interface == DRIVE_IDE)
-            snprintf(boot_order + n, size - n, "%s/pci@i0cf8/ide@1,1/drive@%x/disk@%x", n ? "\n" : "", best->index >> 1,
-                     best->index & 1);
-        else if (best->interface == DRIVE_FLOPPY)
-            snprintf(boot_order + n, size - n, "%s/pci@i0cf8/isa@1/fdc@03f0/floppy@%x", n ? "\n" : "", best->index);
-        else
-            snprintf(boot_order + n, size - n, "%s/pci@i0cf8/scsi@%x/disk@0,0", n ? "\n" : "",
-                     m->pc->disk_devfn[best - o->drives] >> 3);
+        snprintf(boot_order + n, size - n, "%s/pci@i0cf8/%s", n ? "\n" : "", path);
     }
 }
 
@@ -635,19 +641,6 @@ static bool add_kernel(struct machine *m, char *boot_order, size_t boot_order_si
         };
         if (load_kernel(&l)) return false;
         snprintf(boot_order, boot_order_size, "/rom@%s", l.rom_name);
-    }
-    /* Cards with a bootindex, in its order. */
-    for (int last = -1;;) {
-        int next = -1;
-        for (int i = 0; i < o->nic_count; i++) {
-            int index = o->nics[i].bootindex;
-            if (index > last && (next < 0 || index < o->nics[next].bootindex)) next = i;
-        }
-        if (next < 0) break;
-        size_t n = strlen(boot_order);
-        snprintf(boot_order + n, boot_order_size - n, "%s/pci@i0cf8/ethernet@%x/ethernet-phy@0", n ? "\n" : "",
-                 m->pc->nic_devfn[next] >> 3);
-        last = o->nics[next].bootindex;
     }
     add_boot_indexes(m, boot_order, boot_order_size);
     if (o->boot_strict) {
@@ -706,7 +699,7 @@ static bool create_fw_cfg(struct machine *m)
     u16 menu_wait = (u16)o->splash_time;
     if (o->splash_time != UINT64_MAX && fw_cfg_add_file(f, "etc/boot-menu-wait", &menu_wait, sizeof(menu_wait)))
         return false;
-    char boot_order[512];
+    char boot_order[2048];
     if (!add_tables(m) || !add_option_roms(m) || !add_kernel(m, boot_order, sizeof(boot_order))) return false;
     if (boot_order[0] && fw_cfg_add_file(f, "bootorder", boot_order, strlen(boot_order) + 1)) return false;
     return add_user_items(m);

@@ -196,5 +196,10 @@ refused 'cannot open' -daemonize -D /nosuch/log -d int
 refused '/dev/fdset/5: no such set' -chardev file,id=f,path=/dev/fdset/5
 refused '-overcommit mem-lock=on: not supported' -overcommit mem-lock=on
 
+refused '-device bootindex 3: another device has it' -drive if=none,id=d,file=disk.img -device ide-hd,drive=d,bootindex=3 -device e1000,bootindex=3
+devices=()
+for _ in $(seq 16); do devices+=(-device pc-testdev); done
+refused '-device pc-testdev: too many devices' -audio none,model=ac97 "${devices[@]}"
+
 echo "$passed passed, $failed failed"
 [ $failed = 0 ]

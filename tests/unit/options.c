@@ -53,6 +53,20 @@ Test(options, snapshot_of_all_but_one)
     cr_assert(o.drives[0].snapshot && !o.drives[1].snapshot && o.drives[2].snapshot);
 }
 
+Test(options, snapshot_is_not_for_blockdev)
+{
+    PARSE("-snapshot", "-hda", "a", "-blockdev", "driver=qcow2,node-name=q,file.filename=b", "-device", "ide-hd,drive=q");
+    cr_assert(o.drives[0].snapshot && !o.drives[1].snapshot);
+}
+
+Test(options, virtio_disks_have_any_number)
+{
+    PARSE("-drive", "if=virtio,file=a,index=7", "-drive", "if=virtio,file=b", "-drive", "if=virtio,file=c,unit=1", "-drive",
+          "if=virtio,file=d", "-hda", "e");
+    static const int indexes[] = {7, 0, 1, 2, 0};
+    for (int i = 0; i < 5; i++) cr_expect_eq(o.drives[i].index, indexes[i], "drive %d: %d", i, o.drives[i].index);
+}
+
 Test(options, json_and_descriptors)
 {
     PARSE("-add-fd", "set=3,fd=7,opaque=x", "-chardev", "{\"backend\": \"file\", \"id\": \"f\", \"path\": \"/dev/fdset/3\"}",
