@@ -398,10 +398,11 @@ void ide_atapi_reset(struct ide_drive *d, bool hard)
 {
     d->cd_left = d->data_left = 0;
     if (!hard) return; /* DEVICE RESET and SRST leave the mechanics and modes alone */
+    move_tray(d, false);
     d->udma = 0;
     d->mwdma = 3;
     d->sense = (struct ide_sense){0, 0, 0};
     d->attention = (struct ide_sense){SENSE_ATTENTION, 0x29, 0}; /* power on */
-    d->tray_open = d->tray_locked = false;
+    d->tray_locked = false;
     d->media_event = MEDIA_NONE;
 }

@@ -370,15 +370,15 @@ struct device *uart16550_create(struct bus *ports, u16 base, struct irq_line irq
                                 struct chardev *chr)
 {
     struct uart16550 *u = calloc(1, sizeof(*u));
-    if (!u) {
+    if (!u || !(u->timeout = timer_create_on(clock, timeout_fired, u))) {
         fprintf(stderr, "calque: uart16550: out of memory\n");
+        free(u);
         return NULL;
     }
     u->dev.cls = &uart16550_class;
     u->irq = irq;
     u->clock = clock;
     u->chr = chr;
-    u->timeout = timer_create_on(clock, timeout_fired, u);
     u->region = bus_add(ports, "uart16550", base, 8, 0, &uart16550_ops, u);
     uart16550_reset(&u->dev);
     chardev_attach(chr, &front, u);

@@ -161,38 +161,52 @@ bool disk_format_parse(const char *name, enum disk_format *format)
     return true;
 }
 
-static int probe(int fd, const struct disk_config *c, enum disk_format *format)
+/* What the first sector of an image says that it is; AUTO: a format that is not supported, of that name. */
+static enum disk_format format_of(const u8 *head, const char **name)
 {
     static const struct {
         const char *magic, *name;
         size_t length, offset;
-        enum disk_format format; /* AUTO: not supported */
-    } others[] = {
+        enum disk_format format;
+    } formats[] = {
+        {"QFI\xfb", "qcow2", 4, 0, DISK_QCOW2},
         {"KDMV", "VMDK", 4, 0, DISK_VMDK},    {"COWD", "VMDK", 4, 0, DISK_VMDK}, {"# Disk DescriptorFile", "VMDK", 21, 0, DISK_VMDK},
         {"vhdxfile", "VHDX", 8, 0, DISK_VHD}, {"conectix", "VHD", 8, 0, DISK_VHD},
         {"\x7f\x10\xda\xbe", "VDI", 4, 64, DISK_AUTO}, {"QED", "QED", 4, 0, DISK_AUTO},
     };
-    u8 head[512];
+    for (size_t i = 0; i < ARRAY_LEN(formats); i++) {
+        if (memcmp(head + formats[i].offset, formats[i].magic, formats[i].length)) continue;
+        *name = formats[i].name;
+        return formats[i].format;
+    }
+    *name = "raw";
+    return DISK_RAW;
+}
+
+bool disk_looks_raw(const u8 *head)
+{
+    const char *name;
+    return format_of(head, &name) == DISK_RAW;
+}
+
+static int probe(int fd, const struct disk_config *c, enum disk_format *format)
+{
+    u8 head[BLOCK_SECTOR];
+    const char *name;
     int err = disk_pread(fd, 0, head, sizeof(head));
     if (err) {
         fprintf(stderr, "calque: %s %s: cannot read: %s\n", c->option, c->path, strerror(-err));
         return err;
     }
-    for (size_t i = 0; i < ARRAY_LEN(others); i++) {
-        if (memcmp(head + others[i].offset, others[i].magic, others[i].length)) continue;
-        *format = others[i].format;
-        if (*format != DISK_AUTO) return 0;
+    *format = format_of(head, &name);
+    if (*format == DISK_AUTO) {
         fprintf(stderr, "calque: %s %s: %s images not supported; qemu-img convert -O qcow2 makes one that is (format=raw takes the file as it is)\n",
-                c->option, c->path, others[i].name);
+                c->option, c->path, name);
         return -ENOTSUP;
     }
-    *format = DISK_RAW;
-    if (!memcmp(head, "QFI\xfb", 4)) {
-        *format = DISK_QCOW2;
-        if (head[7] < 2 || head[4] || head[5] || head[6]) {
-            fprintf(stderr, "calque: %s %s: qcow version 1 not supported\n", c->option, c->path);
-            return -ENOTSUP;
-        }
+    if (*format == DISK_QCOW2 && (head[7] < 2 || head[4] || head[5] || head[6])) {
+        fprintf(stderr, "calque: %s %s: qcow version 1 not supported\n", c->option, c->path);
+        return -ENOTSUP;
     }
     return 0;
 }

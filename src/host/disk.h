@@ -95,6 +95,8 @@ int disk_pread(int fd, u64 offset, void *buf, size_t size);
 int disk_pwrite(int fd, u64 offset, const void *buf, size_t size);
 /* Between the file and pieces of memory, size bytes in all, in one go; -EAGAIN: not all, or none. */
 int disk_vector(int fd, u64 offset, const struct iovec *v, unsigned count, size_t size, bool write);
+/* Would an image with this first sector be taken for a raw one when nobody says what it is? */
+bool disk_looks_raw(const u8 *head);
 /* Tell other programs, by locks on bytes of the file, that it is read or written; refuse what does not go
  * together. 0, or -EAGAIN when another process has it. */
 int disk_lock(int fd, bool write);

@@ -191,7 +191,11 @@ static int grow_reftable(struct disk_qcow2 *q, u64 entries)
     q->reftable_size = size;
     u64 offset, old_offset = q->reftable_offset, old_bytes = old * 8;
     int err = qcow2_alloc(q, size * 8 / q->cluster, &offset);
-    if (err) return err;
+    if (err) { /* it still has its old size in the file */
+        for (u64 i = old; i < size; i++) free(q->blocks[i].data);
+        q->reftable_size = old;
+        return err;
+    }
     q->reftable_offset = offset;
     q->reftable_dirty = q->reftable_moved = true;
     return qcow2_free(q, old_offset, old_bytes);
@@ -285,9 +289,10 @@ static int write_mapping(struct disk_qcow2 *q)
 
 static int write_freed(struct disk_qcow2 *q)
 {
-    for (size_t i = 0; i < q->freed_count; i++) {
+    /* Each is off the list at once, so that an error on the way does not have it counted down again. */
+    for (; q->freed_count; q->freed_count--) {
         struct qcow2_table *t;
-        u64 c = q->freed[i], at = c % block_entries(q);
+        u64 c = q->freed[q->freed_count - 1], at = c % block_entries(q);
         int err = find_block(q, c, &t);
         if (err) return err;
         u64 count = t ? get_entry(q, t->data, at) : 0;
@@ -300,7 +305,6 @@ static int write_freed(struct disk_qcow2 *q)
             fallocate(q->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, (off_t)(c * q->cluster),
                       (off_t)q->cluster);
     }
-    q->freed_count = 0;
     return write_blocks(q);
 }
 

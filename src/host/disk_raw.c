@@ -29,13 +29,12 @@ static int raw_read(struct disk *d, u64 offset, u8 *buf, size_t size)
 static int raw_write(struct disk *d, u64 offset, const u8 *buf, size_t size)
 {
     struct disk_raw *r = (struct disk_raw *)d;
-    /* A guest that writes the header of another format would have its image taken for that next time, with a
-     * backing file of the guest's choice. */
-    if (r->probed && !offset && size >= 4 && !memcmp(buf, "QFI\xfb", 4)) {
+    /* A guest that writes the header of another format would have its image taken for that next time, with files of
+     * the host's behind it that the guest has chosen. */
+    if (r->probed && !offset && size && !disk_looks_raw(buf)) {
         if (!r->warned)
-            fprintf(stderr,
-                    "calque: %s %s: the guest's write of a qcow2 header is refused; give format=raw\n",
-                    r->option, r->path);
+            fprintf(stderr, "calque: %s %s: the guest's write of another format's header is refused; give format=raw\n", r->option,
+                    r->path);
         r->warned = true;
         return -EPERM;
     }

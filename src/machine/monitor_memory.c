@@ -41,7 +41,7 @@ static bool take(struct expression *x, char c)
 
 static s64 reg(struct expression *x)
 {
-    static const char names[18][4] = {"ax", "cx", "dx", "bx", "sp", "bp", "si", "di"};
+    static const char names[8][3] = {"ax", "cx", "dx", "bx", "sp", "bp", "si", "di"};
     static const char segments[SEG_COUNT][3] = {
         [SEG_ES] = "es", [SEG_CS] = "cs", [SEG_SS] = "ss", [SEG_DS] = "ds", [SEG_FS] = "fs", [SEG_GS] = "gs"};
     const struct cpu *cpu = cpu_of(x->h);

@@ -714,6 +714,12 @@ Test(ide, atapi_tray_by_hand)
     cr_expect_eq(piix3_ide_change_medium(ide, 2, NULL, false), 0);
     cr_expect(piix3_ide_tray(ide, 2, &open, &locked) && open, "an empty tray stays open");
     cr_expect_eq(tray_moves, 3);
+    out8(io, 0x376, 4);
+    out8(io, 0x376, 0);
+    cr_expect_eq(tray_moves, 3, "also through a software reset");
+    piix3_ide_device(ide)->cls->reset(piix3_ide_device(ide));
+    cr_expect(piix3_ide_tray(ide, 2, &open, &locked) && !open, "power-on closes it");
+    cr_expect_eq(tray_moves, 4);
 }
 
 Test(ide, atapi_toc)

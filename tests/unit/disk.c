@@ -326,11 +326,16 @@ Test(disk, destroy_finishes_requests)
     close(fd);
 }
 
-Test(disk, qcow2_header_is_refused_on_a_probed_image)
+Test(disk, headers_of_other_formats_are_refused_on_a_probed_image)
 {
-    u8 buf[512] = "QFI\xfb";
+    static const char *const headers[] = {"QFI\xfb", "KDMV", "COWD", "# Disk DescriptorFile", "vhdxfile", "conectix", "QED"};
     struct block *b = open_queue(false);
-    cr_expect_eq(run(b, BLOCK_WRITE, 0, buf, 512, NULL), -EPERM);
+    for (size_t i = 0; i < ARRAY_LEN(headers); i++) {
+        u8 buf[512] = {0};
+        memcpy(buf, headers[i], strlen(headers[i]));
+        cr_expect_eq(run(b, BLOCK_WRITE, 0, buf, 512, NULL), -EPERM, "%s", headers[i]);
+        cr_expect_eq(run(b, BLOCK_WRITE, 512, buf, 512, NULL), 0, "%s in another sector", headers[i]);
+    }
     disk_queue_destroy(b);
 }
 
