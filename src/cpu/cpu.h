@@ -221,6 +221,7 @@ struct cpu {
     u32 count;             /* of those */
     bool smp;              /* other vCPUs share the memory */
     u8 pauses;             /* PAUSE instructions, modulo 256 */
+    u64 pause_since, pause_last; /* the host's TSC at the first and the last of a run of them */
     bool in_guest;         /* run() is executing: __atomic accesses; others read it */
     u64 locked_offset;     /* RAM offset of a locked operation in a page that holds code, to be reported after it */
     u8 locked_size;        /* its bytes; 0: nothing to report */
@@ -288,9 +289,11 @@ static inline void cpu_event_clear(struct cpu *cpu, u32 bits) { __atomic_fetch_a
 void cpu_raise_nmi(struct cpu *cpu);
 void cpu_raise_init(struct cpu *cpu);
 void cpu_raise_sipi(struct cpu *cpu, u8 vector);
-/* PAUSE: the guest may wait for another vCPU, which may need the host CPU this one is on. Runs while the guest's vector state is
- * live (fpu_live.h). */
+/* PAUSE: the guest may wait for another vCPU, which may need the host CPU this one is on, or, without others, for time to pass; then
+ * the thread sleeps for a part of it. Runs while the guest's vector state is live (fpu_live.h). */
 void cpu_pause(struct cpu *cpu);
+/* The guest has seen a device, or an interrupt: it does not only wait. */
+static inline void cpu_pause_ends(struct cpu *cpu) { cpu->pause_last = 0; }
 /* A halted vCPU should run again. */
 bool cpu_has_work(const struct cpu *cpu);
 

@@ -8,6 +8,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
 #include "core/large.h"
 #include "cpu/cpuid.h"
@@ -219,10 +222,25 @@ void cpu_raise_sipi(struct cpu *cpu, u8 vector)
     cpu_event_set(cpu, EVENT_SIPI);
 }
 
+/* The only vCPU waits for time, or for what a device does to memory. No sleep is longer than a fourth of the wait so far, and a while is
+ * spun before each, so that code which counts its PAUSEs is not held up for long. syscall() keeps off the vector registers. */
+static __attribute__((target("general-regs-only"))) void wait_alone(struct cpu *cpu)
+{
+    enum { SPINS = 32, NEAR = 20000, LONG = 50000, LONGEST = 100000 }; /* NEAR and LONG: ticks of the host's TSC, some 10 and 20 us */
+    const u64 now = __builtin_ia32_rdtsc();
+    if (now - cpu->pause_last > NEAR) cpu->pause_since = now;
+    cpu->pause_last = now;
+    if (now - cpu->pause_since < LONG || ++cpu->pauses % SPINS) return;
+    const struct timespec t = {.tv_nsec = (long)MIN((now - cpu->pause_since) / 8, (u64)LONGEST)};
+    syscall(SYS_nanosleep, &t, NULL);
+    cpu->pause_last = __builtin_ia32_rdtsc();
+}
+
 __attribute__((target("general-regs-only"))) void cpu_pause(struct cpu *cpu)
 {
     enum { SPINS = 32 }; /* some microseconds: as long as a vCPU that runs holds most locks */
-    if (++cpu->pauses % SPINS || !cpu->smp) __builtin_ia32_pause();
+    if (!cpu->smp) wait_alone(cpu);
+    else if (++cpu->pauses % SPINS) __builtin_ia32_pause();
     else sched_yield();
 }
 

@@ -5,6 +5,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "core/log.h"
@@ -26,6 +27,7 @@ struct vcpu *machine_current_vcpu(void) { return current; }
 static void hook_lock(void *opaque)
 {
     struct vcpu *v = opaque;
+    cpu_pause_ends(v->cpu);
     /* A guest that polls a device would otherwise keep the lock from the event loop. */
     for (int i = 0; i < LET_LOOP_THROUGH && __atomic_load_n(&v->machine->loop_wants, __ATOMIC_RELAXED); i++) sched_yield();
     pthread_mutex_lock(&v->machine->lock);
@@ -271,6 +273,7 @@ void *vcpu_thread(void *opaque)
     struct machine *m = v->machine;
     current = v;
     __atomic_store_n(&v->tid, gettid(), __ATOMIC_RELAXED);
+    prctl(PR_SET_TIMERSLACK, 1000); /* ns: cpu_pause() sleeps for microseconds */
 
     pthread_mutex_lock(&m->lock);
     while (!m->stopping) {

@@ -488,13 +488,8 @@ bool translate_integer(struct tr *t)
     case I_div:
     case I_idiv: return translate_divide(t);
     case I_pause:
-        if (t->cpu->smp) {
-            flags_before(t, true, 0, false);
-            emit_call(t, t->bt->pause);
-        } else {
-            emit8(e, 0xf3);
-            emit8(e, 0x90);
-        }
+        flags_before(t, true, 0, false);
+        emit_call(t, t->bt->pause);
         return true;
     case I_cbw:
     case I_cwd: {
