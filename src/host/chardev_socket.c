@@ -16,11 +16,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "host/chardev_stream.h"
+#include "host/unix_address.h"
 
 /* [RFC 854] commands, [RFC 856..858] options. */
 enum { TELNET_SE = 240, TELNET_BREAK = 243, TELNET_SB = 250, TELNET_WILL, TELNET_WONT, TELNET_DO, TELNET_DONT, TELNET_IAC };
@@ -169,19 +168,15 @@ static int socket_at(const struct chardev_config *config, int family, const stru
 
 static int unix_socket(const struct chardev_config *config)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    struct sockaddr_un address;
     if (config->has_fd) {
         int flags = fcntl(config->fd, F_GETFL);
         if (flags < 0 || fcntl(config->fd, F_SETFD, FD_CLOEXEC) < 0) return -errno;
         if (config->server && fcntl(config->fd, F_SETFL, flags | O_NONBLOCK) < 0) return -errno;
         return config->fd;
     }
-    if (!config->path[0]) return -ENOENT;
-    if (strlen(config->path) >= sizeof(address.sun_path)) return -ENAMETOOLONG;
-    strcpy(address.sun_path, config->path);
-    /* The socket of an earlier run, but nothing else, makes way. */
-    struct stat st;
-    if (config->server && lstat(config->path, &st) == 0 && S_ISSOCK(st.st_mode)) unlink(config->path);
+    int err = unix_address(&address, config->path, config->server);
+    if (err) return err;
     return socket_at(config, AF_UNIX, (struct sockaddr *)&address, sizeof(address));
 }
 

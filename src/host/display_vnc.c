@@ -23,11 +23,11 @@
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "host/display_keysym.h"
 #include "host/refresh.h"
+#include "host/unix_address.h"
 
 const bool display_vnc_present = true;
 
@@ -394,12 +394,10 @@ static void tick(void *opaque)
 
 static int listen_unix(struct display_vnc *s, const char *path)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof(address.sun_path)) return -ENAMETOOLONG;
-    strcpy(address.sun_path, path);
-    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0) return -errno;
-    unlink(path);
+    struct sockaddr_un address;
+    int failed = unix_address(&address, path, true);
+    int fd = failed ? failed : socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (fd < 0) return failed ? failed : -errno;
     if (bind(fd, (struct sockaddr *)&address, sizeof(address)) || listen(fd, 8)) {
         int err = -errno;
         close(fd);

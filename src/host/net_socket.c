@@ -19,9 +19,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
+
+#include "host/unix_address.h"
 
 #define RX_SIZE (NETDEV_FRAME_MAX + 4u)
 #define TX_SIZE (1u << 20)
@@ -47,7 +47,10 @@ struct net_socket {
 
 static void update_events(struct net_socket *s)
 {
-    if (s->source) event_source_set_events(s->source, (short)((s->full ? 0 : POLLIN) | (s->tx_len ? POLLOUT : 0)));
+    if (!s->source) return;
+    /* A hang-up is reported all the time, and seen only behind what was received. */
+    event_source_set_enabled(s->source, !s->full || s->tx_len);
+    event_source_set_events(s->source, (short)((s->full ? 0 : POLLIN) | (s->tx_len ? POLLOUT : 0)));
 }
 
 static void hang_up(struct net_socket *s)
@@ -231,38 +234,25 @@ static int resolve(const char *id, const char *host, const char *port, int type,
     return 0;
 }
 
-static int unix_address(const char *id, const char *path, struct sockaddr_storage *to, socklen_t *len)
-{
-    struct sockaddr_un *a = (struct sockaddr_un *)to;
-    if (!*path || strlen(path) >= sizeof(a->sun_path)) {
-        fprintf(stderr, "calque: -netdev %s: %s: not a path of a socket\n", id, path);
-        return -ENAMETOOLONG;
-    }
-    a->sun_family = AF_UNIX;
-    strcpy(a->sun_path, path);
-    *len = sizeof(*a);
-    return 0;
-}
-
 static bool open_stream(struct net_socket *s, const struct net_config *c)
 {
     struct sockaddr_storage at = {0};
-    socklen_t len;
+    socklen_t len = sizeof(struct sockaddr_un);
     s->dev.link_down = true;
     s->rx = malloc(RX_SIZE);
     s->tx = malloc(TX_SIZE);
     if (!s->rx || !s->tx) return false;
     if (c->fd >= 0) return adopt(s, c->fd) == 0;
-    if (c->path ? unix_address(c->id, c->path, &at, &len)
-                : resolve(c->id, c->address, c->port, SOCK_STREAM, c->server, &at, &len))
+    if (!c->path && resolve(c->id, c->address, c->port, SOCK_STREAM, c->server, &at, &len)) return false;
+    int err = c->path ? unix_address((struct sockaddr_un *)&at, c->path, c->server) : 0;
+    if (err) {
+        fprintf(stderr, "calque: -netdev %s: %s: %s\n", c->id, c->path, strerror(-err));
         return false;
+    }
     int fd = socket(at.ss_family, SOCK_STREAM | SOCK_CLOEXEC | (c->server ? SOCK_NONBLOCK : 0), 0), failed;
     const char *verb = c->server ? "listen on" : "connect to";
     if (fd >= 0 && c->server) {
-        struct stat st;
         if (!c->path) setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &(int){1}, sizeof(int));
-        /* The socket of an earlier run, but nothing else, makes way. */
-        if (c->path && lstat(c->path, &st) == 0 && S_ISSOCK(st.st_mode)) unlink(c->path);
         failed = bind(fd, (struct sockaddr *)&at, len) < 0 || listen(fd, 1) < 0;
     } else {
         failed = fd < 0 || connect(fd, (struct sockaddr *)&at, len) < 0;

@@ -197,6 +197,10 @@ refused '/dev/fdset/5: no such set' -chardev file,id=f,path=/dev/fdset/5
 refused '-overcommit mem-lock=on: not supported' -overcommit mem-lock=on
 
 refused '-device bootindex 3: another device has it' -drive if=none,id=d,file=disk.img -device ide-hd,drive=d,bootindex=3 -device e1000,bootindex=3
+refused 'unix:disk.img: cannot listen: Address already in use' -vnc unix:disk.img
+refused 'cannot listen on unix:disk.img: Address already in use' -serial unix:disk.img,server=on,wait=off
+refused '-netdev n: cannot listen on disk.img: Address already in use' -netdev stream,id=n,server=on,addr.type=unix,addr.path=disk.img
+[ -s disk.img ] || { echo "a file that is no socket was removed"; failed=$((failed + 1)); }
 devices=()
 for _ in $(seq 16); do devices+=(-device pc-testdev); done
 refused '-device pc-testdev: too many devices' -audio none,model=ac97 "${devices[@]}"

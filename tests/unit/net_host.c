@@ -133,6 +133,33 @@ Test(net_host, a_peer_that_talks_nonsense_is_cut_off)
     close(fds[1]);
 }
 
+static void set_flag(void *opaque) { *(bool *)opaque = true; }
+
+/* A hang-up behind frames for which the card has no room must not keep the loop busy. */
+Test(net_host, a_peer_that_left_while_the_card_is_full)
+{
+    int fds[2], rounds = 0;
+    bool over = false;
+    u8 frame[64] = {0, 0, 0, 60};
+    struct timer *timer = timer_create_on(clk, set_flag, &over);
+    cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM, 0, fds), 0);
+    struct net_config config = {.kind = NET_STREAM, .id = "x", .fd = fds[0]};
+    struct netdev *n = open_net(&config, &a);
+    a.room = 0;
+    for (int i = 0; i < 5; i++) cr_assert_eq(write(fds[1], frame, sizeof(frame)), sizeof(frame));
+    close(fds[1]);
+    timer_arm(timer, clock_now(clk) + NS_PER_SECOND / 5);
+    for (; !over; rounds++) event_loop_run_once(loop);
+    cr_expect_lt(rounds, 50, "%d rounds", rounds);
+    a.room = 100;
+    netdev_flush(n);
+    turn(5);
+    cr_expect_eq(a.count, 5, "nothing is lost");
+    cr_expect_not(netdev_link(n));
+    netdev_close(n);
+    timer_destroy(timer);
+}
+
 Test(net_host, datagrams)
 {
     char port_a[8], port_b[8];
