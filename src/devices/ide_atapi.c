@@ -225,7 +225,6 @@ int ide_atapi_change(struct ide_drive *d, struct block *block, bool force)
     int err = d->tray_open ? 0 : ide_atapi_tray(d, true, force);
     if (err) return err;
     d->block = block;
-    if (block) move_tray(d, false);
     return 0;
 }
 

@@ -28,8 +28,8 @@ struct piix3_ide *piix3_ide_create(struct pci_bus *pci, int devfn, struct irq_li
 struct device *piix3_ide_device(struct piix3_ide *ide);
 /* Put a drive in; before the guest runs. 0 or -errno with a message. */
 int piix3_ide_attach(struct piix3_ide *ide, int index, const struct piix3_ide_drive *config);
-/* Change a CD drive's disc; NULL takes it out and leaves the tray open. -EBUSY: the guest has locked it and force is not set;
- * -EINVAL: no CD drive. */
+/* Change a CD drive's disc, NULL: take it out; the tray is opened for it. -EBUSY: the guest has locked it and force is not
+ * set; -EINVAL: no CD drive. */
 int piix3_ide_change_medium(struct piix3_ide *ide, int index, struct block *block, bool force);
 /* Open or close the tray, with the disc in it; errors as above. */
 int piix3_ide_move_tray(struct piix3_ide *ide, int index, bool open, bool force);

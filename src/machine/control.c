@@ -9,7 +9,8 @@
 
 #include "machine/machine.h"
 
-static const struct control_command *const tables[] = {control_vm, control_block, control_devices, control_input, control_probe};
+static const struct control_command *const tables[] = {control_vm,      control_block, control_nodes,
+                                                       control_devices, control_input, control_probe};
 
 json_t *control_fail(struct control_error *e, const char *class, const char *format, ...)
 {
@@ -35,7 +36,7 @@ struct parameter {
 static bool next_parameter(const char **schema, struct parameter *p)
 {
     const char *s = *schema + strspn(*schema, " ");
-    if (!*s) return false;
+    if (!*s || *s == '.') return false;
     p->name = s;
     p->name_len = (int)strcspn(s, ":");
     p->type = s + p->name_len + 1;
@@ -91,7 +92,7 @@ bool control_check(const char *schema, json_t *args, struct control_error *e)
         if (e->class) return false;
         known += value != NULL;
     }
-    if (known == json_object_size(args)) return true;
+    if (known == json_object_size(args) || strstr(schema, "...")) return true;
     const char *key;
     json_t *value;
     json_object_foreach(args, key, value) {

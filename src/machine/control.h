@@ -33,13 +33,14 @@ struct control_command {
     const char *name; /* QMP's */
     /* Arguments, separated by blanks: NAME:TYPE, with a ? behind those that may be missing. TYPE is s(tring), i(nteger),
      * n(umber), b(oolean), o(bject), a(rray), * (anything), or the words of an enumeration, separated by |
-     * (of two letters or more each). */
+     * (of two letters or more each). "..." at the end: others, too, which the handler looks at. */
     const char *args;
     control_handler *run; /* what it does */
 };
 
 /* The table's parts, by subject, each ending with an empty row. */
-extern const struct control_command control_vm[], control_block[], control_devices[], control_input[], control_probe[];
+extern const struct control_command control_vm[], control_block[], control_nodes[], control_devices[], control_input[],
+    control_probe[];
 
 /* Run a command; args may be NULL. A new reference, or NULL with the error set. */
 json_t *control_run(struct machine *m, const char *name, json_t *args, struct control_error *e);
@@ -65,6 +66,19 @@ void control_event_cause(struct machine *m, const char *name, const char *cause)
 
 /* RTC_CHANGE: the guest has set its clock to that many seconds since 1970. */
 void control_clock_set(void *machine, s64 seconds);
+
+/* ---- control_nodes.c ---- */
+
+struct drive_option;
+
+/* The contents of that node, for a drive (its index) to have: NULL with the error set. */
+struct block *control_node_take(struct machine *m, const char *name, int drive, struct control_error *e);
+/* The drive does not have it any more; false: it is no node's, and to be destroyed. */
+bool control_node_release(struct machine *m, const struct block *b);
+/* What node number i is, its contents (NULL: not open), and whether it is in a drive. NULL: there are no more. */
+const struct drive_option *control_node_option(struct machine *m, int i, const struct block **b, bool *inserted);
+/* Close them all; no drive has one. */
+void control_nodes_close(struct machine *m);
 
 /* ---- control_block.c: events of drives ---- */
 

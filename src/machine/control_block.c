@@ -70,6 +70,17 @@ static json_t *block_info(const struct drive_option *d, const struct block *b, c
     return info;
 }
 
+/* The node of blockdev-add whose contents these are; NULL: of none. */
+static const struct drive_option *node_of(struct machine *m, const struct block *b)
+{
+    const struct drive_option *d;
+    const struct block *contents;
+    bool inserted;
+    for (int i = 0; (d = control_node_option(m, i, &contents, &inserted)); i++)
+        if (contents == b) return d;
+    return NULL;
+}
+
 static json_t *query_block(struct machine *m, json_t *args, struct control_error *e)
 {
     json_t *list = json_array();
@@ -90,7 +101,8 @@ static json_t *query_block(struct machine *m, json_t *args, struct control_error
         if (d->interface != DRIVE_NONE)
             json_object_set_new(item, "io-status", json_string(!stuck ? "ok" : stuck == -ENOSPC ? "nospace" : "failed"));
         if (tray) json_object_set_new(item, "tray_open", json_boolean(open));
-        if (b) json_object_set_new(item, "inserted", block_info(d, b, name));
+        const struct drive_option *node = b ? node_of(m, b) : NULL;
+        if (b) json_object_set_new(item, "inserted", block_info(node ? node : d, b, node ? node->id : name));
         json_array_append_new(list, item);
     }
     return list;
@@ -105,8 +117,13 @@ static json_t *query_named_nodes(struct machine *m, json_t *args, struct control
         char buf[32];
         const struct block *b = *pc_drive(m, i);
         const struct drive_option *d = &m->options->drives[i];
-        if (b) json_array_append_new(list, block_info(d, b, drive_name(d, buf, sizeof(buf))));
+        if (b && !node_of(m, b)) json_array_append_new(list, block_info(d, b, drive_name(d, buf, sizeof(buf))));
     }
+    const struct drive_option *d;
+    const struct block *b;
+    bool inserted;
+    for (int i = 0; (d = control_node_option(m, i, &b, &inserted)); i++)
+        if (b) json_array_append_new(list, block_info(d, b, d->id));
     return list;
 }
 
@@ -146,7 +163,7 @@ static void replace(struct machine *m, int i, struct block *b)
         fdc_change_medium(pc_fdc(m), (unsigned)d->index, b);
     else
         piix3_ide_change_medium(pc_ide(m), d->index, b, true);
-    disk_queue_destroy(old);
+    if (!control_node_release(m, old)) disk_queue_destroy(old);
 }
 
 static bool is_true(json_t *args, const char *key) { return json_is_true(json_object_get(args, key)); }
@@ -163,15 +180,21 @@ static json_t *close_tray(struct machine *m, json_t *args, struct control_error 
     return i >= 0 && move_tray(m, i, false, false, e) ? json_object() : NULL;
 }
 
+/* Else the error is set. A floppy drive always is. */
+static bool is_open(struct machine *m, int i, struct control_error *e)
+{
+    const struct drive_option *d = &m->options->drives[i];
+    bool open = true, locked;
+    char buf[32];
+    if (d->interface == DRIVE_IDE) piix3_ide_tray(pc_ide(m), d->index, &open, &locked);
+    if (!open) control_fail(e, ERROR_GENERIC, "Tray of device '%.200s' is not open", drive_name(d, buf, sizeof(buf)));
+    return open;
+}
+
 static json_t *remove_medium(struct machine *m, json_t *args, struct control_error *e)
 {
     int i = find_tray(m, args, e);
-    bool open = false, locked;
-    char buf[32];
-    if (i < 0) return NULL;
-    const struct drive_option *d = &m->options->drives[i];
-    if (d->interface == DRIVE_IDE && piix3_ide_tray(pc_ide(m), d->index, &open, &locked) && !open)
-        return control_fail(e, ERROR_GENERIC, "Tray of device '%.200s' is not open", drive_name(d, buf, sizeof(buf)));
+    if (i < 0 || !is_open(m, i, e)) return NULL;
     if (*pc_drive(m, i)) replace(m, i, NULL);
     return json_object();
 }
@@ -203,7 +226,7 @@ static json_t *change_medium(struct machine *m, json_t *args, struct control_err
     int fd = open(file, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return control_fail(e, ERROR_GENERIC, "Could not open '%.200s': %s", file, strerror(errno));
     close(fd);
-    struct block *b = pc_open_image(m, i, "change", file, as, readonly);
+    struct block *b = pc_open_image(m, &m->options->drives[i], pc_drive_events(m, i), "change", file, as, readonly);
     if (b && floppy && !fdc_drive_type(b->size)) {
         disk_queue_destroy(b);
         return control_fail(e, ERROR_GENERIC, "'%.200s' has not the size of a floppy disk", file);
@@ -212,6 +235,26 @@ static json_t *change_medium(struct machine *m, json_t *args, struct control_err
     if (!move_tray(m, i, true, is_true(args, "force"), e)) {
         disk_queue_destroy(b);
         return NULL;
+    }
+    replace(m, i, b);
+    move_tray(m, i, false, false, e);
+    return json_object();
+}
+
+static json_t *insert_medium(struct machine *m, json_t *args, struct control_error *e)
+{
+    const char *node = json_string_value(json_object_get(args, "node-name"));
+    int i = find_tray(m, args, e);
+    if (i < 0 || !is_open(m, i, e)) return NULL;
+    const struct drive_option *d = &m->options->drives[i];
+    char buf[32];
+    if (*pc_drive(m, i))
+        return control_fail(e, ERROR_GENERIC, "There already is a medium in device '%.200s'", drive_name(d, buf, sizeof(buf)));
+    struct block *b = control_node_take(m, node, i, e);
+    if (!b) return NULL;
+    if (d->interface == DRIVE_FLOPPY && !fdc_drive_type(b->size)) {
+        control_node_release(m, b);
+        return control_fail(e, ERROR_GENERIC, "'%.200s' has not the size of a floppy disk", node);
     }
     replace(m, i, b);
     return json_object();
@@ -246,6 +289,7 @@ const struct control_command control_block[] = {
     {"blockdev-open-tray", "device:s? id:s? force:b?", open_tray},
     {"blockdev-close-tray", "device:s? id:s?", close_tray},
     {"blockdev-remove-medium", "id:s", remove_medium},
+    {"blockdev-insert-medium", "id:s node-name:s", insert_medium},
     {"blockdev-change-medium", "device:s? id:s? filename:s format:s? force:b? read-only-mode:retain|read-only|read-write?",
      change_medium},
     {0},

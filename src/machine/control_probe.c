@@ -126,7 +126,7 @@ const struct control_command control_probe[] = {
     {"migrate-set-capabilities", "capabilities:a", set_migrate_capabilities},
     {"query-tpm-models", "", query_nothing},
     {"query-tpm-types", "", query_nothing},
-    {"device_add", "driver:s bus:s? id:s?", no_hotplug},
+    {"device_add", "driver:s ...", no_hotplug},
     {"device_del", "id:s", no_hotplug},
     {0},
 };

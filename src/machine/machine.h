@@ -57,6 +57,7 @@ enum run_state {
 #define CAUSE_HOST_UI        "host-ui"
 
 struct control_listener;
+struct control_nodes;
 struct monitor;
 
 struct machine {
@@ -92,6 +93,7 @@ struct machine {
     bool leaked;                   /* a vCPU thread did not end in time */
     struct monitor *monitors[OPTIONS_MONITORS];  /* as options->monitors */
     struct control_listener *listeners;          /* who hears of events (control.c) */
+    struct control_nodes *nodes;                 /* images of blockdev-add (control_nodes.c), NULL: none yet */
 };
 
 /* Build it as the options say. NULL with a message on stderr. */
@@ -156,14 +158,16 @@ void pc_close_drives(struct machine *m);
 void pc_retry_drives(struct machine *m);
 /* Reset what is not a device. */
 void pc_reset(struct machine *m);
-/* Open an image for a drive of the options. NULL with a message. */
-struct block *pc_open_image(struct machine *m, int drive, const char *option, const char *file, enum disk_format format,
-                            bool readonly);
+/* Open an image as a drive wants it. NULL with a message. */
+struct drive_events;
+struct block *pc_open_image(struct machine *m, const struct drive_option *d, struct drive_events *events, const char *option,
+                            const char *file, enum disk_format format, bool readonly);
 /* For the user's commands: the PCI bus, the disk controllers, a drive's contents (which may be changed). */
 struct pci_bus *pc_pci(struct machine *m);
 struct piix3_ide *pc_ide(struct machine *m);
 struct fdc *pc_fdc(struct machine *m);
 struct block **pc_drive(struct machine *m, int drive);
+struct drive_events *pc_drive_events(struct machine *m, int drive);
 /* How often legacy interrupts happened; what the interrupt controllers hold. */
 void pc_print_irqs(struct machine *m, FILE *out);
 void pc_print_pics(struct machine *m, FILE *out);

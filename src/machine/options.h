@@ -87,7 +87,9 @@ struct drive_option {
     bool discard;             /* discard=unmap */
     bool direct;              /* cache=none, directsync: O_DIRECT */
     enum disk_action read_error, write_error; /* rerror=, werror= */
-    bool taken;               /* a -device has it */
+    bool taken;               /* a -device has it, or a node on top of it */
+    bool plain;               /* -blockdev: a file that may be that of a node of a format */
+    char *below;              /* -blockdev: that node, whose file it has */
 };
 
 struct fw_cfg_option {
@@ -360,6 +362,8 @@ int options_drive_errors(struct drive_option *d, const char *option, struct opti
 /* Give all drives their places. */
 int options_drive_finish(struct options *o);
 void options_drive_free(struct options *o);
+/* Take number i off the list. */
+void options_drive_drop(struct options *o, int i);
 
 /* What there is, for programs that ask; NULL at the end: names of options, of -device's drivers. */
 const char *options_name(size_t i);

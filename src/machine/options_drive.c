@@ -219,6 +219,7 @@ static int blockdev_keys(struct options *o, struct option_list *l)
     }
     bool plain = !strcmp(driver, "file") || !strcmp(driver, "host_device");
     if (!plain && !disk_format_parse(driver, &d->format)) return refuse("-blockdev", driver, "driver not supported");
+    d->plain = plain;
     if (plain) d->format = DISK_RAW;
     if (below && strcmp(below, "file") && strcmp(below, "host_device"))
         return refuse("-blockdev", below, "driver not supported");
@@ -237,6 +238,7 @@ static int blockdev_keys(struct options *o, struct option_list *l)
         d->unsafe = file->unsafe;
         d->file = file->file;
         file->file = NULL;
+        err = take(&d->below, on);
     } else if (!err) {
         if (!(plain ? path : inner)) return refuse("-blockdev", plain ? "filename" : "file", "property missing");
         err = take(&d->file, plain ? path : inner);
@@ -386,14 +388,15 @@ int options_drive_finish(struct options *o)
     return 0;
 }
 
+void options_drive_drop(struct options *o, int i)
+{
+    struct drive_option *d = &o->drives[i];
+    char *const strings[] = {d->option, d->file, d->id, d->serial, d->model, d->below};
+    for (size_t k = 0; k < ARRAY_LEN(strings); k++) free(strings[k]);
+    memmove(d, d + 1, (size_t)(--o->drive_count - i) * sizeof(*d));
+}
+
 void options_drive_free(struct options *o)
 {
-    for (int i = 0; i < o->drive_count; i++) {
-        struct drive_option *d = &o->drives[i];
-        free(d->option);
-        free(d->file);
-        free(d->id);
-        free(d->serial);
-        free(d->model);
-    }
+    while (o->drive_count) options_drive_drop(o, o->drive_count - 1);
 }

@@ -354,14 +354,13 @@ static bool create_debug_devices(struct machine *m)
     return !firmware_port || add(m, debug_port_create(m->io, FIRMWARE_PORT, FIRMWARE_READBACK, NULL));
 }
 
-struct block *pc_open_image(struct machine *m, int drive, const char *option, const char *file, enum disk_format format,
-                            bool readonly)
+struct block *pc_open_image(struct machine *m, const struct drive_option *d, struct drive_events *events, const char *option,
+                            const char *file, enum disk_format format, bool readonly)
 {
-    const struct drive_option *d = &m->options->drives[drive];
     struct disk_config config = {.option = option, .path = file, .format = format, .readonly = readonly,
                                  .snapshot = d->snapshot && !readonly, .unsafe = d->unsafe, .discard = d->discard, .direct = d->direct,
                                  .read_error = d->read_error, .write_error = d->write_error,
-                                 .on_error = control_block_failed, .opaque = &m->pc->events[drive]};
+                                 .on_error = control_block_failed, .opaque = events};
     struct disk *disk = disk_open(&config);
     return disk ? disk_queue_create(disk, &config, m->loop) : NULL;
 }
@@ -391,7 +390,8 @@ static bool create_drives(struct machine *m)
     for (int i = 0; i < o->drive_count; i++) {
         const struct drive_option *d = &o->drives[i];
         pc->events[i] = (struct drive_events){m, i};
-        if (d->file && !(pc->drives[i] = pc_open_image(m, i, d->option, d->file, d->format, d->readonly))) return false;
+        if (d->file && !(pc->drives[i] = pc_open_image(m, d, &pc->events[i], d->option, d->file, d->format, d->readonly)))
+            return false;
         if (d->interface == DRIVE_FLOPPY && !create_floppy(m, d, pc->drives[i])) return false;
         if (d->interface != DRIVE_IDE) continue;
         struct piix3_ide_drive drive = {.block = pc->drives[i], .cdrom = d->cdrom, .write_through = d->write_through,
@@ -410,9 +410,10 @@ void pc_close_drives(struct machine *m)
 {
     if (!m->pc) return;
     for (int i = 0; i < OPTIONS_DRIVES; i++) {
-        disk_queue_destroy(m->pc->drives[i]);
+        if (!control_node_release(m, m->pc->drives[i])) disk_queue_destroy(m->pc->drives[i]);
         m->pc->drives[i] = NULL;
     }
+    control_nodes_close(m);
 }
 
 static bool create_pci_devices(struct machine *m, const struct firmware *vga_bios)
@@ -781,6 +782,7 @@ void pc_retry_drives(struct machine *m)
 }
 
 struct block **pc_drive(struct machine *m, int drive) { return &m->pc->drives[drive]; }
+struct drive_events *pc_drive_events(struct machine *m, int drive) { return &m->pc->events[drive]; }
 
 void pc_power_button(struct machine *m)
 {

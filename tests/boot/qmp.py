@@ -152,8 +152,45 @@ qmp.event("DEVICE_TRAY_MOVED", device=name, tray_open=False)
 (node,) = qmp("query-named-block-nodes")
 assert node["ro"] and node["drv"] == "raw"
 qmp("eject", device=name)
+qmp.event("DEVICE_TRAY_MOVED", device=name, tray_open=True)
 assert qmp("query-named-block-nodes") == []
 assert qmp("eject", fails="not found", device="nothing") == "DeviceNotFound"
+
+# The same by nodes, as libvirt does it.
+iso = "guests/grub-rescue-cdrom.iso"
+qmp("blockdev-add", driver="file", node_name="storage", filename=iso, auto_read_only=True)
+qmp("blockdev-add", driver="raw", node_name="disc", read_only=True, file="storage", cache={"direct": False})
+qmp("blockdev-add", fails="Duplicate", driver="raw", node_name="disc", file="storage")
+qmp("blockdev-add", fails="No such file", driver="file", node_name="x", filename="/nosuch/file")
+qmp("blockdev-add", fails="Could not open", driver="nosuch", node_name="x")
+qmp("blockdev-del", fails="in use", node_name="storage")
+qmp("blockdev-insert-medium", fails="not found", id=name, node_name="x")
+qmp("blockdev-insert-medium", fails="in use", id=name, node_name="storage")
+qmp("blockdev-insert-medium", id=name, node_name="disc")
+qmp("blockdev-insert-medium", fails="already is a medium", id=name, node_name="disc")
+(drive,) = [drive for drive in qmp("query-block") if drive["removable"]]
+assert drive["inserted"]["node-name"] == "disc" and drive["inserted"]["file"] == iso and drive["tray_open"], drive
+qmp("blockdev-close-tray", id=name)
+qmp.event("DEVICE_TRAY_MOVED", device=name, tray_open=False)
+qmp("blockdev-remove-medium", fails="not open", id=name)
+qmp("blockdev-del", fails="in use", node_name="disc")
+assert [node["node-name"] for node in qmp("query-named-block-nodes")] == ["disc"]
+qmp("blockdev-open-tray", id=name)
+qmp("blockdev-remove-medium", id=name)
+assert [node["node-name"] for node in qmp("query-named-block-nodes")] == ["disc"]
+qmp("blockdev-del", node_name="disc")
+qmp("blockdev-insert-medium", id=name, node_name="storage")
+qmp("eject", device=name)
+qmp("blockdev-del", node_name="storage")
+qmp("blockdev-del", fails="Failed to find", node_name="storage")
+for number in range(40):
+    qmp("blockdev-add", driver="raw", node_name=f"disc{number}", file={"driver": "file", "filename": iso}, read_only=True)
+    if number % 2:
+        qmp("blockdev-del", node_name=f"disc{number - 1}")
+        qmp("blockdev-del", node_name=f"disc{number}")
+qmp("blockdev-add", driver="raw", node_name="disc", file={"driver": "file", "filename": iso}, read_only=True)
+qmp("blockdev-insert-medium", id=name, node_name="disc")  # and there it stays to the end
+qmp("device_add", fails="hotplugging: virtio-blk-pci", driver="virtio-blk-pci", drive="disc", id="d")
 
 # People's commands for programs.
 assert qmp("human-monitor-command", command_line="info status") == "VM status: running\r\n"

@@ -684,6 +684,7 @@ Test(ide, atapi_tray)
     packet((const u8[12]){0}, b, 0, 64);
     cr_expect_eq(sense(), 0x023a, "open");
     cr_expect_eq(piix3_ide_change_medium(ide, 2, &disk.block, false), 0);
+    cr_expect_eq(piix3_ide_move_tray(ide, 2, false, false), 0);
     cr_expect_eq(packet((const u8[12]){0x4a, 1, 0, 0, 0x10, 0, 0, 0, 8}, b, 8, 8), 8);
     cr_expect_eq(b[4], 2, "new medium");
     packet((const u8[12]){0}, b, 0, 64);
