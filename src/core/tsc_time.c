@@ -16,6 +16,7 @@
 #define SYNC        500000000ull /* ns between corrections */
 #define JUMP        10000000     /* ns: more is not drift */
 #define LATENCY     20000ull     /* ticks that reading the host's clock may take */
+#define TRIES       1000u        /* until it does not */
 #define AHEAD       1000u        /* ns that make up for the error of the first measurement */
 
 static u64 host_ns(void)
@@ -48,8 +49,14 @@ void tsc_time_init(struct tsc_time *t)
     memset(t, 0, sizeof *t);
     t->reliable = __get_cpuid(0x80000007, &a, &b, &c, &d) && (d & 1u << 8) &&
                   (!strcmp(name, "tsc\n") || !strcmp(name, "kvm-clock\n"));
-    t->first_ns = host_ns();
-    t->first_tsc = count();
+    u64 before;
+    unsigned tries = 0;
+    do {
+        before = count();
+        t->first_ns = host_ns();
+        t->first_tsc = count();
+    } while (t->first_tsc - before > LATENCY && ++tries < TRIES);
+    t->reliable &= tries < TRIES;
 }
 
 u64 tsc_time_now(const struct tsc_time *t)

@@ -97,7 +97,7 @@ int main(int argc, char **argv)
     cpu->rip = 0;
     cpu_update_mode(cpu);
     signal(SIGALRM, on_alarm);
-    alarm(10);
+    alarm(200);
     enum cpu_exit why;
     do why = cpu->engine_ops->run(cpu);
     while (why == EXIT_HALT && cpu_has_work(cpu));

@@ -75,7 +75,8 @@ Test(interp, ranges_that_stay)
     write64(ELSEWHERE, 22);
     for (unsigned round = 0; round < 2; round++) {
         cpu->engine_ops->invalidate(cpu, CODE, 3); /* has learnt that it does not find it there */
-        for (unsigned n = 0; n < 100000 && (n < RUNS || !maps()); n++) { /* they are looked for seldom */
+        /* They are looked for seldom: the later, the longer the host let it wait in between. */
+        for (unsigned n = 0; n < 20000000 && (n < RUNS || !maps()); n++) {
             cpu->regs[R_SI] = AT;
             cr_assert_eq(again(), -1);
             cr_assert_eq(cpu->regs[R_AX], 11);

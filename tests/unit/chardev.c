@@ -62,7 +62,7 @@ static void teardown(void)
     rmdir(dir);
 }
 
-TestSuite(chardev, .init = setup, .fini = teardown, .timeout = 30);
+TestSuite(chardev, .init = setup, .fini = teardown, .timeout = 200);
 
 static void put(struct chardev *c, const char *text) { chardev_write(c, (const u8 *)text, strlen(text)); }
 

@@ -88,8 +88,8 @@ static void negotiate(void)
 
 #define ERROR(class, text) "{\"error\": {\"class\": \"" class "\", \"desc\": \"" text "\"}}\r\n"
 
-TestSuite(qmp, .init = setup, .fini = teardown, .timeout = 30);
-TestSuite(monitor, .init = setup, .fini = teardown, .timeout = 30);
+TestSuite(qmp, .init = setup, .fini = teardown, .timeout = 200);
+TestSuite(monitor, .init = setup, .fini = teardown, .timeout = 200);
 
 Test(qmp, greets_and_negotiates_first)
 {

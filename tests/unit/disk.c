@@ -36,7 +36,7 @@ static void teardown(void)
     unlink(path);
 }
 
-TestSuite(disk, .init = setup, .fini = teardown, .timeout = 20);
+TestSuite(disk, .init = setup, .fini = teardown, .timeout = 200);
 
 static struct block *open_queue(bool readonly)
 {

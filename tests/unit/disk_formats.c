@@ -44,7 +44,7 @@ static void teardown(void)
     free(model);
 }
 
-TestSuite(disk_formats, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(disk_formats, .init = setup, .fini = teardown, .timeout = 200);
 
 static struct disk *open_image(enum disk_format format, bool readonly, bool snapshot)
 {

@@ -43,7 +43,7 @@ static void teardown(void)
     rmdir(dir);
 }
 
-TestSuite(loader, .init = setup, .fini = teardown, .timeout = 60);
+TestSuite(loader, .init = setup, .fini = teardown, .timeout = 200);
 
 static void put_file(const char *name, const void *data, size_t size)
 {
