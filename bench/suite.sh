@@ -101,13 +101,14 @@ start_guest() { # MACHINE COMMAND...
 
 # answer MACHINE LIMIT: the next line that begins with "@ ", without that. The lines before go to MACHINE.said.
 answer() {
-    local line deadline=$((SECONDS + $2))
+    local line piece='' deadline=$((SECONDS + $2))
     while [ $SECONDS -lt $deadline ]; do
         if IFS= read -r -t 1 line <&"${output[$1]}"; then
-            line=${line%$'\r'}
+            line=$piece${line%$'\r'}
+            piece=
             [[ $line != '@ '* ]] || { echo "${line#@ }"; return 0; }
             echo "$line" >>"$out/$1.said"
-        elif ! kill -0 "${pid[$1]}" 2>/dev/null; then
+        elif piece+=$line && ! kill -0 "${pid[$1]}" 2>/dev/null; then
             return 1
         fi
     done

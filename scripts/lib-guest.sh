@@ -83,6 +83,16 @@ guest_send() {
     printf '%b' "$1" >&9
 }
 
+# guest_insist SECONDS KEYS REGEX: type the keys again and again until that is seen: for who looks at the keyboard for a moment only.
+guest_insist() {
+    local deadline=$((SECONDS + $1 * ${PATIENCE:-1}))
+    while guest_running && ! guest_text | LC_ALL=C grep -aqE -e "$3" && [ $SECONDS -lt $deadline ]; do
+        guest_send "$2"
+        sleep 0.2
+    done
+    guest_expect 1 "$3"
+}
+
 # guest_end SECONDS [STATUS]: the emulator must end by itself, with that exit status (0). Its log stays for guest_refuse.
 guest_end() {
     local deadline=$((SECONDS + $1 * ${PATIENCE:-1})) status
@@ -169,4 +179,13 @@ guest_linux() {
     guest_end 30
     guest_refuse "$guest_linux_complaints"
     guest_pass "first process after $ready s, off after $(guest_seconds) s"
+}
+
+# free_port: a port of the host's loopback that nobody listens at, below those that the host chooses from by itself.
+free_port() {
+    local port=$((10000 + RANDOM % 20000))
+    while (: >"/dev/tcp/127.0.0.1/$port") 2>/dev/null; do
+        port=$((10000 + RANDOM % 20000))
+    done
+    echo "$port"
 }

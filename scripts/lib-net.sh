@@ -1,20 +1,23 @@
 # Shell functions (bash) for boot tests that use the network: sourced, not run, after lib-guest.sh.
 
-# net_serve DIR: an HTTP server for DIR's files on the host's loopback, until the test ends. Sets net_port.
+# net_serve DIR: an HTTP server for DIR's files, of which one is `data`, on the host's loopback, until the test ends. Sets net_port.
 net_serve() {
     local busybox=guests/busybox-amd64/bin/busybox try
     for try in 1 2 3 4 5 6 7 8; do
-        net_port=$((20000 + RANDOM % 10000))
+        net_port=$(free_port)
         "$busybox" httpd -f -p "127.0.0.1:$net_port" -h "$1" &
         net_server=$!
-        sleep 0.3
-        kill -0 "$net_server" 2>/dev/null && return
+        while kill -0 "$net_server" 2>/dev/null; do
+            "$busybox" wget -q -O - "http://127.0.0.1:$net_port/data" 2>/dev/null | cmp -s - "$1/data" && return
+            sleep 0.1
+        done
     done
     die "no HTTP server on the host (last try: port $net_port, attempt $try)"
 }
 
-# net_initramfs OUTPUT MODULE...: an initramfs with these kernel modules, a script for udhcpc, and
-# "sh /root/net-up.sh", which loads the modules and gets an address for eth0.
+# net_initramfs OUTPUT MODULE...: an initramfs with these kernel modules, a script for udhcpc, "sh /root/net-up.sh",
+# which loads the modules and gets an address for eth0, and "sh /root/net-listen.sh", which lets nc listen at port 7
+# and says "waiting" when it does.
 net_initramfs() {
     local output=$1 dir
     shift
@@ -34,8 +37,12 @@ ip link set lo up
 ip link set eth0 up
 udhcpc -i eth0 -s /root/udhcpc.sh -n -q
 END
+    cat >"$dir/net-listen.sh" <<'END'
+{ until grep -q ':0007 [0-9A-F]*:0000 0A' /proc/net/tcp*; do usleep 20000; done; echo waiting; } >&2 &
+exec nc -l -p 7
+END
     chmod +x "$dir/udhcpc.sh"
-    scripts/make-initramfs amd64 "$output" "$@" "$dir/udhcpc.sh" "$dir/net-up.sh" >/dev/null || die "no initramfs"
+    scripts/make-initramfs amd64 "$output" "$@" "$dir/udhcpc.sh" "$dir/net-up.sh" "$dir/net-listen.sh" >/dev/null || die "no initramfs"
     rm -r "$dir"
 }
 
@@ -46,7 +53,6 @@ net_talk() {
     sum=$(md5sum <"$net_dir/data")
     guest_expect "$1" 'calque-guest: ready'
     guest_expect 60 '^lease: 10.0.2.15/24 by 10.0.2.2, names by 10.0.2.3' 'ether 52:54:00:11:22:33' "^${sum%% *}" '^waiting'
-    sleep 1 # nc is about to listen
     timeout 60 bash -c "cat '$net_dir/data' >/dev/tcp/127.0.0.1/$forwarded" || guest_fail "hostfwd takes no data"
     guest_expect 60 "^${sum%% *}" '^0$' 'calque-guest: status 0'
     guest_end 30
@@ -55,8 +61,8 @@ net_talk() {
 
 # net_commands: for the guest's calque.run. Needs net_serve.
 net_commands() {
-    echo "sh /root/net-up.sh; ip link show eth0; cd /tmp; wget -q http://10.0.2.2:$net_port/data; md5sum <data; echo waiting;" \
-        "nc -l -p 7 >back; md5sum <back; cat /sys/class/net/eth0/statistics/rx_errors"
+    echo "sh /root/net-up.sh; ip link show eth0; cd /tmp; wget -q http://10.0.2.2:$net_port/data; md5sum <data;" \
+        "sh /root/net-listen.sh >back; md5sum <back; cat /sys/class/net/eth0/statistics/rx_errors"
 }
 
 # net_cleanup: the HTTP server and the test's files go away with the guest.

@@ -25,7 +25,7 @@ for name; do
     started=$SECONDS
     first=
     for ((n = 1; n <= times; n++)); do
-        CALQUE=$work/calque timeout -k 10 "${BOOT_TIMEOUT:-300}" bash "tests/boot/$name.sh" >"$work/out" 2>&1 </dev/null
+        CALQUE=$work/calque timeout -k 10 "${BOOT_TIMEOUT:-900}" bash "tests/boot/$name.sh" >"$work/out" 2>&1 </dev/null
         status=$?
         if [ $status = 77 ]; then
             echo "$name: skipped: $(tail -n 1 "$work/out")"

@@ -15,7 +15,7 @@ failed=0
 refused() {
     local pattern=$1 code lines
     shift
-    timeout 20 "$CALQUE" "$@" >out 2>err </dev/null
+    timeout 100 "$CALQUE" "$@" >out 2>err </dev/null
     code=$?
     lines=$(wc -l <err)
     if [ $code = 1 ] && [ "$lines" = 1 ] && grep -q '^calque: ' err && grep -qE -- "$pattern" err && [ ! -s out ]; then
@@ -31,7 +31,7 @@ refused() {
 accepted() {
     local pattern=$1 code
     shift
-    timeout 20 "$CALQUE" "$@" >out 2>err </dev/null
+    timeout 100 "$CALQUE" "$@" >out 2>err </dev/null
     code=$?
     if [ $code = 0 ] && grep -qE -- "$pattern" out && [ ! -s err ]; then
         passed=$((passed + 1))

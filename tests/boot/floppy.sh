@@ -10,7 +10,7 @@ dir=$(mktemp -d) || exit 1
 cat >"$dir/guest.sh" <<'END'
 mknod /dev/fd1D720 b 2 17
 insmod /root/floppy-amd64.ko
-sleep 1
+until dmesg | grep -q 'FDC 0'; do usleep 50000; done
 dmesg | grep -E 'Floppy drive|FDC 0'
 echo "A: $(blockdev --getsize64 /dev/fd0) $(md5sum </dev/fd0)"
 echo "B: $(md5sum </dev/fd1)"
@@ -46,11 +46,10 @@ printf 'change floppy0 %s raw read-only\n' "$dir/c.img" | python3 -c '
 import socket, sys
 s = socket.socket(socket.AF_UNIX)
 s.connect(sys.argv[1])
-s.sendall(sys.stdin.buffer.read())
-s.settimeout(1)
-try:
-    while s.recv(4096): pass
-except TimeoutError: pass' "$dir/monitor"
+s.sendall(sys.stdin.buffer.read() + b"info status\n")
+said = b""
+while b"VM status: running" not in said:
+    said += s.recv(4096)' "$dir/monitor"
 guest_send '\n'
 guest_expect 60 "^changed: $(sum c.img)" 'Read-only file system' '^done' 'calque-guest: status 0'
 guest_end 30

@@ -8,10 +8,9 @@ scripts/get-guests ipxe || exit 1
 port=$(mktemp)
 printf '\xf8\x03' >"$port" # SeaBIOS's etc/sercon-port: 0x3f8
 guest_start ipxe -m 64 -kernel guests/ipxe.lkrn -no-reboot -net none -fw_cfg name=etc/sercon-port,file="$port"
-guest_expect 60 'iPXE 1\.' 'Press Ctrl-B'
+guest_expect 60 'iPXE 1\.'
 rm "$port"
-guest_type '\x02'
-guest_expect 20 'iPXE>'
+guest_insist 60 '\x02' 'iPXE>' # which takes it for "cursor left"
 guest_type 'cpuid --ext 29 && echo long mode\r'
 guest_expect 20 '^long mode'
 guest_type 'set a:int32 42\r'

@@ -23,7 +23,7 @@ build() {
 boots() {
     local image=$1 expected=$2 code
     shift 2
-    timeout 60 "$CALQUE" -m 64 -nodefaults -display none -serial stdio -device isa-debug-exit,iobase=0xf4,iosize=4 \
+    timeout 100 "$CALQUE" -m 64 -nodefaults -display none -serial stdio -device isa-debug-exit,iobase=0xf4,iosize=4 \
         -kernel "$image" "$@" >out 2>err </dev/null
     code=$?
     printf '%s\n' "$expected" >expected
@@ -87,10 +87,10 @@ plain'
 
 # Truncation is noticed.
 head -c 4000 multiboot >cut
-timeout 20 "$CALQUE" -kernel cut 2>err && failed=$((failed + 1))
+timeout 100 "$CALQUE" -kernel cut 2>err && failed=$((failed + 1))
 if grep -q 'kernel cut: the ELF image is truncated' err; then passed=$((passed + 1)); else failed=$((failed + 1)); cat err; fi
 head -c 100 addresses.bin >cut
-timeout 20 "$CALQUE" -kernel cut 2>err && failed=$((failed + 1))
+timeout 100 "$CALQUE" -kernel cut 2>err && failed=$((failed + 1))
 if grep -q 'kernel cut: the Multiboot image is truncated' err; then passed=$((passed + 1)); else failed=$((failed + 1)); cat err; fi
 
 echo "$passed passed, $failed failed"

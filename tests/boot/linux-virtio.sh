@@ -19,7 +19,8 @@ net_serve "$net_dir"
 
 # session NAME PROPERTY: all of it, with that property of the devices.
 session() {
-    local forwarded=$((30000 + RANDOM % 10000)) disk=$net_dir/$1.img
+    local forwarded disk=$net_dir/$1.img
+    forwarded=$(free_port)
     truncate -s 64M "$disk"
     mkfs.ext4 -q "$disk" || exit 1
     guest_start "$1" -m 256 -kernel guests/vmlinuz-cloud-amd64 -initrd "$net_dir/initramfs" -no-reboot \
@@ -29,13 +30,12 @@ session() {
         -append "console=ttyS0 calque.run=\"sh /root/net-up.sh; ip link show eth0; cat /sys/block/vda/serial; echo;
             mount -t ext4 /dev/vda /tmp; cd /tmp; wget -q http://10.0.2.2:$net_port/data; cd /; umount /tmp; sync;
             echo 3 >/proc/sys/vm/drop_caches; mount -t ext4 /dev/vda /tmp; md5sum </tmp/data;
-            head -c 100000 /dev/hwrng | gzip | wc -c; grep Virtio /proc/bus/input/devices; echo waiting;
-            nc -l -p 7 </tmp/data; umount /tmp; cat /sys/class/net/eth0/statistics/rx_errors\" calque.poweroff"
+            head -c 100000 /dev/hwrng | gzip | wc -c; grep Virtio /proc/bus/input/devices;
+            sh /root/net-listen.sh </tmp/data; umount /tmp; cat /sys/class/net/eth0/statistics/rx_errors\" calque.poweroff"
     trap net_cleanup EXIT
     guest_expect 100 'calque-guest: ready'
     guest_expect 60 '^lease: 10.0.2.15/24' 'ether 52:54:00:11:22:33' '^calque-1' "^$sum" '^1000[0-9][0-9]' \
         'Name="Calque Virtio Tablet"' 'Name="Calque Virtio Keyboard"' '^waiting'
-    sleep 1 # nc is about to listen
     timeout 60 cat <"/dev/tcp/127.0.0.1/$forwarded" | md5sum | grep -q "^$sum" || guest_fail "the guest's file came damaged"
     guest_expect 60 '^0$' 'calque-guest: status 0'
     guest_end 30

@@ -5,7 +5,7 @@ CALQUE=${CALQUE:-build/calque}
 command -v expect >/dev/null || { echo "expect is missing"; exit 77; }
 export CALQUE
 expect -f - <<'END'
-set timeout 60
+set timeout 200
 log_user 0
 set passed 0
 proc step {name keys pattern} {

@@ -12,7 +12,7 @@ net_dir=$(mktemp -d) || exit 1
 head -c 2000000 /dev/urandom >"$net_dir/data"
 net_initramfs "$net_dir/initramfs" guests/e1000-amd64.ko
 net_serve "$net_dir"
-forwarded=$((30000 + RANDOM % 10000))
+forwarded=$(free_port)
 
 guest_start net-e1000 -m 256 -kernel guests/vmlinuz-amd64 -initrd "$net_dir/initramfs" -no-reboot \
     -netdev "user,id=n0,hostfwd=tcp:127.0.0.1:$forwarded-:7" -device e1000,netdev=n0,mac=52:54:00:11:22:33 \

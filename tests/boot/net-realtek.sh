@@ -16,8 +16,9 @@ net_serve "$net_dir"
 
 # session MODEL MODULE...
 session() {
-    local model=$1 forwarded=$((30000 + RANDOM % 10000))
+    local model=$1
     shift
+    forwarded=$(free_port)
     net_initramfs "$net_dir/initramfs" "$@"
     cat >"$net_dir/boot.ipxe" <<END_SCRIPT
 #!ipxe

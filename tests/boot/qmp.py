@@ -98,14 +98,18 @@ assert {"device": 0x1237, "vendor": 0x8086}.items() <= devices[0]["id"].items()
 assert "serial0" in [device["label"] for device in qmp("query-chardev")]
 
 # Stopped is stopped: no output, and the guest's clock has not moved afterwards.
+started = time.time()
 before = uptime()
 qmp("stop")
 qmp.event("STOP")
+stopped = time.time()
 length = len(serial())
 time.sleep(4)
 assert len(serial()) == length, "a stopped guest goes on"
+continued = time.time()
 qmp("cont")
-assert uptime() - before < 3, "guest time went on while the guest was stopped"
+gone = uptime() - before
+assert gone < stopped - started + time.time() - continued + 1, "guest time went on while the guest was stopped"
 
 # A flood, half a command, nonsense, and a client that does not read: the next one does not notice.
 qmp.socket.close()
@@ -200,7 +204,7 @@ assert re.search(r"(?m)^ffff[0-9a-f]{12}-ffff", qmp("human-monitor-command", com
 # The power button: EV_KEY (1), KEY_POWER (0x74), pressed (1), as the kernel's driver reports it.
 qmp("system_powerdown")
 qmp.event("POWERDOWN")
-expect("button: 00000010  01 00 74 00 01 00 00 00", seconds=20)
+expect("button: 00000010  01 00 74 00 01 00 00 00")
 
 # A reset starts over, the guest's power-off stops it, and then nothing but a reset helps.
 start = len(serial())

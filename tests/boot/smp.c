@@ -127,7 +127,7 @@ static void handshake(void)
             for (unsigned k = 0; __atomic_load_n(&written, __ATOMIC_ACQUIRE) == last && !stop; k++) {
                 relax(k);
                 if (k % 64 == 0 && !fresh) call_function(place(last)); /* the old code is hot */
-                if (k > 100000000) fail("no answer");
+                if (k % 1000000 == 999999 && now() > end + 60) fail("no answer");
             }
             if (stop) break;
             serialize();
@@ -410,7 +410,7 @@ static void tables_protect(void)
     target = map(PAGE, PROT_READ | PROT_WRITE);
     writable = 1;
     pthread_t t = start(store_always, (void *)&writable);
-    for (double end = now() + seconds; !stop && now() < end;) {
+    for (double end = now() + seconds; !stop && (now() < end || (!faults && now() < end + 60));) {
         writable = 0;
         mprotect((void *)target, PAGE, PROT_READ);
         const uint32_t value = *target;

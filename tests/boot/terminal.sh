@@ -40,17 +40,23 @@ stty -g >after
 END
 SHELL_COMMAND='sh session'
 
+# until_true COMMAND...: wait, for a minute at most; what it was for tells if that was in vain.
+until_true() {
+    local deadline=$((SECONDS + 60))
+    until "$@" || [ $SECONDS -ge $deadline ]; do
+        sleep 0.1
+    done
+}
+
 # run KEYS ACTION: start a session, wait for raw mode, type KEYS, do ACTION with $pid, wait for the end.
 run() {
-    rm -f before after code pid during typescript
+    rm -f before after code pid tty during stopped continued typescript
     mkfifo keys 2>/dev/null
-    timeout 60 script -qefc "tty >tty; $SHELL_COMMAND" typescript <keys >/dev/null 2>&1 &
-    local session=$! i
+    timeout 200 script -qefc "tty >tty; $SHELL_COMMAND" typescript <keys >/dev/null 2>&1 &
+    local session=$!
     exec 9>keys
-    for i in $(seq 100); do
-        sleep 0.1
-        [ -s pid ] && [ -s tty ] && grep -aq SeaBIOS typescript 2>/dev/null && break
-    done
+    until_true test -s pid -a -s tty
+    until_true grep -aqs SeaBIOS typescript
     pid=$(cat pid)
     stty -g <"$(cat tty)" >during
     printf "$1" >&9
@@ -64,7 +70,7 @@ check "Ctrl-A x: raw while it runs" test "$(cat before)" != "$(cat during)"
 check "Ctrl-A x: restored" test "$(cat before)" = "$(cat after)"
 check "Ctrl-A x: exit code 0" test "$(cat code)" = 0
 
-run '\001h' 'sleep 0.5; kill -TERM $pid'
+run '\001h' 'until_true grep -aq "C-a x" typescript; kill -TERM $pid'
 check "SIGTERM: restored" test "$(cat before)" = "$(cat after)"
 check "SIGTERM: says so" grep -q 'terminating on signal 15' stderr
 check "Ctrl-A h: help" grep -aq 'C-a x' typescript
@@ -78,7 +84,8 @@ check "SIGHUP: restored" test "$(cat before)" = "$(cat after)"
 
 # A stop needs a shell with job control, which takes the emulator to the foreground again.
 SHELL_COMMAND='bash job_session'
-run '' 'kill -TSTP $pid; sleep 1; stty -g <"$(cat tty)" >continued; kill -TERM $pid'
+raw_again() { [ -s stopped ] && stty -g <"$(cat tty)" >continued && cmp -s during continued; }
+run '' 'kill -TSTP $pid; until_true raw_again; kill -TERM $pid'
 check "SIGTSTP: raw before" test "$(cat before)" != "$(cat during)"
 check "SIGTSTP: restored while stopped" test "$(cat before)" = "$(cat stopped)"
 check "SIGCONT: raw again" test "$(cat during)" = "$(cat continued)"

@@ -7,9 +7,8 @@ cd "$(dirname "$0")/../.." || exit 1
 scripts/get-guests u-boot || exit 1
 
 guest_start u-boot -m 256 -bios guests/u-boot.rom -net none -vga none -no-reboot
-guest_expect 60 'U-Boot 20' 'Hit any key|autoboot'
-guest_send '\r'
-guest_expect 30 '^=> '
+guest_expect 60 'U-Boot 20'
+guest_insist 60 '\r' '^=> '
 guest_send 'bdinfo\r'
 guest_expect 20 'relocaddr'
 guest_send 'pci\r'

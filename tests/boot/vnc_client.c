@@ -3,11 +3,12 @@
  * ADDRESS is HOST:PORT or a Unix socket's path; $VNC_PASSWORD is the password. Commands, done in order:
  *   wait SECONDS TEXT   until TEXT is in one of the screen's lines, else exit 1 with the screen as text
  *   text                print the screen as text
- *   type TEXT           keys for these characters, each as a keysym alone
+ *   type TEXT           keys for these characters, each as a keysym alone; the next one when the picture has changed
  *   key KEYSYM          press and release (0xff0d: return)
  *   down KEYSYM, up KEYSYM
  *   move X Y, click X Y BUTTON, drag FROM-X FROM-Y TO-X TO-Y (button 1)
  *   size W H SECONDS    until the picture has that size
+ *   drawn SECONDS       until the picture is not of one colour
  *   save FILE           the picture as PPM
  *   sleep MILLISECONDS
  *   leave               end without saying goodbye
@@ -15,6 +16,7 @@
 #include <errno.h>
 #include <rfb/rfbclient.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,6 +28,7 @@
 #endif
 
 static rfbClient *client;
+static unsigned updates; /* of the picture */
 static unsigned char font[256][16];
 
 static void fail(const char *what, const char *detail)
@@ -47,6 +50,12 @@ static void load_font(void)
         return;
     }
     fail("no font in", VGA_BIOS);
+}
+
+static void updated(rfbClient *c, int x, int y, int w, int h)
+{
+    (void)c, (void)x, (void)y, (void)w, (void)h;
+    updates++;
 }
 
 static double now(void)
@@ -122,6 +131,23 @@ static void key(unsigned long keysym, int down)
     serve(0.02);
 }
 
+/* A busy guest has room for a few keys only: it gets a character when it has shown the one before, or after a second. */
+static void type_character(char c)
+{
+    const unsigned before = updates;
+    const double end = now() + 1;
+    key((unsigned char)c, 1);
+    key((unsigned char)c, 0);
+    while (updates == before && now() < end) serve(0);
+}
+
+static bool drawn(void)
+{
+    for (int n = 1; n < client->width * client->height; n++)
+        if (pixel(n % client->width, n / client->width) != pixel(0, 0)) return true;
+    return false;
+}
+
 static void save(const char *path)
 {
     FILE *f = fopen(path, "wb");
@@ -152,6 +178,7 @@ static void connect_to(char *address)
     rfbClientLog = quiet;
     client = rfbGetClient(8, 3, 4);
     client->GetPassword = password;
+    client->GotFrameBufferUpdate = updated;
     client->canHandleNewFBSize = TRUE;
     client->appData.encodingsString = "tight zrle hextile raw";
     char *colon = strrchr(address, ':');
@@ -184,10 +211,7 @@ int main(int argc, char **argv)
             fputs(text, stdout);
             free(text);
         } else if (!strcmp(command, "type")) {
-            for (const char *p = a[0]; *p; p++) {
-                key((unsigned char)*p, 1);
-                key((unsigned char)*p, 0);
-            }
+            for (const char *p = a[0]; *p; p++) type_character(*p);
             i++;
         } else if (!strcmp(command, "key")) {
             key(strtoul(a[0], NULL, 0), 1);
@@ -222,6 +246,10 @@ int main(int argc, char **argv)
                 serve(0.1);
             }
             i += 3;
+        } else if (!strcmp(command, "drawn")) {
+            for (const double end = now() + atof(a[0]); !drawn(); serve(0.1))
+                if (now() > end) fail("nothing is", "drawn");
+            i++;
         } else if (!strcmp(command, "save")) {
             serve(0.3);
             save(a[0]);

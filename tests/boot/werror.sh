@@ -10,8 +10,7 @@ scripts/get-guests linux-amd64 linux-cloud-amd64 initramfs-amd64 virtio-cloud-am
 work=$(mktemp -d) || exit 1
 cat >"$work/write.sh" <<'END_GUEST'
 for module in /root/*.ko; do insmod $module; done
-sleep 1
-disk=$(echo /dev/[sv]da)
+until disk=$(ls /dev/[sv]da 2>/dev/null); do usleep 50000; done
 echo "have $disk"
 read -r go
 dd if=/dev/urandom of=/tmp/data bs=1M count=12 2>/dev/null
@@ -22,7 +21,7 @@ cat >"$work/client.py" <<'END_CLIENT'
 # client.py SOCKET PID: let the guest write, wait for the error, make room, go on.
 import json, resource, socket, sys
 s = socket.socket(socket.AF_UNIX)
-s.settimeout(60)
+s.settimeout(250)
 s.connect(sys.argv[1])
 lines = s.makefile("rb")
 def ask(command):
