@@ -174,6 +174,7 @@ struct options {
     struct fw_cfg_option fw_cfg[OPTIONS_FILES];
     int fw_cfg_count;               /* used entries */
     char boot_order[4];             /* letters of -boot order=, "": default */
+    char boot_once[4];              /* likewise once=: before the first reset */
     bool boot_menu, boot_strict;    /* -boot menu=, strict= */
     u64 splash_time, reboot_timeout; /* -boot, ms; UINT64_MAX: not given */
 

@@ -55,24 +55,27 @@ int options_fw_cfg(struct options *o, const char *option, const char *arg)
     return err;
 }
 
+/* Letters of drives, of which the CMOS has room for three; NULL: none were given. */
+static int drives(const char *option, const char *arg, const char *letters, char to[4])
+{
+    u32 seen = 0;
+    if (!letters) return 0;
+    for (const char *p = letters; *p; p++) {
+        u32 bit = *p >= 'a' && *p <= 'z' ? 1u << (*p - 'a') : 0;
+        if (!strchr("abcdnop", *p) || (seen & bit)) return option_bad(option, arg, "invalid boot order");
+        seen |= bit;
+    }
+    snprintf(to, 4, "%.3s", letters);
+    return 0;
+}
+
 int options_boot(struct options *o, const char *option, const char *arg)
 {
     struct option_list l;
     int err = option_list_parse(&l, option, arg, "order");
     if (err) return err;
-    const char *order = option_list_get(&l, "order");
-    const char *once = option_list_get(&l, "once");
-    if (once) order = once; /* there is no second boot order to go back to */
-    if (order) {
-        u32 seen = 0;
-        for (const char *p = order; *p && !err; p++) {
-            u32 bit = *p >= 'a' && *p <= 'z' ? 1u << (*p - 'a') : 0;
-            if (!strchr("abcdnop", *p) || (seen & bit)) err = option_bad(option, arg, "invalid boot order");
-            seen |= bit;
-        }
-        /* The CMOS has room for three. */
-        if (!err) snprintf(o->boot_order, sizeof(o->boot_order), "%.3s", order);
-    }
+    err = drives(option, arg, option_list_get(&l, "order"), o->boot_order);
+    if (!err) err = drives(option, arg, option_list_get(&l, "once"), o->boot_once);
     if (!err) err = option_list_bool(&l, "menu", &o->boot_menu);
     if (!err) err = option_list_bool(&l, "strict", &o->boot_strict);
     if (!err) err = option_list_number(&l, "splash-time", 65535, &o->splash_time);

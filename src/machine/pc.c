@@ -90,6 +90,7 @@ struct pc {
     u16 isa_levels;             /* which are up */
     u64 low_ram, high_ram;      /* bytes of DRAM below and above 4 GiB */
     bool a20;                   /* the gate is open */
+    bool was_reset;             /* for power-on, at least */
 };
 
 /* ---- wires ---- */
@@ -513,6 +514,24 @@ static void fill_cmos_disks(struct machine *m)
     mc146818_set_cmos(rtc, 0x39, translation);
 }
 
+/* Three nibbles: 1 floppy, 2 hard disk, 3 CD, 4 network. */
+static void set_boot_order(struct pc *pc, const char *letters)
+{
+    const char *order = letters[0] ? letters : "cad";
+    u8 nibbles[3] = {0};
+    for (int i = 0; i < 3 && order[i]; i++) {
+        switch (order[i]) {
+        case 'a':
+        case 'b': nibbles[i] = 1; break;
+        case 'c': nibbles[i] = 2; break;
+        case 'd': nibbles[i] = 3; break;
+        default: nibbles[i] = 4; break;
+        }
+    }
+    mc146818_set_cmos(pc->rtc, 0x3d, (u8)(nibbles[1] << 4 | nibbles[0]));
+    mc146818_set_cmos(pc->rtc, 0x38, (u8)(nibbles[2] << 4)); /* bit 0: do not check for a floppy's boot signature */
+}
+
 /* CMOS fields as SeaBIOS and older firmware read them. */
 static void fill_cmos(struct machine *m)
 {
@@ -542,20 +561,7 @@ static void fill_cmos(struct machine *m)
     mc146818_set_cmos(rtc, 0x14, (u8)(0x06 | (count ? (count - 1) << 6 | 1 : 0)));
     fill_cmos_disks(m);
 
-    /* Boot order: three nibbles; 1 floppy, 2 hard disk, 3 CD, 4 network. */
-    const char *order = m->options->boot_order[0] ? m->options->boot_order : "cad";
-    u8 nibbles[3] = {0};
-    for (int i = 0; i < 3 && order[i]; i++) {
-        switch (order[i]) {
-        case 'a':
-        case 'b': nibbles[i] = 1; break;
-        case 'c': nibbles[i] = 2; break;
-        case 'd': nibbles[i] = 3; break;
-        default: nibbles[i] = 4; break;
-        }
-    }
-    mc146818_set_cmos(rtc, 0x3d, (u8)(nibbles[1] << 4 | nibbles[0]));
-    mc146818_set_cmos(rtc, 0x38, (u8)(nibbles[2] << 4)); /* bit 0: do not check for a floppy's boot signature */
+    set_boot_order(pc, m->options->boot_once[0] ? m->options->boot_once : m->options->boot_order);
 }
 
 static bool add_option_roms(struct machine *m)
@@ -744,6 +750,8 @@ void pc_reset(struct machine *m)
 {
     pci_bus_reset(m->pc->pci);
     set_a20(m, true);
+    if (m->pc->was_reset && m->options->boot_once[0]) set_boot_order(m->pc, m->options->boot_order);
+    m->pc->was_reset = true;
 }
 
 void pc_destroy(struct machine *m)

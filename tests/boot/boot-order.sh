@@ -1,5 +1,6 @@
 #!/bin/bash
-# tests/boot/boot-order.sh: the firmware gets devices in the order of their bootindex, whatever they are.
+# tests/boot/boot-order.sh: the firmware gets devices in the order of their bootindex, whatever they are; -boot once= counts
+# until the first reset.
 cd "$(dirname "$0")/../.." || exit 1
 dir=$(mktemp -d) || exit 1
 trap 'rm -rf "$dir"' EXIT
@@ -17,4 +18,9 @@ diff - "$dir/order" <<'END' || { echo "wrong boot order"; exit 1; }
 /pci@i0cf8/ethernet@5/ethernet-phy@0
 HALT
 END
+look() { echo 'o /b 0x70 0x3d'; echo 'i /b 0x71'; sleep 0.5; }
+(look; echo system_reset; sleep 0.5; look; echo quit) |
+    timeout 60 "${CALQUE:-build/calque}" -display none -S -boot order=c,once=d -monitor stdio >"$dir/log"
+[ "$(grep -o 'portb.*' "$dir/log" | tr -d '\r' | tr '\n' ' ')" = 'portb[0x0071] = 0x03 portb[0x0071] = 0x02 ' ] ||
+    { cat "$dir/log"; echo "-boot once= is not what counts first, or not once"; exit 1; }
 echo "boot-order: passed"

@@ -210,8 +210,9 @@ Test(options, test_suite_command_line)
 
 Test(options, boot_and_clock)
 {
-    PARSE("-boot", "order=dc,menu=on,strict=on,splash-time=100", "-rtc", "base=2006-06-17T16:01:21,clock=vm");
+    PARSE("-boot", "order=dc,once=n,menu=on,strict=on,splash-time=100", "-rtc", "base=2006-06-17T16:01:21,clock=vm");
     cr_assert_str_eq(o.boot_order, "dc");
+    cr_assert_str_eq(o.boot_once, "n");
     cr_assert(o.boot_menu && o.boot_strict);
     cr_assert_eq(o.splash_time, 100);
     cr_assert_eq(o.reboot_timeout, UINT64_MAX);
