@@ -29,7 +29,7 @@ enum outcome run_events(struct cpu *cpu, struct block_cache *in)
 {
     u32 ev = __atomic_load_n(&cpu->events, __ATOMIC_SEQ_CST);
     /* [SDM3] 17.3.1.1: what interrupts a string instruction between two elements is pushed with RF set. */
-    const u32 rf = cpu->unfinished ? EFLAGS_RF : 0;
+    u32 rf = cpu->unfinished ? EFLAGS_RF : 0;
     cpu->unfinished = false;
     if (ev & EVENT_INVALIDATE) {
         cpu_event_clear(cpu, EVENT_INVALIDATE);
@@ -64,8 +64,9 @@ enum outcome run_events(struct cpu *cpu, struct block_cache *in)
     if (ev & EVENT_SMI) cpu_event_clear(cpu, EVENT_SMI); /* no SMM: docs/LIMITS.md */
     if (cpu->pending_debug && cpu->shadow != 2) {
         cpu->eflags |= rf;
+        rf = 0;
         raise_err(cpu, EXC_DB, (u32)(cpu->pending_debug & DEBUG_STEP) << 8);
-        return run_exception(cpu) ? GO_ON : LEAVE_TRIPLE;
+        if (!run_exception(cpu)) return LEAVE_TRIPLE; /* an NMI comes before the first instruction of the trap's handler */
     }
     if (!cpu->shadow) {
         if ((ev & EVENT_NMI) && !cpu->nmi_blocked) {

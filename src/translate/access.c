@@ -764,12 +764,3 @@ void emit_one_line(struct tr *t, struct stub *s, unsigned size)
     emit_alu_imm(e, false, 7, T_B, 64 - (s32)size);
     stub_from(t, s, CC_A);
 }
-
-void emit_aligned(struct tr *t, struct stub *s, unsigned size)
-{
-    struct emit *e = &t->e;
-    emit_lea(e, false, T_B, t->at);
-    emit_op(e, 0, 0, 0xf7, 0, rm_reg(T_B));
-    emit32(e, size - 1);
-    stub_from(t, s, CC_NE);
-}

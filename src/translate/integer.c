@@ -207,10 +207,11 @@ static bool translate_form(struct tr *t)
         rm = t->at;
     } else if (f.is_mem) {
         s = new_stub(t);
+        t->align = f.rm_size == 16 ? 16 : 0;
         if (bit_string) emit_bit_address(t, s, f.rm_write);
         else emit_address(t, s, f.rm_size, f.rm_write);
-        if (f.rm_size == 16) emit_aligned(t, s, 16);
-        else if ((i->prefixes & PFX_LOCK) || i->mnemonic == I_xchg) emit_one_line(t, s, f.rm_size);
+        t->align = 0;
+        if (f.rm_size < 16 && ((i->prefixes & PFX_LOCK) || i->mnemonic == I_xchg)) emit_one_line(t, s, f.rm_size);
         rm = t->at;
     }
     const bool counts = i->mnemonic == I_inc || i->mnemonic == I_dec, carry = counts && (t->mem || t->carry_mem);

@@ -376,8 +376,6 @@ bool can_call_probe(const struct tr *t, const struct stub *s, unsigned size);
 struct probe_call *call_probe(struct tr *t, struct stub *s, const struct sum *a, bool wide, unsigned size, bool write, bool stack);
 /* Emit the shared probes. */
 void emit_probes(struct bt *bt, struct emit *e);
-/* The probed operand must be aligned. Uses T_B. */
-void emit_aligned(struct tr *t, struct stub *s, unsigned size);
 /* The probed operand must lie in one cache line. Uses T_B. */
 void emit_one_line(struct tr *t, struct stub *s, unsigned size);
 

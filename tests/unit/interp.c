@@ -381,3 +381,17 @@ Test(interp, an_interrupt_ends_a_run_of_words)
         region_remove(r);
     }
 }
+
+/* Behind a trap, before the first instruction of its handler. */
+Test(interp, an_nmi_that_waits_comes_before_the_handler_of_a_single_step)
+{
+    long_mode();
+    CODE_AT(CODE, 0x90, 0xf4); /* nop; hlt */
+    cpu->eflags |= EFLAGS_TF;
+    cpu_update_mode(cpu);
+    cpu_event_set(cpu, EVENT_STEP);
+    cpu->pending_debug = DEBUG_STEP;
+    cpu_raise_nmi(cpu);
+    cr_assert_eq(run(), EXC_NMI);
+    cr_expect_eq(stack64(0), HANDLERS + 16 * EXC_DB);
+}
