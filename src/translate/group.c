@@ -4,11 +4,13 @@
  * second translation of it, where each access looks for itself; so it does after every slow path while such accesses are still to
  * come.
  *
- * Only in 64-bit code that runs in loops: elsewhere the second translation costs more than it gains. */
+ * Only in code that runs in loops: elsewhere the second translation costs more than it gains. In 32-bit code the registers of an address
+ * must not change between its probe and the accesses: that they do not wrap at 32 bits is known of what was probed only. */
 #include "translate/tr.h"
 
 #define SPAN_MAX 256 /* bytes between the first and the last */
 #define SPAN_ONE 64  /* ... for each access */
+#define NEAR     (1 << 16)
 
 /* What the block's registers are made of, instruction by instruction. */
 struct trace {
@@ -31,11 +33,19 @@ bool stack_place(const struct tr *t, const struct insn *i, struct place *p)
     return i->opsize == word;
 }
 
+/* 32-bit: what would wrap fails the probe. */
+static bool near_base(const struct tr *t, const struct insn *i)
+{
+    const s32 disp = (s32)i->disp;
+    return !t->segmented && i->addrsize == 4 && i->base != REG_ZERO && i->index == REG_ZERO && disp > -NEAR && disp < NEAR &&
+           i->seg != SEG_CS && i->seg != SEG_FS && i->seg != SEG_GS;
+}
+
 bool groupable(const struct tr *t, const struct insn *i, struct place *p)
 {
     const struct operand *mem = memory_operand(i);
-    if (stack_place(t, i, p)) return true;
-    if (!mem || !mem->size || mem->size > 32 || i->addrsize != 8 || (i->prefixes & PFX_LOCK)) return false;
+    if (stack_place(t, i, p)) return t->is64;
+    if (!mem || !mem->size || mem->size > 32 || (i->prefixes & PFX_LOCK) || !(t->is64 ? i->addrsize == 8 : near_base(t, i))) return false;
     struct effect x;
     if (!effect_of(t, i, &x) || (x.vector ? !simd_groupable(i) : !integer_groupable(i))) return false;
     if (i->map == 0 && i->code >= 0xa0 && i->code <= 0xa3) return false;
@@ -111,7 +121,7 @@ void group_plan(struct tr *t, bool wanted)
     bool free_before[BLOCK_MAX + 1]; /* nobody reads the flags that stand there */
     t->ngroups = 0;
     memset(t->group_of, GROUP_NONE, sizeof t->group_of);
-    if (!wanted || !t->is64 || !t->loop || b->changes) return;
+    if (!wanted || t->segmented || !t->loop || b->changes) return;
     for (unsigned n = 0; n < b->count; n++) {
         const struct insn *i = &b->insns[n];
         struct effect x;
@@ -139,7 +149,7 @@ void group_plan(struct tr *t, bool wanted)
         if (x.moved != REG_ZERO) r.delta[x.moved] += x.by;
         for (unsigned k = 0; k < 16; k++) {
             /* What is added to a register in memory does not reach the addend, which has that register in it. */
-            if (known && (!(x.written >> k & 1) || k == x.moved) && r.delta[k] == (resident(k) ? (s32)r.delta[k] : 0)) continue;
+            if (known && (!(x.written >> k & 1) || (k == x.moved && t->is64)) && r.delta[k] == (resident(k) ? (s32)r.delta[k] : 0)) continue;
             r.delta[k] = 0;
             r.since[k] = (u8)(n + 1);
         }

@@ -184,3 +184,24 @@ Test(interp, a_chain_through_scattered_pages)
     }
     cr_assert_eq(bt->given_up, 0);
 }
+
+/* 32-bit code: what is added to a register can wrap, so that the two accesses behind it have a probe of their own. */
+Test(interp, a_register_of_32_bits_wraps_between_accesses)
+{
+    const u16 flat = SEG_P | SEG_S | SEG_DB | SEG_G | 3;
+    long_mode();
+    for (unsigned n = 0; n < SEG_COUNT; n++) cpu->seg[n] = (struct segment){.selector = 16, .limit = ~0u, .attr = flat};
+    cpu->seg[SEG_CS].attr = flat | 8;
+    cpu_update_mode(cpu);
+    write64(0xc010, 0x0000000200000001);
+    /* mov eax, [ebx+1010h]; add eax, [ebx+1014h]; sub ebx, 0d000h; add eax, [ebx+0e010h]; add eax, [ebx+0e014h]; hlt */
+    CODE_AT(CODE, 0x8b, 0x83, 0x10, 0x10, 0, 0, 0x03, 0x83, 0x14, 0x10, 0, 0, 0x81, 0xeb, 0, 0xd0, 0, 0, 0x03, 0x83, 0x10, 0xe0, 0, 0, 0x03, 0x83,
+            0x14, 0xe0, 0, 0, 0xf4);
+    again(0xb000);
+    cr_assert_eq(run(), -1);
+    cr_assert(has_groups(CODE));
+    cr_assert_eq(cpu->regs[R_AX], 6);
+    again(0xd000 + 0x800); /* nothing wraps, and nothing is there */
+    cr_assert_eq(run(), -1);
+    cr_assert_eq(cpu->regs[R_AX], 0);
+}
