@@ -34,6 +34,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "coverage.h"
 #include "cpu/cpuid.h"
 #include "forms.h"
 
@@ -48,7 +49,7 @@ struct options {
     u64 seed, count, first;
     unsigned min_insns, max_insns, report, jobs;
     const char *only, *engine, *cpu, *skip;
-    bool verbose, undefined_opcodes, strict_flags;
+    bool verbose, undefined_opcodes, strict_flags, coverage;
 };
 
 /* One of each job, shared with the process that started it. */
@@ -458,7 +459,7 @@ static int usage(void)
 {
     fprintf(stderr, "usage: oracle [--mode 64|32|16] [--seed N] [--first N] [--count N] [--insns N[..M]] [--only MNEMONIC]\n"
                     "              [--engine interp|bt] [--cpu MODEL] [--report N] [--strict-flags] [--ud]\n"
-                    "              [--jobs N] [--verbose]\n");
+                    "              [--jobs N] [--verbose] [--coverage]\n");
     return 2;
 }
 
@@ -468,7 +469,8 @@ static int parse(struct options *o, int argc, char **argv)
         {"mode", 1, NULL, 'm'},   {"seed", 1, NULL, 's'},    {"first", 1, NULL, 'f'},        {"count", 1, NULL, 'c'},
         {"insns", 1, NULL, 'i'},  {"only", 1, NULL, 'o'},    {"engine", 1, NULL, 'e'},       {"cpu", 1, NULL, 'p'},
         {"report", 1, NULL, 'r'}, {"verbose", 0, NULL, 'v'}, {"ud", 0, NULL, 'u'},
-        {"jobs", 1, NULL, 'j'},   {"skip", 1, NULL, 'k'},   {"strict-flags", 0, NULL, 'S'}, {NULL, 0, NULL, 0},
+        {"jobs", 1, NULL, 'j'},   {"skip", 1, NULL, 'k'},   {"strict-flags", 0, NULL, 'S'},
+        {"coverage", 0, NULL, 'C'}, {NULL, 0, NULL, 0},
     };
     int opt;
     while ((opt = getopt_long(argc, argv, "", longs, NULL)) != -1) {
@@ -499,6 +501,7 @@ static int parse(struct options *o, int argc, char **argv)
             break;
         case 'v': o->verbose = true; break;
         case 'S': o->strict_flags = true; break;
+        case 'C': o->coverage = true; break;
         case 'u': o->undefined_opcodes = true; break;
         default: return usage();
         }
@@ -533,6 +536,14 @@ static void print_totals(const struct options *o, double seconds)
            totals->mnemonics, (unsigned long long)totals->differences, seconds > 0 ? (double)totals->cases / seconds : 0);
 }
 
+static void note_coverage(const struct oracle_case *c, const struct oracle_result *n)
+{
+    for (unsigned k = 0; k < c->ninsns; k++) {
+        struct insn i;
+        if (decode(&i, c->code + c->at[k], c->len[k], c->mode) > 0) coverage_note(&i, n->vector == 14 && insn_at(c, n->out.rip) == (int)k);
+    }
+}
+
 static void run_batch(const struct options *o, struct generator *gen, struct native *n, struct guest *g, const struct cpu_model *model,
                       u64 first, unsigned count)
 {
@@ -553,6 +564,7 @@ static void run_batch(const struct options *o, struct generator *gen, struct nat
         totals->cases++;
         totals->instructions += c->ninsns;
         for (unsigned j = 0; j < c->ninsns; j++) totals->seen[c->mnemonic[j]]++;
+        if (o->coverage) note_coverage(c, native);
         if (native->vector == VECTOR_SYSCALL) {
             totals->skipped++;
             continue;
@@ -606,6 +618,7 @@ static int run_job(const struct options *o, unsigned job)
         totals->translated = guest_translated(g);
         at += count;
     }
+    if (o->coverage) coverage_print(o->mode, model);
     guest_destroy(g);
     native_destroy(n);
     generator_destroy(gen);
