@@ -98,6 +98,7 @@ static int try_decode(struct insn *out, const struct form *f, u8 modrm, enum cod
     u8 b[32];
     size_t n = 0;
     memset(b, 0, sizeof b);
+    if (mode == CODE_16 && form_gathers(f)) b[n++] = 0x67; /* there is no SIB byte otherwise */
     if (f->vex) {
         b[n++] = 0xc4;
         b[n++] = (u8)(0xe0 | f->map);

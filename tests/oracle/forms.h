@@ -16,6 +16,9 @@ struct form {
     u16 attr;      /* of the row: ATTR_* */
 };
 
+/* Its memory operand has a vector of indices. */
+static inline bool form_gathers(const struct form *f) { return f->vex && f->map == 2 && (f->code & 0xfc) == 0x90; }
+
 enum form_class { FORMS_INT, FORMS_X87, FORMS_MMX, FORMS_SSE, FORMS_AVX, FORMS_CLASSES };
 
 struct form_list {

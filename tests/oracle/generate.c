@@ -122,7 +122,7 @@ static void put_modrm(struct build *b, struct encoding *e, const struct form *f,
     if (f->memory) {
         reg = pick_bit(r, f->reg_mask);
         mod = rng_below(r, 3);
-        rm = rng_below(r, 8);
+        rm = form_gathers(f) && rng_percent(r, 95) ? 4 : rng_below(r, 8);
     } else {
         unsigned both = pick_bit(r, f->reg_rm);
         reg = both >> 3, rm = both & 7, mod = 3;
@@ -159,6 +159,7 @@ static void build_bytes(struct build *b, const struct form *f, struct encoding *
     if (rng_percent(r, f->memory ? 10 : 2)) prefixes[np++] = seg_bytes[m64 ? 4 + rng_below(r, 2) : rng_below(r, 6)];
     if (rng_permille(r, 8)) prefixes[np++] = seg_bytes[rng_below(r, 6)];
     p67 = rng_percent(r, b->mode == CODE_16 ? 25 : b->mode == CODE_32 ? 6 : 6);
+    if (b->mode == CODE_16 && form_gathers(f)) p67 = rng_percent(r, 95);
     if (p67) prefixes[np++] = 0x67;
     if (!f->vex && f->map != 2 && !f->pp && rng_percent(r, b->mode == CODE_16 ? 35 : 18)) prefixes[np++] = 0x66;
     else if (rng_permille(r, 5)) prefixes[np++] = 0x66;
