@@ -131,13 +131,19 @@ static void key(unsigned long keysym, int down)
     serve(0.02);
 }
 
+/* At once: a key that is held down begins to repeat, however busy the host is. */
+static void press(unsigned long keysym)
+{
+    SendKeyEvent(client, (uint32_t)keysym, TRUE);
+    key(keysym, 0);
+}
+
 /* A busy guest has room for a few keys only: it gets a character when it has shown the one before, or after a second. */
 static void type_character(char c)
 {
     const unsigned before = updates;
     const double end = now() + 1;
-    key((unsigned char)c, 1);
-    key((unsigned char)c, 0);
+    press((unsigned char)c);
     while (updates == before && now() < end) serve(0);
 }
 
@@ -214,8 +220,7 @@ int main(int argc, char **argv)
             for (const char *p = a[0]; *p; p++) type_character(*p);
             i++;
         } else if (!strcmp(command, "key")) {
-            key(strtoul(a[0], NULL, 0), 1);
-            key(strtoul(a[0], NULL, 0), 0);
+            press(strtoul(a[0], NULL, 0));
             i++;
         } else if (!strcmp(command, "down") || !strcmp(command, "up")) {
             key(strtoul(a[0], NULL, 0), command[0] == 'd');
