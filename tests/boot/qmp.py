@@ -12,7 +12,7 @@ path, log, directory = sys.argv[1:]
 class Client:
     def __init__(self, negotiate=True):
         self.socket = socket.socket(socket.AF_UNIX)
-        self.socket.settimeout(60)
+        self.socket.settimeout(200)
         self.socket.connect(path)
         self.lines = self.socket.makefile("rb")
         self.events = []
@@ -61,7 +61,7 @@ def serial():
         return f.read().decode("latin1")
 
 
-def expect(pattern, seconds=120, start=0):
+def expect(pattern, seconds=300, start=0):
     deadline = time.time() + seconds
     while time.time() < deadline:
         found = re.search(pattern, serial()[start:])
@@ -86,7 +86,7 @@ qmp.event("RESUME")
 expect("listening on event")
 qmp("query-status")
 changes = [event["data"]["offset"] for event in qmp.events if event["event"] == "RTC_CHANGE"]
-assert changes and abs(time.time() + changes[-1] - 1000000000) < 60, qmp.events
+assert changes and abs(time.time() + changes[-1] - 1000000000) < 600, qmp.events
 
 # Lists name what there is.
 assert qmp("query-name") == {"name": "tested"}

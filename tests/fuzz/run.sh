@@ -27,7 +27,7 @@ for target in ${*:-$("$build/fuzz" --target=help)}; do
     corpus=${keep:-$work}/$target
     mkdir -p "$corpus" "$work/seeds-$target"
     [ ! -e "tests/fuzz/seeds/$target.hex" ] || tests/fuzz/seeds.py unpack "tests/fuzz/seeds/$target.hex" "$work/seeds-$target"
-    if "$build/fuzz" --target="$target" -seed=1 -max_total_time="$seconds" -max_len=4096 -len_control=0 -timeout=20 \
+    if "$build/fuzz" --target="$target" -seed=1 -max_total_time="$seconds" -max_len=4096 -len_control=0 -timeout=120 \
         -rss_limit_mb=2048 -malloc_limit_mb=1024 -reload=0 -close_fd_mask=1 -print_final_stats=1 \
         -artifact_prefix="$build/failed/$target-" "$corpus" "$work/seeds-$target" >"$work/log" 2>&1; then
         passed=$((passed + 1))

@@ -37,7 +37,7 @@ case $bus in
         ;;
     *) die "unknown bus: $bus" ;;
 esac
-ssh_port=$((30000 + RANDOM % 10000))
+ssh_port=$(free_port)
 machine=("${machine[@]/HOSTFWD/hostfwd=tcp:127.0.0.1:$ssh_port-:22}")
 cc -O2 -o "$net_dir/vnc_client" tests/boot/vnc_client.c $(pkg-config --cflags --libs libvncclient) || exit 1
 head -c 5000000 /dev/urandom >"$net_dir/data"
