@@ -13,9 +13,8 @@ printf '\xf8\x03' >"$port" # SeaBIOS's etc/sercon-port: 0x3f8
 boots() {
     guest_start "$1" -m 64 -no-reboot -fw_cfg name=etc/sercon-port,file="$port" "${@:2}"
     guest_expect 60 'GNU GRUB +version 2' 'highlighted entry will be executed'
-    guest_type 'c'
-    guest_expect 30 'gr.*ub>'
-    guest_type 'ls (fd0)/boot/grub/\r'
+    guest_insist 60 c 'gr.*ub>' # the menu waits for some seconds only
+    guest_type '\x15ls (fd0)/boot/grub/\r'
     guest_expect 30 'i386-pc'
     guest_type 'halt\r'
     guest_end 30
