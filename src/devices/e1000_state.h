@@ -153,6 +153,8 @@ struct e1000 {
     bool link;              /* the MAC sees a link */
 
     struct e1000_context context[2]; /* [0] for checksums, [1] for segmentation */
+    struct timer *tx_timer; /* transmission goes on */
+    size_t tx_work;         /* what this part of it has cost */
     bool tx_busy, rx_busy;  /* DMA of ours that hits our own registers starts nothing */
     u8 *tx;                 /* the packet that is being collected */
     size_t tx_len;          /* bytes of it */
@@ -181,8 +183,8 @@ void e1000_count_size(struct e1000 *e, u32 offset, size_t octets);
 /* ---- e1000_tx.c ---- */
 
 void e1000_tx_reset(struct e1000 *e);
-/* Work on the transmit ring, if it is on. */
-void e1000_tx_run(struct e1000 *e);
+/* Work on the transmit ring, if it is on; also the timer's. */
+void e1000_tx_run(void *opaque);
 
 /* ---- e1000_rx.c ---- */
 

@@ -3,6 +3,7 @@
  * A packet is collected from its descriptors before anything is done with it, instead of streaming through the
  * packet buffer: so segmentation takes payloads of up to the descriptor's 1 MiB.
  * DEVIATION: a TCP packet goes whole to a network that takes it, and counts as one frame.
+ * A ring that is full of work is worked on in parts, so that others get the machine lock.
  *
  * Leaves out: TXDCTL's thresholds (descriptors are fetched and written back one by one, TXD_LOW is never raised),
  * TCTL.SWXOFF and collision parameters (there are no collisions).
@@ -36,10 +37,13 @@
 
 #define DESC_SIZE  16u
 #define PACKET_MAX ((1u << 20) + 256u) /* PAYLEN's and HDRLEN's reach */
+#define WORK_MAX   (16u << 20) /* bytes in one go, a frame counting for FRAME_WORK more */
+#define FRAME_WORK 1024u
 #define FRAME_MAX  (16288u - E1000_FCS) /* the longest that the part sends, but for its FCS [8254x] 1.3 */
 
 void e1000_tx_reset(struct e1000 *e)
 {
+    timer_cancel(e->tx_timer);
     memset(e->context, 0, sizeof(e->context));
     e->tx_len = 0;
     e->tx_lost = false;
@@ -85,7 +89,8 @@ static void send_frame(struct e1000 *e, u8 *frame, size_t len, size_t limit)
         be_put16(frame + 14, e->tx_tag);
         len += 4;
     }
-    if (!e->tx_fcs && has_fcs(frame, len)) len -= E1000_FCS;
+    e->tx_work += FRAME_WORK;
+    if (!e->tx_fcs && len <= FRAME_MAX + E1000_FCS && has_fcs(frame, len)) len -= E1000_FCS;
     if (len < 14 || len > limit) {
         log_printf(LOG_GUEST_ERROR, "e1000: a frame of %zu bytes is not sent\n", len);
         return;
@@ -201,6 +206,7 @@ static void send_packet(struct e1000 *e)
 static void collect(struct e1000 *e, gpa address, size_t len)
 {
     if (e->tx_lost) return;
+    e->tx_work += len;
     size_t need = e->tx_len + len;
     if (need > PACKET_MAX) {
         log_printf(LOG_GUEST_ERROR, "e1000: a packet of more than %u bytes is not sent\n", PACKET_MAX);
@@ -285,16 +291,23 @@ static void descriptor(struct e1000 *e, const u8 *d)
     }
 }
 
-void e1000_tx_run(struct e1000 *e)
+void e1000_tx_run(void *opaque)
 {
+    struct e1000 *e = opaque;
     u32 count = e1000_get(e, E1000_TDLEN) / DESC_SIZE, causes = 0;
     u64 base = e1000_get(e, E1000_TDBAL) | (u64)e1000_get(e, E1000_TDBAH) << 32;
     if (e->tx_busy || !count || !(e1000_get(e, E1000_TCTL) & TCTL_EN)) return;
     if (e1000_get(e, E1000_TDH) == e1000_get(e, E1000_TDT)) return;
     e->tx_busy = true;
+    e->tx_work = 0;
+    timer_cancel(e->tx_timer);
     /* A tail outside of the ring is never reached: one round is all that is done for it. */
     for (u32 n = 0; n < count && e1000_get(e, E1000_TDH) != e1000_get(e, E1000_TDT); n++) {
         u8 d[DESC_SIZE];
+        if (e->tx_work > WORK_MAX) {
+            timer_arm(e->tx_timer, clock_now(e->clock) + 1);
+            break;
+        }
         u32 head = e1000_get(e, E1000_TDH);
         if (!pci_dma_read(&e->pci, base + (u64)head * DESC_SIZE, d, sizeof(d))) break;
         descriptor(e, d);
@@ -306,5 +319,5 @@ void e1000_tx_run(struct e1000 *e)
         *e1000_reg(e, E1000_TDH) = head + 1 >= count ? 0 : head + 1;
     }
     e->tx_busy = false;
-    e1000_cause(e, causes | ICR_TXQE);
+    e1000_cause(e, causes | (timer_armed(e->tx_timer) ? 0 : ICR_TXQE));
 }

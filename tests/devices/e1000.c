@@ -546,6 +546,21 @@ Test(e1000, packets_without_end_are_dropped)
     cr_expect_eq(net->count, 1, "the next one goes");
 }
 
+/* A megabyte cut into pieces of a byte, and more of that: others get a turn. */
+Test(e1000, much_work_is_done_in_parts)
+{
+    rings(0);
+    for (u32 i = 0; i < 8; i += 2) {
+        tx_desc(i, 14 | 255u << 8 | 34ull << 32 | 255ull << 40, 0xf0000 | 0x27ull << 24 | 54ull << 40 | 1ull << 48);
+        tx_desc(i + 1, BUFFERS, 0xf0000 | 1u << 20 | 0x27ull << 24 | 3ull << 40);
+    }
+    wr(TDT, 7);
+    cr_expect_eq(rd(TDH), 2, "%u", rd(TDH));
+    for (int i = 0; i < 2; i++) clock_advance(clk, 1000);
+    cr_expect_eq(rd(TDH), 7, "the rest by itself");
+    cr_expect_eq(net->count, 3 * (0xf0000 - 54));
+}
+
 Test(e1000, bad_segmentation_parameters)
 {
     rings(0);
