@@ -22,7 +22,7 @@ static struct chardev *open_file(struct chardev_stream *s, const struct chardev_
         if (fd >= 0) fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
     }
     if (fd < 0) {
-        fprintf(stderr, "calque: cannot open %s: %s\n", config->path, strerror(errno));
+        fprintf(stderr, "calque: %s: cannot open %s: %s\n", config->label, config->path, strerror(errno));
         return NULL;
     }
     if (chardev_stream_attach(s, -1, fd) < 0) return NULL;
@@ -50,7 +50,7 @@ static struct chardev *open_pipe(struct chardev_stream *s, const struct chardev_
         in = out = open_pipe_end(config->path, "");
     }
     if (in < 0) {
-        fprintf(stderr, "calque: cannot open pipe %s: %s\n", config->path, strerror(errno));
+        fprintf(stderr, "calque: %s: cannot open pipe %s: %s\n", config->label, config->path, strerror(errno));
         return NULL;
     }
     if (chardev_stream_attach(s, in, out) < 0) return NULL;

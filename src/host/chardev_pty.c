@@ -119,7 +119,7 @@ struct chardev *chardev_pty_open(struct event_loop *loop, const struct chardev_c
     int err = open_pair(p);
     if (!err && !(p->timer = timer_create_on(event_loop_host_clock(loop), look, p))) err = -ENOMEM;
     if (err) {
-        fprintf(stderr, "calque: cannot create a pseudo terminal: %s\n", strerror(-err));
+        fprintf(stderr, "calque: %s: cannot create a pseudo terminal: %s\n", config->label, strerror(-err));
         chardev_stream_destroy(&s->chr);
         return NULL;
     }

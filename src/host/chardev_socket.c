@@ -187,7 +187,7 @@ static int tcp_socket(const struct chardev_config *config, const char *name)
     const char *host = config->host && config->host[0] ? config->host : NULL;
     int err = getaddrinfo(host, config->port, &hints, &list);
     if (err) {
-        fprintf(stderr, "calque: %s: %s\n", name, gai_strerror(err));
+        fprintf(stderr, "calque: %s: %s: %s\n", config->label, name, gai_strerror(err));
         return -EADDRNOTAVAIL; /* said already */
     }
     int fd = -ENOENT;
@@ -195,7 +195,8 @@ static int tcp_socket(const struct chardev_config *config, const char *name)
         fd = socket_at(config, a->ai_family, a->ai_addr, a->ai_addrlen);
     freeaddrinfo(list);
     if (fd < 0)
-        fprintf(stderr, "calque: cannot %s %s: %s\n", config->server ? "listen on" : "connect to", name, strerror(-fd));
+        fprintf(stderr, "calque: %s: cannot %s %s: %s\n", config->label, config->server ? "listen on" : "connect to", name,
+                strerror(-fd));
     return fd;
 }
 
@@ -248,8 +249,8 @@ struct chardev *chardev_socket_open(struct event_loop *loop, const struct charde
     } else {
         fd = unix_socket(config);
         if (fd < 0)
-            fprintf(stderr, "calque: cannot %s %s: %s\n", config->server ? "listen on" : "connect to", sock->name,
-                    strerror(-fd));
+            fprintf(stderr, "calque: %s: cannot %s %s: %s\n", config->label, config->server ? "listen on" : "connect to",
+                    sock->name, strerror(-fd));
     }
     if (fd < 0) goto fail;
 
@@ -264,7 +265,7 @@ struct chardev *chardev_socket_open(struct event_loop *loop, const struct charde
         err = adopt(sock, fd);
     }
     if (err) {
-        fprintf(stderr, "calque: %s: %s\n", sock->name, strerror(-err));
+        fprintf(stderr, "calque: %s: %s: %s\n", config->label, sock->name, strerror(-err));
         goto fail;
     }
     return &s->chr;

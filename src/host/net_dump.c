@@ -49,7 +49,7 @@ static void frame_seen(struct netdev_watcher *w, const u8 *frame, size_t len)
     struct iovec parts[] = {{&record, sizeof(record)}, {(void *)frame, record.kept}};
     ssize_t n = writev(d->fd, parts, 2);
     if (n == (ssize_t)(sizeof(record) + record.kept)) return;
-    fprintf(stderr, "calque: cannot write to %s: %s\n", d->path, n < 0 ? strerror(errno) : "disk full");
+    fprintf(stderr, "calque: -object filter-dump: cannot write to %s: %s\n", d->path, n < 0 ? strerror(errno) : "disk full");
     close(d->fd);
     d->fd = -1;
 }
@@ -70,7 +70,7 @@ int net_dump_start(struct netdev *n, struct clock *clock, const char *path, u32 
     struct net_dump *d = calloc(1, sizeof(*d));
     if (fd < 0 || !d || write(fd, &header, sizeof(header)) != (ssize_t)sizeof(header)) {
         int err = errno ? errno : ENOSPC;
-        fprintf(stderr, "calque: cannot write network dump %s: %s\n", path, strerror(err));
+        fprintf(stderr, "calque: -object filter-dump: cannot write %s: %s\n", path, strerror(err));
         if (fd >= 0) close(fd);
         free(d);
         return -err;

@@ -134,7 +134,7 @@ Test(chardev, missing_directory_is_reported)
     cr_redirect_stderr();
     cr_assert_null(chardev_open(loop, &config));
     fflush(stderr);
-    cr_assert_stderr_eq_str("calque: cannot open /nosuch/file: No such file or directory\n");
+    cr_assert_stderr_eq_str("calque: a: cannot open /nosuch/file: No such file or directory\n");
 }
 
 static int connect_unix(void)
