@@ -97,6 +97,15 @@ int disk_pwrite(int fd, u64 offset, const void *buf, size_t size);
 int disk_vector(int fd, u64 offset, const struct iovec *v, unsigned count, size_t size, bool write);
 /* Would an image with this first sector be taken for a raw one when nobody says what it is? */
 bool disk_looks_raw(const u8 *head);
+/* Large reads from what the host's page cache has of a file, by a mapping (disk_map.c). */
+struct disk_map {
+    u8 *base;    /* of the file, from its start; NULL: it cannot be mapped, and nothing is read so */
+    size_t size; /* bytes mapped */
+};
+void disk_map_create(struct disk_map *m, int fd);
+void disk_map_destroy(struct disk_map *m);
+/* All of it into these pieces, size bytes in all; false: some of it is not there, and the pieces have anything. */
+bool disk_map_read(const struct disk_map *m, u64 offset, const struct iovec *v, unsigned count, size_t size);
 /* Tell other programs, by locks on bytes of the file, that it is read or written; refuse what does not go
  * together. 0, or -EAGAIN when another process has it. */
 int disk_lock(int fd, bool write);

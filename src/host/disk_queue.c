@@ -323,7 +323,8 @@ struct block *disk_queue_create(struct disk *d, const struct disk_config *config
 
     sigset_t all, old;
     sigfillset(&all);
-    pthread_sigmask(SIG_BLOCK, &all, &old); /* signals are the main thread's */
+    sigdelset(&all, SIGBUS);                /* disk_map.c's */
+    pthread_sigmask(SIG_BLOCK, &all, &old); /* the other signals are the main thread's */
     int err = q->source && q->option && q->path ? pthread_create(&q->thread, NULL, worker, q) : ENOMEM;
     pthread_sigmask(SIG_SETMASK, &old, NULL);
     q->started = !err;

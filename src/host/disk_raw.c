@@ -13,17 +13,20 @@
 #include <unistd.h>
 
 struct disk_raw {
-    struct disk disk;   /* must stay first */
-    int fd;             /* the file */
-    const char *path;   /* for messages */
-    const char *option; /* likewise */
-    bool probed;        /* nobody said that it is raw */
-    bool warned;        /* the message about sector 0 was written */
+    struct disk disk;    /* must stay first */
+    int fd;              /* the file */
+    struct disk_map map; /* of it, for large reads */
+    const char *path;    /* for messages */
+    const char *option;  /* likewise */
+    bool probed;         /* nobody said that it is raw */
+    bool warned;         /* the message about sector 0 was written */
 };
 
 static int raw_read(struct disk *d, u64 offset, u8 *buf, size_t size)
 {
-    return disk_pread(((struct disk_raw *)d)->fd, offset, buf, size);
+    struct disk_raw *r = (struct disk_raw *)d;
+    if (disk_map_read(&r->map, offset, &(struct iovec){.iov_base = buf, .iov_len = size}, 1, size)) return 0;
+    return disk_pread(r->fd, offset, buf, size);
 }
 
 static int raw_write(struct disk *d, u64 offset, const u8 *buf, size_t size)
@@ -45,6 +48,7 @@ static int raw_vector(struct disk *d, u64 offset, const struct iovec *v, unsigne
 {
     struct disk_raw *r = (struct disk_raw *)d;
     if (write && r->probed && !offset) return -EAGAIN;
+    if (!write && disk_map_read(&r->map, offset, v, count, size)) return 0;
     return disk_vector(r->fd, offset, v, count, size, write);
 }
 
@@ -61,6 +65,7 @@ static int raw_discard(struct disk *d, u64 offset, u64 size)
 static int raw_close(struct disk *d)
 {
     struct disk_raw *r = (struct disk_raw *)d;
+    disk_map_destroy(&r->map);
     int err = close(r->fd) < 0 ? -errno : 0;
     free((char *)r->path);
     free((char *)r->option);
@@ -95,5 +100,6 @@ struct disk *disk_raw_open(int fd, const struct disk_config *config, bool probed
     r->path = strdup(config->path);
     r->option = strdup(config->option);
     r->probed = probed;
+    disk_map_create(&r->map, fd);
     return &r->disk;
 }

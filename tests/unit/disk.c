@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -350,6 +351,72 @@ Test(disk, locks)
     struct disk *d = disk_open(&c);
     cr_expect(d);
     disk_close(d);
+}
+
+Test(disk, large_reads_by_a_mapping)
+{
+    enum { SIZE = 1 << 20, PIECE = 200000 };
+    u8 *data = malloc(SIZE), *to = malloc(SIZE);
+    cr_assert(data && to);
+    for (size_t n = 0; n < SIZE; n++) data[n] = (u8)(n * 31 ^ n >> 9);
+    int fd = open(path, O_RDWR);
+    cr_assert(fd >= 0 && pwrite(fd, data, SIZE, 0) == SIZE);
+    struct disk_map m;
+    disk_map_create(&m, fd);
+    cr_assert(m.base);
+    struct iovec v[2] = {{.iov_base = to, .iov_len = PIECE}, {.iov_base = to + PIECE, .iov_len = PIECE}};
+    cr_expect(disk_map_read(&m, 512, v, 2, 2 * PIECE));
+    cr_expect(!memcmp(to, data + 512, 2 * PIECE));
+    data[600] ^= 1;
+    cr_assert(pwrite(fd, data + 600, 1, 600) == 1);
+    cr_expect(disk_map_read(&m, 512, v, 2, 2 * PIECE), "again, after a write");
+    cr_expect_eq(to[88], data[600]);
+    cr_expect_not(disk_map_read(&m, 512, v, 1, 4096), "so little is not worth it");
+    cr_expect_not(disk_map_read(&m, SIZE - PIECE, v, 2, 2 * PIECE), "behind the end");
+    cr_expect_not(disk_map_read(&m, ~511ull, v, 2, 2 * PIECE), "behind everything");
+
+    /* A page that goes in the middle of the copy: here one of those that it is copied to. */
+    FILE *other = tmpfile();
+    cr_assert(other && ftruncate(fileno(other), PIECE) == 0);
+    void *gone = mmap(NULL, PIECE, PROT_READ | PROT_WRITE, MAP_SHARED, fileno(other), 0);
+    cr_assert(gone != MAP_FAILED && ftruncate(fileno(other), 4096) == 0);
+    v[1].iov_base = gone;
+    cr_expect_not(disk_map_read(&m, 0, v, 2, 2 * PIECE));
+    v[1].iov_base = to + PIECE;
+    cr_expect(disk_map_read(&m, 0, v, 2, 2 * PIECE), "the next one finds all");
+    fclose(other);
+
+    /* Somebody truncates the image. */
+    cr_assert(ftruncate(fd, 8192) == 0);
+    cr_expect_not(disk_map_read(&m, 0, v, 2, 2 * PIECE));
+    disk_map_destroy(&m);
+    close(fd);
+    fd = open(path, O_RDWR | O_DIRECT);
+    if (fd >= 0) {
+        cr_assert(ftruncate(fd, SIZE) == 0);
+        disk_map_create(&m, fd);
+        cr_expect_null(m.base, "past the page cache");
+        close(fd);
+    }
+    free(data);
+    free(to);
+}
+
+Test(disk, truncated_under_a_machine)
+{
+    enum { SIZE = 1 << 20 };
+    u8 *buf = malloc(SIZE);
+    cr_assert(buf && truncate(path, SIZE) == 0);
+    struct block *b = open_queue(false);
+    memset(buf, 0x5a, SIZE);
+    cr_expect_eq(run(b, BLOCK_WRITE, 0, buf, SIZE, NULL), 0);
+    cr_expect_eq(run(b, BLOCK_READ, 0, buf, SIZE, NULL), 0);
+    cr_assert(truncate(path, SIZE / 2) == 0);
+    cr_expect_eq(run(b, BLOCK_READ, 0, buf, SIZE, NULL), 0);
+    cr_expect_eq(buf[SIZE / 2 - 1], 0x5a);
+    cr_expect_eq(buf[SIZE / 2], 0);
+    disk_queue_destroy(b);
+    free(buf);
 }
 
 Test(disk, other_things_than_files)
