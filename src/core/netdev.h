@@ -6,6 +6,8 @@
 #ifndef CORE_NETDEV_H
 #define CORE_NETDEV_H
 
+#include <string.h>
+
 #include "core/types.h"
 
 #define NETDEV_FRAME_MAX 65550u /* the longest frame that back ends carry: 64 KiB of payload and a header */
@@ -66,6 +68,8 @@ void netdev_transmit(struct netdev *n, const u8 *frame, size_t len);
 void netdev_flush(struct netdev *n);
 /* Does the cable have a carrier? */
 bool netdev_link(const struct netdev *n);
+
+static inline bool netdev_is_broadcast(const u8 address[6]) { return !memcmp(address, "\xff\xff\xff\xff\xff\xff", 6); }
 
 /* The upper six bits of the CRC of a destination address: which bit of a card's multicast filter it is. */
 static inline unsigned netdev_multicast_hash(const u8 address[6])

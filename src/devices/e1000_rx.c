@@ -29,8 +29,6 @@
 
 /* ---- filters ---- */
 
-static bool is_broadcast(const u8 *frame) { return !memcmp(frame, "\xff\xff\xff\xff\xff\xff", 6); }
-
 static bool is_tagged(const struct e1000 *e, const u8 *frame) { return be_get16(frame + 12) == e1000_get(e, E1000_VET); }
 
 /* Does a receive address match exactly? Only destination addresses can be selected (RAH.AS 00b). */
@@ -67,7 +65,7 @@ static bool accepted(const struct e1000 *e, const u8 *frame, bool *inexact)
     /* PAUSE frames are for the MAC. */
     if (be_get16(frame + 12) == 0x8808 && !memcmp(frame, "\x01\x80\xc2\x00\x00\x01", 6) && !(rctl & RCTL_PMCF))
         return false;
-    if (is_broadcast(frame) && (rctl & RCTL_BAM)) return true;
+    if (netdev_is_broadcast(frame) && (rctl & RCTL_BAM)) return true;
     if (frame[0] & 1) {
         if (rctl & RCTL_MPE) return true;
     } else if (rctl & RCTL_UPE) {
@@ -126,7 +124,7 @@ static void count_frame(struct e1000 *e, const u8 *frame, size_t octets)
     e1000_count(e, E1000_GPRC);
     e1000_count_octets(e, E1000_GORCL, octets);
     e1000_count_size(e, E1000_PRC64, octets);
-    if (frame[0] & 1) e1000_count(e, is_broadcast(frame) ? E1000_BPRC : E1000_MPRC);
+    if (frame[0] & 1) e1000_count(e, netdev_is_broadcast(frame) ? E1000_BPRC : E1000_MPRC);
 }
 
 /* Spread len bytes over descriptors; the last gets the rest of status. */

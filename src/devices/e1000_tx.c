@@ -74,8 +74,7 @@ static void count_frame(struct e1000 *e, const u8 *frame, size_t len)
     e1000_count_octets(e, E1000_GOTCL, octets);
     e1000_count_size(e, E1000_PTC64, octets);
     if (!(frame[0] & 1)) return;
-    bool broadcast = !memcmp(frame, "\xff\xff\xff\xff\xff\xff", 6);
-    e1000_count(e, broadcast ? E1000_BPTC : E1000_MPTC);
+    e1000_count(e, netdev_is_broadcast(frame) ? E1000_BPTC : E1000_MPTC);
 }
 
 static bool loops_back(const struct e1000 *e) { return (e1000_get(e, E1000_RCTL) & RCTL_LBM) || e1000_phy_loopback(e); }

@@ -242,6 +242,12 @@ void ide_command_done(struct ide_drive *d)
     ide_raise(d);
 }
 
+void ide_command_read(struct ide_drive *d)
+{
+    d->phase = IDE_IDLE;
+    d->status = IDE_DRDY | IDE_DSC;
+}
+
 void ide_command_failed(struct ide_drive *d, u8 error)
 {
     d->phase = IDE_IDLE;

@@ -94,13 +94,10 @@ static void chunk_taken(struct ide_drive *d)
         read_chunk(d);
     } else {
         show_end(d, false);
-        /* DMA ends with an interrupt; the last PIO block had its own. */
-        if (d->dma) {
+        if (d->dma)
             ide_command_done(d);
-        } else {
-            d->phase = IDE_IDLE;
-            d->status = IDE_DRDY | IDE_DSC;
-        }
+        else
+            ide_command_read(d);
     }
 }
 
@@ -438,17 +435,11 @@ static void native_max(struct ide_drive *d, bool ext)
 
 /* ---- whole-sector commands without the medium ---- */
 
-static void quiet_end(struct ide_drive *d)
-{
-    d->phase = IDE_IDLE;
-    d->status = IDE_DRDY | IDE_DSC;
-}
-
 static void identify(struct ide_drive *d)
 {
     if (!ide_need_buffer(d)) return;
     ide_identify(d, d->buf);
-    ide_pio_in(d, 0, IDE_SECTOR, quiet_end);
+    ide_pio_in(d, 0, IDE_SECTOR, ide_command_read);
 }
 
 static void power(struct ide_drive *d, u8 state)
@@ -518,7 +509,7 @@ void ide_ata_command(struct ide_drive *d, u8 command)
     case 0x99:
     case 0xe6: sleep_mode(d); break;
     case 0xe4: /* READ BUFFER */
-        if (ide_need_buffer(d)) ide_pio_in(d, 0, IDE_SECTOR, quiet_end);
+        if (ide_need_buffer(d)) ide_pio_in(d, 0, IDE_SECTOR, ide_command_read);
         break;
     case 0xe8: /* WRITE BUFFER */
         if (ide_need_buffer(d)) ide_pio_out(d, 0, IDE_SECTOR, false, ide_command_done);

@@ -348,12 +348,6 @@ static void packet(struct ide_drive *d)
     ide_pio_out(d, 0, sizeof(d->packet), false, packet_given);
 }
 
-static void quiet_end(struct ide_drive *d)
-{
-    d->phase = IDE_IDLE;
-    d->status = IDE_DRDY | IDE_DSC;
-}
-
 void ide_atapi_command(struct ide_drive *d, u8 command)
 {
     switch (command) {
@@ -361,7 +355,7 @@ void ide_atapi_command(struct ide_drive *d, u8 command)
     case 0xa1:
         if (!ide_need_buffer(d)) return;
         ide_identify(d, d->buf);
-        ide_pio_in(d, 0, IDE_SECTOR, quiet_end);
+        ide_pio_in(d, 0, IDE_SECTOR, ide_command_read);
         return;
     case 0xef: /* SET FEATURES: transfer mode, reverting */
         if (d->feature[0] == 0x03 && ide_set_transfer_mode(d, d->count[0])) break;

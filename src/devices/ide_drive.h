@@ -178,8 +178,9 @@ void ide_dma_moved(struct ide_drive *d);
 /* Ask the back end; done is called with its answer, unless the command was cancelled. */
 void ide_submit(struct ide_drive *d, enum block_op op, u64 offset, size_t size,
                 void (*done)(struct ide_drive *d, int error, size_t good));
-/* The end of a command. */
+/* The end of a command; without an interrupt where the last block of PIO data had its own. */
 void ide_command_done(struct ide_drive *d);
+void ide_command_read(struct ide_drive *d);
 void ide_command_failed(struct ide_drive *d, u8 error);
 void ide_raise(struct ide_drive *d);
 /* After a reset and EXECUTE DEVICE DIAGNOSTIC [ATA-6] 9.12. */

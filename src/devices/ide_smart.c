@@ -17,19 +17,13 @@ static const struct {
     {0xbe, 0x03, 69, 31, 50},   /* air flow temperature */
 };
 
-static void quiet_end(struct ide_drive *d)
-{
-    d->phase = IDE_IDLE;
-    d->status = IDE_DRDY | IDE_DSC;
-}
-
 static void send(struct ide_drive *d)
 {
     u8 sum = 0;
     for (unsigned i = 0; i < 511; i++)
         sum += d->buf[i];
     d->buf[511] = (u8)-sum;
-    ide_pio_in(d, 0, IDE_SECTOR, quiet_end);
+    ide_pio_in(d, 0, IDE_SECTOR, ide_command_read);
 }
 
 static void data(struct ide_drive *d)

@@ -119,9 +119,8 @@ static bool ring_is_sane(const struct ne2000 *n)
 
 static bool wanted(struct ne2000 *n, const u8 *frame)
 {
-    static const u8 everybody[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
     n->rsr = RSR_PRX;
-    if (!memcmp(frame, everybody, 6)) {
+    if (netdev_is_broadcast(frame)) {
         n->rsr |= RSR_PHY;
         return n->rcr & RCR_AB;
     }

@@ -156,10 +156,9 @@ static bool multicast_wanted(const struct rtl8139 *r, const u8 *address)
 /* The status of a frame by its address, 0: not for us. */
 static u16 filter(const struct rtl8139 *r, const u8 *frame)
 {
-    static const u8 broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
     u8 rcr = r->reg[RCR];
     bool any = rcr & RCR_AAP;
-    if (!memcmp(frame, broadcast, 6)) return rcr & RCR_AB || any ? RX_ROK | RX_BAR : 0;
+    if (netdev_is_broadcast(frame)) return rcr & RCR_AB || any ? RX_ROK | RX_BAR : 0;
     if (frame[0] & 1) return (rcr & RCR_AM && multicast_wanted(r, frame)) || any ? RX_ROK | RX_MAR : 0;
     if (!memcmp(frame, r->reg + IDR0, 6)) return rcr & RCR_APM || any ? RX_ROK | RX_PAM : 0;
     return any ? RX_ROK : 0;

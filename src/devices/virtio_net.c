@@ -155,14 +155,13 @@ static void transmit(void *opaque)
 
 static bool wanted(const struct virtio_net *n, const u8 *frame)
 {
-    static const u8 broadcast[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
     bool group = frame[0] & 1;
     if (n->mode[RX_PROMISC]) return true;
     if (be_get16(frame + 12) == 0x8100 && virtio_has(&n->v, F_CTRL_VLAN)) {
         u32 id = be_get16(frame + 14) & 0xfff;
         if (!(n->vlans[id / 8] >> id % 8 & 1)) return false;
     }
-    if (!memcmp(frame, broadcast, 6)) return !n->mode[RX_NO_BROADCAST];
+    if (netdev_is_broadcast(frame)) return !n->mode[RX_NO_BROADCAST];
     if (n->mode[group ? RX_NO_MULTI : RX_NO_UNI]) return false;
     if (n->mode[group ? RX_ALL_MULTI : RX_ALL_UNI] || n->macs_overflow[group]) return true;
     if (!memcmp(frame, n->v.config + CONFIG_MAC, 6)) return true;
