@@ -9,9 +9,23 @@
 enum { ROWS_MAX = 2048, OFTEN = 200 };
 
 /* How an instruction may stand in the code. */
-static const char *const ways[] = {"register operands", "memory operands", "page faults", "16-bit operands", "LOCK", "REP", "a segment override",
-                                   "another address size", "RIP-relative", "base and index", "REX"};
-enum { REGISTERS, MEMORY, FAULTS, OPSIZE16, LOCKED, REPEATED, SEGMENT, ADDRESS, RELATIVE, INDEXED, REX, WAYS };
+static const char *const ways[] = {
+    "register operands",  "memory operands",      "page faults",  "16-bit operands", "LOCK", "REP",
+    "a segment override", "another address size", "RIP-relative", "base and index",  "REX"};
+enum {
+    REGISTERS,
+    MEMORY,
+    FAULTS,
+    OPSIZE16,
+    LOCKED,
+    REPEATED,
+    SEGMENT,
+    ADDRESS,
+    RELATIVE,
+    INDEXED,
+    REX,
+    WAYS
+};
 
 static u64 seen[ROWS_MAX];
 static u64 seen_so[ROWS_MAX][WAYS];
@@ -21,15 +35,24 @@ void coverage_note(const struct insn *i, bool page_fault)
     if (!i->opcode) return;
     const size_t row = (size_t)((const struct opcode_row *)(const void *)i->opcode - opcode_rows);
     bool memory = false;
-    for (unsigned k = 0; k < i->noperands; k++) memory |= i->operands[k].kind == OPND_MEM;
+    for (unsigned k = 0; k < i->noperands; k++)
+        memory |= i->operands[k].kind == OPND_MEM;
     const bool so[WAYS] = {
-        [REGISTERS] = !memory, [MEMORY] = memory, [FAULTS] = page_fault, [OPSIZE16] = i->prefixes & PFX_66,
-        [LOCKED] = i->prefixes & PFX_LOCK, [REPEATED] = i->prefixes & (PFX_REP | PFX_REPNE), [SEGMENT] = memory && (i->prefixes & PFX_SEG),
-        [ADDRESS] = memory && (i->prefixes & PFX_67), [RELATIVE] = memory && i->base == REG_RIP,
-        [INDEXED] = memory && i->base < 16 && i->index < 16, [REX] = i->prefixes & PFX_REX,
+        [REGISTERS] = !memory,
+        [MEMORY] = memory,
+        [FAULTS] = page_fault,
+        [OPSIZE16] = i->prefixes & PFX_66,
+        [LOCKED] = i->prefixes & PFX_LOCK,
+        [REPEATED] = i->prefixes & (PFX_REP | PFX_REPNE),
+        [SEGMENT] = memory && (i->prefixes & PFX_SEG),
+        [ADDRESS] = memory && (i->prefixes & PFX_67),
+        [RELATIVE] = memory && i->base == REG_RIP,
+        [INDEXED] = memory && i->base < 16 && i->index < 16,
+        [REX] = i->prefixes & PFX_REX,
     };
     seen[row]++;
-    for (unsigned w = 0; w < WAYS; w++) seen_so[row][w] += so[w];
+    for (unsigned w = 0; w < WAYS; w++)
+        seen_so[row][w] += so[w];
 }
 
 static bool possible(const struct opcode *op, enum code_size mode, const struct cpu_model *model)
@@ -48,7 +71,8 @@ void coverage_print(enum code_size mode, const struct cpu_model *model)
     }
     printf("coverage: %u of %u rows; never:", had, rows);
     for (unsigned r = 0; r < opcode_row_count; r++)
-        if (!seen[r] && possible(&opcode_rows[r].op, mode, model)) printf(" %s (%s)", opcode_rows[r].op.name, opcode_rows[r].encoding);
+        if (!seen[r] && possible(&opcode_rows[r].op, mode, model))
+            printf(" %s (%s)", opcode_rows[r].op.name, opcode_rows[r].encoding);
     putchar('\n');
     for (unsigned w = 0; w < WAYS; w++) {
         unsigned with = 0;
@@ -61,7 +85,9 @@ void coverage_print(enum code_size mode, const struct cpu_model *model)
         if (w == FAULTS) {
             printf("; never, of those that often have a memory operand:");
             for (unsigned r = 0; r < opcode_row_count; r++)
-                if (seen_so[r][MEMORY] >= OFTEN && !seen_so[r][w]) printf(" %s (%s, %llu)", opcode_rows[r].op.name, opcode_rows[r].encoding, (unsigned long long)seen_so[r][MEMORY]);
+                if (seen_so[r][MEMORY] >= OFTEN && !seen_so[r][w])
+                    printf(" %s (%s, %llu)", opcode_rows[r].op.name, opcode_rows[r].encoding,
+                           (unsigned long long)seen_so[r][MEMORY]);
         }
         putchar('\n');
     }
