@@ -8,7 +8,10 @@
 
 #include "cpu/exec_local.h"
 
-static u64 block_size(const struct block *b) { return sizeof *b + (b->count + 1u) * sizeof(struct insn); }
+static u64 block_size(const struct block *b)
+{
+    return sizeof *b + (b->count + 1u) * sizeof(struct insn) + (b->trace ? block_size(b->trace) : 0);
+}
 
 void block_mark(u64 map[GRANULE_WORDS], unsigned offset, unsigned bytes)
 {
@@ -22,6 +25,14 @@ static void depend(struct cpu *cpu, struct code_page *p, unsigned offset, unsign
     block_mark(p->map, offset, bytes);
     if (p->beside) tlb_forget_recent(cpu);
     p->beside = false;
+}
+
+void block_set_trace(struct block_cache *in, struct block *b, struct block *trace)
+{
+    in->bytes -= block_size(b);
+    free(b->trace);
+    b->trace = trace;
+    in->bytes += block_size(b);
 }
 
 void block_depends(struct cpu *cpu, struct code_page *p, struct block *b, unsigned offset, unsigned bytes)
@@ -45,6 +56,7 @@ static void kill_block(struct cpu *cpu, struct block_cache *in, struct block *b)
     in->kills++;
     if (b->translation) in->discard(cpu, b);
     for (unsigned k = 0; k < b->count; k++) b->insns[k].fn = exec_block_end;
+    for (unsigned k = 0; b->trace && k < b->trace->count; k++) b->trace->insns[k].fn = exec_block_end;
     b->next = in->graveyard;
     in->graveyard = b;
     in->bytes -= block_size(b);
@@ -169,6 +181,7 @@ void block_bury(struct cpu *cpu, struct block_cache *in)
     while (in->graveyard) {
         struct block *b = in->graveyard;
         in->graveyard = b->next;
+        free(b->trace);
         free(b);
     }
     in->grave_bytes = 0;

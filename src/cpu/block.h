@@ -32,6 +32,7 @@ struct block {
     bool solo;          /* -d check: is not run twice, or not together with others */
     u32 host_bytes;     /* of the translated code */
     struct translation *translation; /* what else the translator knows of it; NULL: it is not translated */
+    struct block *trace; /* the translator's: what it translates instead, this block with what follows it (translate/trace.c), or NULL */
     u64 page;           /* RAM page number; ~0: the uncached block */
     u64 map[GRANULE_WORDS]; /* granules of its page that it depends on */
     u64 tail;           /* RAM page number of what crosses into the next page (block_crosses()) */
@@ -121,6 +122,8 @@ void block_take_queue(struct cpu *cpu, struct block_cache *in);
 void block_kill_all(struct cpu *cpu, struct block_cache *in);
 /* Free the dead blocks; none of them may be running. */
 void block_bury(struct cpu *cpu, struct block_cache *in);
+/* The block gets a trace, which lives as long as the block, or until it gets another one, or NULL; none of its code may be running. */
+void block_set_trace(struct block_cache *in, struct block *b, struct block *trace);
 /* The block depends on these bytes of its page. */
 void block_depends(struct cpu *cpu, struct code_page *p, struct block *b, unsigned offset, unsigned bytes);
 struct block *find_block_slow(struct cpu *cpu, struct block_cache *in, gla lin, struct jump_entry *j);

@@ -125,6 +125,7 @@ struct block *block_decode(struct cpu *cpu, const u8 *code, unsigned avail, unsi
     b->host = b->host_forward = NULL;
     b->solo = false;
     b->translation = NULL;
+    b->trace = NULL;
     b->hot = b->soon = b->close = 0;
     b->page = ~0ull;
     memset(b->map, 0, sizeof b->map);

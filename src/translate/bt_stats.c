@@ -48,6 +48,7 @@ void bt_info(struct cpu *cpu, FILE *f)
     print(f, "  bytes of guest code", bt->bytes);
     print(f, "  bytes of host code", bt->host_bytes);
     print(f, "  bytes of it out of line", bt->cold_bytes);
+    print(f, "blocks translated with what follows", bt->traces);
     print(f, "runs of accesses that share a probe", bt->runs);
     print(f, "regions of code memory given up", bt->evictions);
     print(f, "decoded blocks that died", bt->cache.kills);

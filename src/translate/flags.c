@@ -150,7 +150,7 @@ static enum flags_fate look_ahead(struct tr *t, struct code_page *p, s32 off, st
             w.faults |= call;
             w.lost |= call && (t->rec_regs & bit(H_GSP));
             const enum flags_fate fate = look_ahead(t, p, (s32)target, w);
-            if (fate != FLAGS_LIVE) block_depends(t->cpu, p, t->b, (unsigned)start, (unsigned)(off - start));
+            if (fate != FLAGS_LIVE) block_depends(t->cpu, p, t->home, (unsigned)start, (unsigned)(off - start));
             return fate;
         }
         if (!effect_of(t, &i, &x) || !cpu_has_feature(t->cpu->model, i.opcode->feature)) return FLAGS_LIVE;
@@ -159,7 +159,7 @@ static enum flags_fate look_ahead(struct tr *t, struct code_page *p, s32 off, st
         w.faults |= x.faults;
         w.merged |= u.merges;
         if (u.full) {
-            block_depends(t->cpu, p, t->b, (unsigned)start, (unsigned)(off - start));
+            block_depends(t->cpu, p, t->home, (unsigned)start, (unsigned)(off - start));
             return w.faults || !w.lost ? FLAGS_PENDING : FLAGS_DEAD;
         }
         w.lost |= (t->rec_regs & host_regs(x.written)) != 0;
@@ -211,7 +211,9 @@ void flags_pend(struct tr *t)
     if (t->mem) return;
     emit_op(&t->e, 0, 0, 0xc7, 0, STATE(aflags));
     emit32(&t->e, 0);
-    t->pending_site = t->e.p - 4;
+    struct pending *p = &t->pending[t->npending++];
+    *p = (struct pending){.site = t->e.p - 4, .rec_len = t->rec_len};
+    memcpy(p->rec, t->rec, sizeof p->rec);
     t->mem = t->entry = true;
 }
 
@@ -236,12 +238,13 @@ void emit_pending(struct tr *t)
 {
     struct emit *e = &t->e;
     _Static_assert(offsetof(struct cpu, aflags_pending) == offsetof(struct cpu, aflags) + 2, "stored as one");
-    if (!t->pending_site) return;
-    const u32 v = (u32)(e->p - t->bt->code.rw) << 2 | AFLAG_PENDING;
-    memcpy(t->pending_site, &v, sizeof v);
-    emit_bytes(e, t->rec, t->rec_len);
-    emit_flags_save(e);
-    emit8(e, 0xc3);
+    for (const struct pending *p = t->pending; p < t->pending + t->npending; p++) {
+        const u32 v = (u32)(e->p - t->bt->code.rw) << 2 | AFLAG_PENDING;
+        memcpy(p->site, &v, sizeof v);
+        emit_bytes(e, p->rec, p->rec_len);
+        emit_flags_save(e);
+        emit8(e, 0xc3);
+    }
 }
 
 void emit_settle(struct tr *t)

@@ -145,7 +145,8 @@ void group_plan(struct tr *t, bool wanted)
                 t->group_of[n] = (u8)(g - t->groups);
             }
         }
-        const bool known = effect_of(t, i, &x);
+        /* Jumps in the middle of a trace leave it or do nothing. */
+        const bool known = effect_of(t, i, &x) || (n + 1u < b->count && (i->mnemonic == I_jcc || i->mnemonic == I_jmp));
         if (x.moved != REG_ZERO) r.delta[x.moved] += x.by;
         for (unsigned k = 0; k < 16; k++) {
             /* What is added to a register in memory does not reach the addend, which has that register in it. */

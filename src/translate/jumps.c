@@ -39,7 +39,7 @@ static struct link *emit_link(struct tr *t, unsigned cc, s32 off, bool other_mod
     struct emit *e = &t->e;
     struct link *l = code_memory_data(&t->bt->code, sizeof *l);
     struct exit_jump *x = &t->exits[t->nexits++];
-    *l = (struct link){.page = NO_PAGE, .from = t->b, .target = off, .insn = (u16)(t->b->offset + t->i->off),
+    *l = (struct link){.page = NO_PAGE, .from = t->home, .target = off, .insn = (u16)(t->b->offset + t->i->off),
                        .within = in_page(off) && !other_mode && !crosses_at(t, off)};
     *x = (struct exit_jump){.link = l, .settle = t->entry};
     l->quiet = cc == CC_CALL;
@@ -257,11 +257,65 @@ void emit_poll(struct tr *t, s32 off)
 
 void emit_exit_rip(struct tr *t) { emit_jump_to(&t->e, CC_ALWAYS, thunk_rw(t->bt, t->bt->exit_rip)); }
 
+static struct side_exit *side_exit(struct tr *t, unsigned cc, s32 off)
+{
+    struct side_exit *x = &t->sides[t->nsides++];
+    *x = (struct side_exit){.site = emit_jump(&t->e, cc), .insn = t->i, .off = off, .flags = t->flags, .fate = FLAGS_DEAD};
+    return x;
+}
+
+/* A trace has got over a jump: to -d check that is the beginning of a block. */
+static void next_piece(struct tr *t)
+{
+    if (!t->bt->check) return;
+    flags_to_mem(t);
+    emit_op(&t->e, 0, 0, 0x83, 5, STATE(blocks_left)); /* sub dword, 1 */
+    emit8(&t->e, 1);
+    t->host = false;
+    side_exit(t, CC_S, t->b->offset + t->i[1].off)->counted = true;
+}
+
+/* In the middle of a trace: there is a jump only for the other way. */
+static void translate_jcc_over(struct tr *t, s32 taken, s32 next)
+{
+    const bool jumps = t->b->offset + t->i[1].off == taken;
+    const unsigned cc = (t->i->code & 15u) ^ jumps;
+    const s32 off = jumps ? next : taken;
+    const enum flags_fate fate = t->mem ? FLAGS_DEAD : flags_at(t, off);
+    if (fate != FLAGS_DEAD || !in_page(off) || crosses_at(t, off)) side_exit(t, cc, off)->fate = (u8)fate;
+    else emit_direct(t, cc, off);
+    next_piece(t);
+}
+
+void emit_side_exits(struct tr *t)
+{
+    t->ahead = 0;
+    for (unsigned n = 0; n < t->nsides; n++) {
+        const struct side_exit *x = &t->sides[n];
+        emit_patch(x->site, t->e.p);
+        t->i = x->insn;
+        t->flags = x->flags;
+        if (x->fate == FLAGS_LIVE) emit_flags_save(&t->e);
+        else if (x->fate == FLAGS_PENDING) flags_pend(t);
+        if (x->counted) {
+            emit_settle(t);
+            emit_rip(t, T_B, x->off);
+            emit_exit_rip(t);
+        } else {
+            emit_go(t, x->off);
+        }
+    }
+}
+
 static bool translate_jcc(struct tr *t)
 {
     s32 taken, next = t->b->offset + t->i->off + t->i->len;
     if (!branch_target(t, &taken)) return false;
     flags_to_host(t);
+    if (trace_goes_on(t)) {
+        translate_jcc_over(t, taken, next);
+        return true;
+    }
     const unsigned cc = t->i->code & 15;
     const enum flags_fate at_taken = t->mem ? FLAGS_DEAD : flags_at(t, taken), at_next = t->mem ? FLAGS_DEAD : flags_at(t, next);
     if (at_taken == FLAGS_LIVE && at_next == FLAGS_LIVE) flags_to_mem(t);
@@ -327,6 +381,10 @@ static bool translate_jmp(struct tr *t)
 {
     s32 target;
     if (!branch_target(t, &target)) return false;
+    if (trace_goes_on(t)) {
+        next_piece(t);
+        return true;
+    }
     flags_leave(t, target);
     emit_go(t, target);
     return true;
@@ -450,7 +508,7 @@ static bool translate_indirect(struct tr *t, bool call)
 bool translate_jump(struct tr *t, bool *ended)
 {
     const struct insn *i = t->i;
-    *ended = true;
+    *ended = !trace_goes_on(t);
     switch (i->mnemonic) {
     case I_jcc: return translate_jcc(t);
     case I_jmp: return i->operands[0].kind == OPND_REL ? translate_jmp(t) : translate_indirect(t, false);

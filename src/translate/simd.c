@@ -77,7 +77,7 @@ void emit_fpu_entry_slow(struct tr *t)
     emit_fpu_load(t, t->fpu[0]);
     emit_jump_to(&t->e, CC_NE, t->fpu_back);
     emit_call(t, t->bt->settle);
-    emit_mov_imm64(&t->e, T_B, (u64)(uintptr_t)t->b);
+    emit_mov_imm64(&t->e, T_B, (u64)(uintptr_t)t->home);
     emit_jump_to(&t->e, CC_ALWAYS, thunk_rw(t->bt, t->bt->denied));
 }
 

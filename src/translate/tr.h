@@ -16,7 +16,7 @@ enum { T_A = H_15, T_B = H_14, H_GSP = H_12, H_G12 = H_13 };
 
 #define MAX_STUBS 256
 #define MAX_MISSES 256
-#define MAX_EXITS 8
+#define MAX_EXITS 10
 
 /* An out-of-line path. */
 struct stub {
@@ -118,6 +118,13 @@ struct flags_place {
     u32 rec_regs;   /* host registers it depends on */
 };
 
+/* Flags are left pending. */
+struct pending {
+    u8 *site;   /* what names emit_pending()'s code for it */
+    u8 rec_len; /* how they are made again */
+    u8 rec[24];
+};
+
 /* Instructions one after the other that share a probe (run.c). */
 struct run {
     u8 first, end;  /* of the instructions; behind the last one */
@@ -137,6 +144,16 @@ struct exit_jump {
     u8 *misses[2]; /* jumps to it besides the link's own */
     u8 *returns;   /* it is a call, whose return goes on here; else NULL */
     bool settle;   /* the flags may be pending */
+};
+
+/* A way out of the middle of a trace. */
+struct side_exit {
+    u8 *site;               /* the jump to it */
+    const struct insn *insn; /* that leaves the trace... */
+    s32 off;                /* ... for this offset of the page */
+    struct flags_place flags; /* there; and what becomes of those that are only in the host's */
+    u8 fate;                /* enum flags_fate */
+    bool counted;           /* -d check has it leave translated code */
 };
 
 /* The end of a block by an indirect jump whose target the jump cache does not have. */
@@ -164,7 +181,8 @@ struct tr {
     struct emit e; /* first */
     struct bt *bt;
     struct cpu *cpu;
-    struct block *b;
+    struct block *b;      /* what is translated: a block, or... */
+    struct block *home;   /* ... the trace of this one; else the same */
     bool is64;
     bool loop, close;     /* it runs again soon, mostly; ... or within very little time */
     bool segmented;       /* neither flat nor 64-bit: the page has its place in CS, block_place(); all segments have a base and a limit */
@@ -182,7 +200,8 @@ struct tr {
             u32 rec_regs;
         };
     };
-    u8 *pending_site; /* what names emit_pending()'s code; NULL: they do not get pending here */
+    struct pending pending[MAX_EXITS];
+    unsigned npending;
     struct stub stubs[MAX_STUBS];
     unsigned nstubs;
     struct miss misses[MAX_MISSES];
@@ -193,6 +212,8 @@ struct tr {
     unsigned ncalls;
     struct exit_jump exits[MAX_EXITS];
     unsigned nexits;
+    struct side_exit sides[2 * MAX_EXITS];
+    unsigned nsides;
     struct find find;
     struct imm_site *imms;
     struct too_low too_low;
@@ -275,6 +296,15 @@ struct effect {
 /* Fill *x for an instruction that does nothing besides to registers, flags (see flags_of()) and its operand in memory. False: it is none,
  * or it does not exist. */
 bool effect_of(const struct tr *t, const struct insn *i, struct effect *x);
+
+/* ---- traces (trace.c) ---- */
+
+/* The trace of a block, to be given to it; NULL: it is translated by itself. */
+struct block *trace_of(const struct tr *t);
+/* The trace goes on after t->i, at t->i[1], wherever that is. */
+static inline bool trace_goes_on(const struct tr *t) { return t->i + 1 < t->b->insns + t->b->count; }
+/* The ways out of its middle. */
+void emit_side_exits(struct tr *t);
 
 /* ---- flags (flags.c) ---- */
 

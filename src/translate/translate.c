@@ -51,7 +51,7 @@ static void note_probes(struct tr *t, struct translation *tn)
 static struct translation *translate(struct tr *t)
 {
     struct bt *bt = t->bt;
-    struct block *b = t->b;
+    struct block *b = t->b, *home = t->home;
     struct code_region *region = code_memory_current(&bt->code);
     u8 *start = t->plain ? region->cold : (u8 *)(((uintptr_t)region->code + 15) & ~(uintptr_t)15);
     t->e.p = start;
@@ -62,9 +62,8 @@ static struct translation *translate(struct tr *t)
     t->host = false;
     t->mem = t->entry = true;
     t->carry_mem = false;
-    t->pending_site = NULL;
     t->rec_len = 0;
-    t->nstubs = t->nmisses = t->nothers = t->ncalls = t->nexits = 0;
+    t->nstubs = t->nmisses = t->nothers = t->ncalls = t->nexits = t->nsides = t->npending = 0;
     t->poll = false;
     t->listing.count = 0;
     t->find.back = NULL;
@@ -74,7 +73,7 @@ static struct translation *translate(struct tr *t)
     struct emit *e = &t->e;
 
     u8 *poll_site = NULL;
-    if (b->insns[b->count - 1].mnemonic != I_call) { /* which looks at events itself */
+    if (b != home || b->insns[b->count - 1].mnemonic != I_call) { /* which looks at events itself */
         emit_compare_returns(t);
         poll_site = emit_jump(e, CC_B);
     }
@@ -118,7 +117,7 @@ static struct translation *translate(struct tr *t)
         }
     }
     if (!ended) {
-        s32 next = b->offset + b->bytes;
+        const s32 next = b->offset + b->insns[b->count - 1].off + b->insns[b->count - 1].len;
         if (t->poll) flags_to_mem(t);
         else flags_leave(t, next);
         if (t->poll) emit_poll(t, next);
@@ -130,6 +129,7 @@ static struct translation *translate(struct tr *t)
         e->p = region->cold;
     }
     u8 *rest = e->p;
+    emit_side_exits(t);
     emit_pending(t);
     emit_ways_out(t);
     emit_runs_slow(t);
@@ -145,7 +145,7 @@ static struct translation *translate(struct tr *t)
     }
     if (counted) emit_patch(counted, e->p);
     struct translation *tn = code_memory_data(&bt->code, sizeof *tn);
-    *tn = (struct translation){.block = b, .leave = e->p, .next = bt->translations[bt->code.current],
+    *tn = (struct translation){.block = home, .leave = e->p, .next = bt->translations[bt->code.current],
                                .imms = t->imms, .hot = t->plain ? ~0u : (u32)(start - bt->code.rw), .cold = (u32)(region->cold - bt->code.rw)};
     bt->translations[bt->code.current] = tn;
     if (!t->plain) code_memory_begins(&bt->code, start, tn);
@@ -154,11 +154,11 @@ static struct translation *translate(struct tr *t)
     emit_call(t, bt->settle);
     emit_rip(t, T_B, b->offset);
     emit_exit_rip(t);
-    b->host_bytes = (u32)(end - start);
-    b->host = code_memory_rx(&bt->code, start);
-    b->host_forward = code_memory_rx(&bt->code, forward);
+    home->host_bytes = (u32)(end - start);
+    home->host = code_memory_rx(&bt->code, start);
+    home->host_forward = code_memory_rx(&bt->code, forward);
     const struct code_page *p = bt->cache.pages[b->page];
-    if (!t->plain) b->translation = tn;
+    if (!t->plain) home->translation = tn;
     for (unsigned n = 0; n < t->nexits; n++) {
         struct link *l = t->exits[n].link;
         l->sibling = tn->out;
@@ -168,12 +168,12 @@ static struct translation *translate(struct tr *t)
         if (to && to->host && !block_crosses(to)) translate_link(bt, l, to, is_forward(t, l->target) || l->quiet);
     }
     if (listing_wanted()) listing_print(t, start, end, rest, e->p);
-    perfmap_add(b->host, b->host_bytes, "guest%s:%llx", b->mode & MODE_RING0 ? "-kernel" : "", (unsigned long long)t->cpu->rip);
+    perfmap_add(home->host, home->host_bytes, "guest%s:%llx", b->mode & MODE_RING0 ? "-kernel" : "", (unsigned long long)t->cpu->rip);
     perfmap_add(code_memory_rx(&bt->code, rest), (size_t)(e->p - rest), "slow:%llx", (unsigned long long)t->cpu->rip);
     bt->translated += !t->plain;
     bt->runs += t->plain ? 0 : t->nruns;
-    bt->bytes += b->bytes;
-    bt->host_bytes += b->host_bytes;
+    bt->bytes += home->bytes;
+    bt->host_bytes += home->host_bytes;
     bt->cold_bytes += (u64)(e->p - rest);
     region->cold = e->p;
     code_memory_filled(&bt->code);
@@ -193,7 +193,7 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b, bool loop,
     struct translation *plain = NULL;
     t->bt = bt;
     t->cpu = cpu;
-    t->b = b;
+    t->b = t->home = b;
     t->e.cpu = (s32)(uintptr_t)cpu;
     t->is64 = (b->mode & 3) == CODE_64;
     t->segmented = !t->is64 && !(b->mode & MODE_FLAT);
@@ -205,6 +205,10 @@ void translate_block(struct bt *bt, struct cpu *cpu, struct block *b, bool loop,
     t->close = close;
     const struct code_region *region = code_memory_current(&bt->code);
     const bool room = region->middle - region->code > 2 * (ptrdiff_t)CODE_ROOM && region->data - region->cold > 3 * (ptrdiff_t)CODE_ROOM;
+    block_set_trace(&bt->cache, b, NULL);
+    if (room) block_set_trace(&bt->cache, b, trace_of(t));
+    if (b->trace) t->b = b->trace;
+    bt->traces += b->trace != NULL;
     group_plan(t, room);
     run_plan(t);
     if (t->ngroups) {

@@ -105,6 +105,7 @@ struct bt {
     s32 unpush;     /* with an exception from a link: what the stack pointer must move back */
     u64 translated, evictions;  /* statistics: blocks, regions given up... */
     u64 bytes, host_bytes, cold_bytes; /* ... bytes of the guest's code, of the host's, and of that out of line */
+    u64 traces;                 /* blocks translated with others (trace.c) */
     u64 runs;                   /* of accesses that share a probe (run.c) */
     u64 links, finds, entries;  /* light look-ups of direct and of indirect jumps, entries from the run loop */
     u64 fills;                  /* calls of light_fill() and light_probe() */

@@ -285,6 +285,22 @@ static enum cpu_exit run_once(struct guest *g, const struct oracle_case *c, stru
     return why;
 }
 
+/* Code that has run before, and then mostly went other ways: from other flags, and with two registers exchanged. */
+static void run_before(struct guest *g, const struct oracle_case *c, struct oracle_result *r, struct rng *rng)
+{
+    struct oracle_case other = *c;
+    const unsigned a = rng_below(rng, 16), b = rng_below(rng, 16);
+    if (rng_percent(rng, 80)) other.in.rflags ^= rng_next(rng) & 0x8d5;
+    if (a != R_SP && b != R_SP && rng_percent(rng, 50)) {
+        other.in.regs[a] = c->in.regs[b];
+        other.in.regs[b] = c->in.regs[a];
+    }
+    bt_set_threshold(g->cpu, 2 + rng_below(rng, 2));
+    run_once(g, &other, r);
+    if (r->changed & CODE_PAGES) g->cpu->engine_ops->invalidate(g->cpu, PHYS_WINDOW + CODE_OFF, CODE_SIZE);
+    cpu_event_clear(g->cpu, EVENT_KICK);
+}
+
 void guest_run(struct guest *g, const struct oracle_case *c, struct oracle_result *r, bool patient)
 {
     timer_patience = patient ? 100 : 1;
@@ -292,6 +308,7 @@ void guest_run(struct guest *g, const struct oracle_case *c, struct oracle_resul
     struct rng rng = rng_seeded(c->index, c->mode);
     cpu->engine_ops->invalidate(cpu, PHYS_WINDOW + CODE_OFF, CODE_SIZE);
     if (g->translates) translator_mood(g, &rng);
+    if (g->translates && rng_percent(&rng, 15)) run_before(g, c, r, &rng);
     enum cpu_exit why = run_once(g, c, r);
     /* Again, when all of it is translated and linked. */
     if (g->translates && why == EXIT_HALT && rng_percent(&rng, 25)) {
