@@ -100,9 +100,10 @@ bool disk_looks_raw(const u8 *head);
 /* Large reads from what the host's page cache has of a file, by a mapping (disk_map.c). */
 struct disk_map {
     u8 *base;    /* of the file, from its start; NULL: it cannot be mapped, and nothing is read so */
-    size_t size; /* bytes mapped */
+    size_t size; /* bytes mapped, 0 then */
 };
-void disk_map_create(struct disk_map *m, int fd);
+/* size: of the part that is read so; it may be more than there is yet. */
+void disk_map_create(struct disk_map *m, int fd, u64 size);
 void disk_map_destroy(struct disk_map *m);
 /* All of it into these pieces, size bytes in all; false: some of it is not there, and the pieces have anything. */
 bool disk_map_read(const struct disk_map *m, u64 offset, const struct iovec *v, unsigned count, size_t size);

@@ -43,20 +43,20 @@ static void catch_bus_errors(void)
     sigaction(SIGBUS, &action, &others);
 }
 
-void disk_map_create(struct disk_map *m, int fd)
+void disk_map_create(struct disk_map *m, int fd, u64 size)
 {
     static pthread_once_t once = PTHREAD_ONCE_INIT;
     struct stat st;
     *m = (struct disk_map){0};
     const int flags = fcntl(fd, F_GETFL);
-    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || st.st_size < (off_t)LEAST || flags & O_DIRECT) return;
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode) || flags & O_DIRECT) return;
     /* Of other people's files mincore() says that all is there [mincore(2)]. */
     if ((flags & O_ACCMODE) == O_RDONLY && st.st_uid != geteuid()) return;
-    void *base = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, fd, 0);
+    void *base = mmap(NULL, (size_t)size, PROT_READ, MAP_SHARED, fd, 0);
     if (base == MAP_FAILED) return;
     pthread_once(&once, catch_bus_errors);
     m->base = base;
-    m->size = (size_t)st.st_size;
+    m->size = (size_t)size;
 }
 
 void disk_map_destroy(struct disk_map *m)

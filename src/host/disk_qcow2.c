@@ -125,6 +125,7 @@ int qcow2_vector(struct disk *d, u64 offset, const struct iovec *v, unsigned cou
             return -EAGAIN;
         if (write && !(entry & QCOW2_COPIED && q->l1[(at >> q->cluster_bits) / (q->cluster / 8)] & QCOW2_COPIED)) return -EAGAIN;
     }
+    if (!write && disk_map_read(&q->map, first + within, v, count, size)) return 0;
     return disk_vector(q->fd, first + within, v, count, size, write);
 }
 

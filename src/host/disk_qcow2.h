@@ -21,6 +21,7 @@ struct disk_qcow2 {
     struct disk disk;     /* must stay first */
     struct disk *backing; /* what unallocated clusters show; NULL: zeros */
     int fd;               /* the file */
+    struct disk_map map;  /* of it, for large reads */
     char *option, *path;  /* for messages */
     u32 version;          /* 2 or 3 */
     u32 cluster_bits;     /* log2 of bytes in a cluster */

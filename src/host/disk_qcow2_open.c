@@ -162,6 +162,7 @@ static int qcow2_close(struct disk *d)
         free(q->l2[i].data);
     for (u64 i = 0; q->blocks && i < q->reftable_size; i++)
         free(q->blocks[i].data);
+    disk_map_destroy(&q->map);
     close(q->fd);
     free(q->l1);
     free(q->l2);
@@ -214,5 +215,6 @@ struct disk *disk_qcow2_open(int fd, const struct disk_config *config, int depth
         qcow2_close(&q->disk);
         return NULL;
     }
+    disk_map_create(&q->map, fd, 2 * q->disk.size); /* tables and snapshots take room, too */
     return &q->disk;
 }

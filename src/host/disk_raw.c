@@ -100,6 +100,6 @@ struct disk *disk_raw_open(int fd, const struct disk_config *config, bool probed
     r->path = strdup(config->path);
     r->option = strdup(config->option);
     r->probed = probed;
-    disk_map_create(&r->map, fd);
+    disk_map_create(&r->map, fd, r->disk.size);
     return &r->disk;
 }

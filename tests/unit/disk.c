@@ -362,7 +362,7 @@ Test(disk, large_reads_by_a_mapping)
     int fd = open(path, O_RDWR);
     cr_assert(fd >= 0 && pwrite(fd, data, SIZE, 0) == SIZE);
     struct disk_map m;
-    disk_map_create(&m, fd);
+    disk_map_create(&m, fd, 2 * SIZE);
     cr_assert(m.base);
     struct iovec v[2] = {{.iov_base = to, .iov_len = PIECE}, {.iov_base = to + PIECE, .iov_len = PIECE}};
     cr_expect(disk_map_read(&m, 512, v, 2, 2 * PIECE));
@@ -373,6 +373,9 @@ Test(disk, large_reads_by_a_mapping)
     cr_expect_eq(to[88], data[600]);
     cr_expect_not(disk_map_read(&m, 512, v, 1, 4096), "so little is not worth it");
     cr_expect_not(disk_map_read(&m, SIZE - PIECE, v, 2, 2 * PIECE), "behind the end");
+    cr_assert(pwrite(fd, data, SIZE, SIZE) == SIZE);
+    cr_expect(disk_map_read(&m, SIZE - PIECE, v, 2, 2 * PIECE), "the file has grown");
+    cr_expect(!memcmp(to, data + SIZE - PIECE, PIECE) && !memcmp(to + PIECE, data, PIECE));
     cr_expect_not(disk_map_read(&m, ~511ull, v, 2, 2 * PIECE), "behind everything");
 
     /* A page that goes in the middle of the copy: here one of those that it is copied to. */
@@ -394,7 +397,7 @@ Test(disk, large_reads_by_a_mapping)
     fd = open(path, O_RDWR | O_DIRECT);
     if (fd >= 0) {
         cr_assert(ftruncate(fd, SIZE) == 0);
-        disk_map_create(&m, fd);
+        disk_map_create(&m, fd, SIZE);
         cr_expect_null(m.base, "past the page cache");
         close(fd);
     }
