@@ -216,8 +216,7 @@ static json_t *change_medium(struct machine *m, json_t *args, struct control_err
     int i = find_tray(m, args, e);
     if (i < 0) return NULL;
     bool floppy = m->options->drives[i].interface == DRIVE_FLOPPY, readonly = !floppy;
-    if (mode && !strcmp(mode, "read-write") && !floppy) return control_fail(e, ERROR_GENERIC, "Device is read-only");
-    if (floppy && mode && strcmp(mode, "retain"))
+    if (mode && strcmp(mode, "retain"))
         readonly = !strcmp(mode, "read-only");
     else if (floppy)
         readonly = *pc_drive(m, i) ? (*pc_drive(m, i))->readonly : m->options->drives[i].readonly;

@@ -58,6 +58,10 @@ static void drop(struct control_nodes *n, int i)
 static json_t *add(struct machine *m, json_t *args, struct control_error *e)
 {
     const char *name = json_string_value(json_object_get(args, "node-name"));
+    const char *driver = json_string_value(json_object_get(args, "driver"));
+    enum disk_format format;
+    if (strcmp(driver, "file") && strcmp(driver, "host_device") && !disk_format_parse(driver, &format))
+        return control_fail(e, ERROR_GENERIC, "Parameter 'driver' does not accept value '%.200s'", driver);
     if (!m->nodes && !(m->nodes = calloc(1, sizeof(*m->nodes)))) return control_fail(e, ERROR_GENERIC, "Out of memory");
     struct control_nodes *n = m->nodes;
     bool exists = find(n, name) >= 0;
@@ -77,13 +81,13 @@ static json_t *add(struct machine *m, json_t *args, struct control_error *e)
         if (!n->nodes[i].events)
             err = -ENOMEM, why = "Out of memory";
         else if (access(d->file, R_OK))
-            err = -errno, why = strerror(errno);
+            err = -errno, control_fail(e, ERROR_GENERIC, "Could not open '%.200s': %s", d->file, strerror(errno));
         else if (!d->plain && !open_node(m, i))
             err = -EIO;
     }
     if (!err) return json_object();
     if (i < n->options.drive_count) drop(n, i);
-    return control_fail(e, ERROR_GENERIC, "Could not open '%.200s': %s", name, why);
+    return e->class ? NULL : control_fail(e, ERROR_GENERIC, "Could not open '%.200s': %s", name, why);
 }
 
 static json_t *del(struct machine *m, json_t *args, struct control_error *e)
@@ -92,7 +96,7 @@ static json_t *del(struct machine *m, json_t *args, struct control_error *e)
     int i = find(m->nodes, name);
     if (i < 0) return control_fail(e, ERROR_GENERIC, "Failed to find node with node-name='%.200s'", name);
     if (m->nodes->nodes[i].inserted || m->nodes->options.drives[i].taken)
-        return control_fail(e, ERROR_GENERIC, "Node %.200s is in use", name);
+        return control_fail(e, ERROR_GENERIC, "Block device %.200s is in use", name);
     drop(m->nodes, i);
     return json_object();
 }

@@ -33,15 +33,6 @@ static json_t *qom_list_types(struct machine *m, json_t *args, struct control_er
     return list;
 }
 
-static json_t *list_properties(struct machine *m, json_t *args, struct control_error *e)
-{
-    const char *type = json_string_value(json_object_get(args, "typename")), *name;
-    (void)m;
-    for (size_t i = 0; (name = options_device_name(i)); i++)
-        if (!strcmp(name, type)) return json_array();
-    return control_fail(e, ERROR_DEVICE, "Class '%.200s' not found", type);
-}
-
 /* Classes that do not exist have no properties either: libvirt 9.0 asks for memory-backend-file's, and crashes at an error. */
 static json_t *list_object_properties(struct machine *m, json_t *args, struct control_error *e)
 {
@@ -106,12 +97,34 @@ static json_t *set_migrate_capabilities(struct machine *m, json_t *args, struct 
     return json_object();
 }
 
-static json_t *no_hotplug(struct machine *m, json_t *args, struct control_error *e)
+static bool is_driver(const char *type)
+{
+    const char *name;
+    size_t i = 0;
+    while ((name = options_device_name(i)) && strcmp(name, type)) i++;
+    return name != NULL;
+}
+
+static json_t *list_properties(struct machine *m, json_t *args, struct control_error *e)
+{
+    const char *type = json_string_value(json_object_get(args, "typename"));
+    (void)m;
+    return is_driver(type) ? json_array() : control_fail(e, ERROR_DEVICE, "Class '%.200s' not found", type);
+}
+
+static json_t *device_add(struct machine *m, json_t *args, struct control_error *e)
+{
+    const char *driver = json_string_value(json_object_get(args, "driver"));
+    (void)m;
+    if (!is_driver(driver)) return control_fail(e, ERROR_GENERIC, "'%.200s' is not a valid device model name", driver);
+    return control_fail(e, ERROR_GENERIC, "Bus 'pci.0' does not support hotplugging: %s", driver);
+}
+
+/* The names of devices from the command line are not kept: none of them can be plugged out. */
+static json_t *device_del(struct machine *m, json_t *args, struct control_error *e)
 {
     (void)m;
-    const char *driver = json_string_value(json_object_get(args, "driver"));
-    return control_fail(e, ERROR_GENERIC, "Bus 'pci.0' does not support hotplugging%s%.100s", driver ? ": " : "",
-                        driver ? driver : "");
+    return control_fail(e, ERROR_DEVICE, "Device '%.200s' not found", json_string_value(json_object_get(args, "id")));
 }
 
 const struct control_command control_probe[] = {
@@ -126,7 +139,7 @@ const struct control_command control_probe[] = {
     {"migrate-set-capabilities", "capabilities:a", set_migrate_capabilities},
     {"query-tpm-models", "", query_nothing},
     {"query-tpm-types", "", query_nothing},
-    {"device_add", "driver:s ...", no_hotplug},
-    {"device_del", "id:s", no_hotplug},
+    {"device_add", "driver:s ...", device_add},
+    {"device_del", "id:s", device_del},
     {0},
 };

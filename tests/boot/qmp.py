@@ -166,7 +166,8 @@ qmp("blockdev-add", driver="file", node_name="storage", filename=iso, auto_read_
 qmp("blockdev-add", driver="raw", node_name="disc", read_only=True, file="storage", cache={"direct": False})
 qmp("blockdev-add", fails="Duplicate", driver="raw", node_name="disc", file="storage")
 qmp("blockdev-add", fails="No such file", driver="file", node_name="x", filename="/nosuch/file")
-qmp("blockdev-add", fails="Could not open", driver="nosuch", node_name="x")
+qmp("blockdev-add", fails="'driver' does not accept value 'nosuch'", driver="nosuch", node_name="x")
+qmp("blockdev-add", fails="Could not open 'x'", driver="raw", node_name="x", file="y")
 qmp("blockdev-del", fails="in use", node_name="storage")
 qmp("blockdev-insert-medium", fails="not found", id=name, node_name="x")
 qmp("blockdev-insert-medium", fails="in use", id=name, node_name="storage")
@@ -194,6 +195,8 @@ for number in range(40):
         qmp("blockdev-del", node_name=f"disc{number}")
 qmp("blockdev-add", driver="raw", node_name="disc", file={"driver": "file", "filename": iso}, read_only=True)
 qmp("blockdev-insert-medium", id=name, node_name="disc")  # and there it stays to the end
+assert qmp("device_del", fails="not found", id="d") == "DeviceNotFound"
+qmp("device_add", fails="not a valid device model", driver="nosuch")
 qmp("device_add", fails="hotplugging: virtio-blk-pci", driver="virtio-blk-pci", drive="disc", id="d")
 
 # People's commands for programs.
