@@ -32,12 +32,24 @@ static unsigned fpu_needs(const struct tr *t, const struct block *b)
     return needs;
 }
 
-/* The block of this offset, if it can be a part. */
-static const struct block *piece(const struct tr *t, s64 off)
+/* The block of this offset in the page; NULL: it is not known. */
+static const struct block *at(const struct tr *t, s64 off)
 {
     const struct block *b = t->home;
-    if (off < b->offset || off >= GUEST_PAGE_SIZE) return NULL;
-    const struct block *p = block_at(t->bt->cache.pages[b->page], (unsigned)off, b->mode, b->place);
+    return off >= 0 && off < GUEST_PAGE_SIZE ? block_at(t->bt->cache.pages[b->page], (unsigned)off, b->mode, b->place) : NULL;
+}
+
+/* How often was it interpreted? */
+static u32 times(const struct tr *t, s64 off)
+{
+    const struct block *b = at(t, off);
+    return b ? b->hot : 0;
+}
+
+/* The same block, if it can be a part. */
+static const struct block *piece(const struct tr *t, s64 off)
+{
+    const struct block *b = t->home, *p = off < b->offset ? NULL : at(t, off);
     return p && !block_crosses(p) && !p->changes && simple(t, p) && !(fpu_needs(t, p) & ~fpu_needs(t, b)) ? p : NULL;
 }
 
@@ -48,15 +60,11 @@ static const struct block *follows(const struct tr *t, const struct block *b)
     const bool jmp = last->mnemonic == I_jmp;
     if ((!jmp && last->mnemonic != I_jcc) || last->operands[0].kind != OPND_REL || last->opsize == 2) return NULL;
     const s64 next = (s64)b->offset + last->off + last->len, target = next + (s64)last->imm;
-    const struct block *taken = piece(t, target), *other = jmp ? NULL : piece(t, next);
-    if (jmp || target == t->home->offset) return taken;
-    const struct code_page *page = t->bt->cache.pages[t->home->page];
-    const struct block *at_target = in_page((s32)target) && target == (s32)target ? block_at(page, (unsigned)target, b->mode, b->place) : NULL;
-    const struct block *at_next = in_page((s32)next) ? block_at(page, (unsigned)next, b->mode, b->place) : NULL;
+    if (jmp || target == t->home->offset) return piece(t, target);
     const u32 before = t->home->hot - 1, seldom = t->home->hot / 4, often = before - MIN(before, seldom);
-    const u32 hot_target = at_target ? at_target->hot : 0, hot_next = at_next ? at_next->hot : 0;
-    if (hot_target >= often && hot_next <= seldom) return taken;
-    return hot_next >= often && hot_target <= seldom ? other : NULL;
+    const u32 taken = times(t, target), not_taken = times(t, next);
+    if (taken >= often && not_taken <= seldom) return piece(t, target);
+    return not_taken >= often && taken <= seldom ? piece(t, next) : NULL;
 }
 
 /* Append a copy of a block to the trace. */
@@ -93,7 +101,7 @@ struct block *trace_of(const struct tr *t)
         count += p->count;
     }
     if (npieces == 1) return NULL;
-    struct block *trace = calloc(1, sizeof *trace + (count + 1) * sizeof(struct insn));
+    struct block *trace = calloc(1, sizeof *trace + count * sizeof(struct insn));
     if (!trace) return NULL;
     *trace = (struct block){.page = b->page, .offset = b->offset, .bytes = b->bytes, .mode = b->mode, .place = b->place};
     for (unsigned n = 0; n < npieces; n++) {
