@@ -26,7 +26,7 @@ light_fn light_unmapped;
 light_fn light_gs_page;
 /* Before instructions that need the vector state live: addr is what, FPU_*. Non-zero: it is. */
 light_fn light_fpu_load;
-/* PAUSE among several vCPUs. */
+/* PAUSE. */
 light_fn light_pause;
 /* A call is below return_limit: make it fit. Non-zero: there are events. */
 light_fn light_limit;
