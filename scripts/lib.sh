@@ -22,7 +22,7 @@ as_root() {
 # apt-get, quiet unless it fails.
 apt_quiet() {
     _apt_log=$(mktemp)
-    if ! as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y "$@" >"$_apt_log" 2>&1; then
+    if ! as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y -o DPkg::Lock::Timeout=300 "$@" >"$_apt_log" 2>&1; then
         cat "$_apt_log" >&2
         rm -f "$_apt_log"
         return 1

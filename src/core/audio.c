@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define PERIOD_NS  10000000ull
-#define CATCH_UP   (NS_PER_SECOND / 10) /* when more is overdue the card stood still: a busy host leaves guests no time to refill */
+#define CATCH_UP   (NS_PER_SECOND / 10) /* what is overdue by more is skipped: a busy host lets no guest fill buffers meanwhile */
 #define SLICE      512u          /* frames that a voice is asked for at once */
 #define RING       16384u        /* more than any voice makes of two periods, and of one slice at the lowest rate */
 #define MIX_STEP   (RING / 2)    /* the most frames that a slice may become */
