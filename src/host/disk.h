@@ -101,12 +101,13 @@ bool disk_looks_raw(const u8 *head);
 struct disk_map {
     u8 *base;    /* of the file, from its start; NULL: it cannot be mapped, and nothing is read so */
     size_t size; /* bytes mapped, 0 then */
+    u64 held;    /* bytes of it that are in use for us, at most, when it is a large one */
 };
 /* size: of the part that is read so; it may be more than there is yet. */
 void disk_map_create(struct disk_map *m, int fd, u64 size);
 void disk_map_destroy(struct disk_map *m);
 /* All of it into these pieces, size bytes in all; false: some of it is not there, and the pieces have anything. */
-bool disk_map_read(const struct disk_map *m, u64 offset, const struct iovec *v, unsigned count, size_t size);
+bool disk_map_read(struct disk_map *m, u64 offset, const struct iovec *v, unsigned count, size_t size);
 /* Tell other programs, by locks on bytes of the file, that it is read or written; refuse what does not go
  * together. 0, or -EAGAIN when another process has it. */
 int disk_lock(int fd, bool write);

@@ -22,6 +22,7 @@
 #define LEAST (64u << 10) /* bytes for which it is worth a look at the cache */
 #define MOST  (4u << 20)  /* and for which there is room for what it says */
 #define PAGE  4096u
+#define KEEP  (1ull << 30) /* bytes of a larger mapping that the process holds on to at most: the host counts them as its own */
 
 static _Thread_local sigjmp_buf *volatile copying; /* where a copy by this thread goes on when a page is gone; NULL: there is none */
 static struct sigaction others;                    /* what SIGBUS did before; set once */
@@ -80,10 +81,14 @@ static void copy(const u8 *from, const struct iovec *v, unsigned count)
     for (unsigned n = 0; n < count; from += v[n++].iov_len) memcpy(v[n].iov_base, from, v[n].iov_len);
 }
 
-bool disk_map_read(const struct disk_map *m, u64 offset, const struct iovec *v, unsigned count, size_t size)
+bool disk_map_read(struct disk_map *m, u64 offset, const struct iovec *v, unsigned count, size_t size)
 {
     if (size < LEAST || size > MOST || offset > m->size || size > m->size - offset) return false;
     if (!is_cached(m->base + offset, size)) return false;
+    if (m->size > KEEP && (m->held += size) > KEEP) {
+        madvise(m->base, m->size, MADV_DONTNEED);
+        m->held = size;
+    }
     sigjmp_buf gone;
     if (!sigsetjmp(gone, 0)) {
         copying = &gone;
