@@ -18,6 +18,7 @@ enum {
     GS_WINDOW = 0x120000, /* what GS points to */
     GS_PAGES = 4,
     ALIAS = 0x200000,    /* all of RAM once more, in a large page */
+    TWINS = 0x40000,     /* other code for the pages of code */
     CHANGING = 0x400000, /* a large page that comes and goes */
 };
 #define ISLAND       0x800u /* data in the middle of each page of code */
@@ -41,8 +42,9 @@ enum {
 
 static u32 patchable[64], npatchable; /* immediates of four bytes */
 static bool user;                     /* the code being made is for CPL 3 */
-static bool big;                      /* PCIDs */
-static bool calm;                     /* little faults, so that there are loops that run for a while */
+static unsigned twins; /* pages of code that there are two of, by bit: they differ by constants */
+static bool big;       /* PCIDs */
+static bool calm;      /* little faults, so that there are loops that run for a while */
 
 /* An instruction begins here. Over a page's island goes a jump. */
 static void begin(void)
@@ -352,30 +354,83 @@ static void flip(unsigned cr, unsigned bit)
     BYTES(0x0f, 0x22, 0xc0 | (u8)(cr << 3));
 }
 
+/* INVPCID, by a descriptor among the slots. */
+static void invpcid(unsigned type, unsigned pcid, u32 linear)
+{
+    store_imm(SLOTS + 0x20, pcid);
+    store_imm(SLOTS + 0x28, linear);
+    mov_imm64(R_AX, type);
+    begin();
+    byte(0x66), byte(0x0f), byte(0x38), byte(0x82), byte(4), byte(0x25), dword(SLOTS + 0x20);
+}
+
+/* A page that is not global, of one address space. */
+static void flush(unsigned space, u32 linear)
+{
+    const unsigned p = below(10);
+    if (p == 0)
+        flip(4, 7), flip(4, 7); /* PGE */
+    else if (big)
+        invpcid(p < 5 ? 0 : p < 8 ? 1 : p == 8 ? 2 : 3, space + 1, linear + below(4096));
+    else if (p < 6)
+        invlpg(linear + below(4096));
+    else
+        load_cr3(below(2));
+}
+
+static void set_entry(unsigned space, u32 linear, u64 entry)
+{
+    store_imm(pte(space, linear), entry);
+    flush(space, linear);
+}
+
+/* To and fro, each time that the program comes by. */
+static void turn_entry(unsigned space, u32 linear, u64 by)
+{
+    mov_imm64(R_AX, by);
+    begin();
+    byte(0x48), byte(0x31), byte(4), byte(0x25), dword(pte(space, linear)); /* xor [entry], rax */
+    flush(space, linear);
+}
+
 static void remap(void)
 {
-    const unsigned page = below(WINDOW_PAGES), space = below(2);
-    const u32 linear = (percent(85) ? WINDOW : GS_WINDOW) + (page & (percent(85) ? 15 : 15)) * 0x1000;
-    const bool in_gs = linear >= GS_WINDOW, global = in_gs ? false : page >= WINDOW_PAGES / 2;
-    const u32 lin = in_gs ? GS_WINDOW + (page % GS_PAGES) * 0x1000 : linear;
-    const u64 entry = random_entry(global);
-    if (global || in_gs || big) { /* in both */
-        store_imm(pte(0, lin), entry);
-        store_imm(pte(1, lin), entry);
-        if (big) { /* INVPCID of everything: of both */
+    const unsigned page = below(WINDOW_PAGES);
+    if (percent(15)) { /* for both, but not global: the second store is to the one or the other's tables */
+        const u32 linear = GS_WINDOW + page % GS_PAGES * 0x1000;
+        const u64 entry = random_entry(false);
+        set_entry(0, linear, entry);
+        set_entry(1, linear, entry);
+    } else if (page < WINDOW_PAGES / 2) {
+        if (percent(50))
+            set_entry(below(2), WINDOW + page * 0x1000, random_entry(false));
+        else
+            turn_entry(below(2), WINDOW + page * 0x1000,
+                       below(NFRAMES) * 0x1000 | (percent(20) ? W : 0) | (percent(10) ? P : 0));
+    } else { /* global */
+        const u32 linear = WINDOW + page * 0x1000;
+        const u64 entry = random_entry(true);
+        store_imm(pte(0, linear), entry);
+        store_imm(pte(1, linear), entry);
+        if (percent(80))
+            invlpg(linear + below(4096));
+        else
             flip(4, 7), flip(4, 7);
-        } else {
-            invlpg(lin + below(4096));
-        }
-        return;
     }
-    store_imm(pte(space, lin), entry);
-    if (percent(60))
-        invlpg(lin + below(4096));
-    else if (percent(70))
-        load_cr3(below(2));
-    else
-        flip(4, 7), flip(4, 7); /* PGE */
+}
+
+static u64 code_entry(unsigned page, bool twin)
+{
+    return ((twin ? TWINS : CODE) + page * 0x1000u) | P | W | A | D | (page >= CODE_PAGES / 2 ? U : 0);
+}
+
+/* Other code in a page that does not run now. */
+static void remap_code(void)
+{
+    const unsigned page = 1 + below(CODE_PAGES - 1), space = below(2);
+    if (!(twins >> page & 1) || at >> 12 == CODE / 0x1000 + page || (at + 200) >> 12 == CODE / 0x1000 + page)
+        return;
+    turn_entry(space, CODE + page * 0x1000, code_entry(page, false) ^ code_entry(page, true));
 }
 
 static void system_insn(void)
@@ -384,8 +439,8 @@ static void system_insn(void)
     case 0:
     case 1:
     case 2:
-    case 3:
-    case 4: remap(); break;
+    case 3: remap(); break;
+    case 4: remap_code(); break;
     case 5:
     case 6: load_cr3(below(2)); break;
     case 7: flip(0, 16); break; /* WP */
@@ -517,6 +572,7 @@ static void generate(void)
 {
     npatchable = 0;
     big = percent(25);
+    twins = percent(60) ? (unsigned)rng_next(&rng) & ((1u << CODE_PAGES) - 2) : 0;
     calm = percent(50);
     for (unsigned n = 0; n < NFRAMES * 512u; n++)
         put64(FRAMES + 8 * n, random_data(&rng));
@@ -540,7 +596,7 @@ static void generate(void)
         const bool global = n >= WINDOW_PAGES / 2;
         const u64 entry = random_entry(global);
         put64(pte(0, WINDOW + n * 0x1000), entry);
-        put64(pte(1, WINDOW + n * 0x1000), global || big ? entry : random_entry(false));
+        put64(pte(1, WINDOW + n * 0x1000), global ? entry : random_entry(false));
     }
     for (unsigned n = 0; n < GS_PAGES; n++) {
         const u64 entry = percent(85) ? (FRAMES + n * 0x1000u) | P | W | A | D : random_entry(false);
@@ -585,7 +641,8 @@ static void generate(void)
     const u32 head = at;
     for (unsigned n = 1 + below(6); n-- > 0;) {
         items(1 + below(8));
-        if (percent(50)) { /* call */
+        if (percent(40)) remap_code();
+        if (percent(60)) { /* call */
             const u32 to = kernel[below(3)];
             if (percent(60)) {
                 begin();
@@ -611,6 +668,13 @@ static void generate(void)
     byte(0x0f), byte(0x85), dword(head - at - 4);
     BYTES(0xf4);
     put64(0, entry);
+    memcpy(image + TWINS, image + CODE, CODE_PAGES * 0x1000);
+    for (unsigned n = 0; n < npatchable; n++)
+        image[patchable[n] - CODE + TWINS] ^= 1;
+    for (unsigned page = 1; page < CODE_PAGES; page++) {
+        for (unsigned space = 0; space < 2 && (twins >> page & 1); space++)
+            put64(pte(space, CODE + page * 0x1000), code_entry(page, space));
+    }
 }
 
 static void load(struct cpu *cpu)
@@ -674,7 +738,9 @@ static bool strayed(const struct machine *m)
         u64 x, y;
         memcpy(&x, m->ram->host + n, 8);
         memcpy(&y, image + n, 8);
-        if (in_space == 0x2010 || (linear >= WINDOW && linear < GS_WINDOW + GS_PAGES * 0x1000)) continue;
+        if (in_space == 0x2010 || (linear >= CODE && linear < CODE + CODE_PAGES * 0x1000) ||
+            (linear >= WINDOW && linear < GS_WINDOW + GS_PAGES * 0x1000))
+            continue;
         if ((x ^ y) & ~(u64)(A | D)) return true;
     }
     return false;
