@@ -63,6 +63,7 @@ static void cut_registers(struct cpu *cpu, const struct insn *i)
     do {                                                                                                      \
         const u64 mask = address_mask(i);                                                                     \
         exec_fn *const fn = i->fn;                                                                            \
+        cpu->unfinished = false; /* what it was left for may have gone away */                                \
         if (repeated(i) && i->addrsize == 4) cut_registers(cpu, i);                                           \
         if (repeated(i) && !(cpu->regs[R_CX] & mask)) return true;                                            \
         for (;;) {                                                                                            \
